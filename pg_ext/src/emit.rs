@@ -1,0 +1,85 @@
+//! Bytes on their way out, packed.
+//!
+//! A walsender flushes its socket at every `OutputPluginWrite`: one `send` a row costs
+//! more than everything else together. So the rows of one transaction share writes of
+//! about `batch_bytes`. Nothing is held past the commit: the last write of a transaction
+//! leaves with it.
+//!
+//! The SQL interface makes a row of its result from each write, so there every line is
+//! written by itself.
+
+use headwater_protocol::options::{Output, PluginOptions};
+
+use crate::pg::Writer;
+
+/// What is ready and not yet written.
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    limit: usize,
+    packed: bool,
+    lines: bool,
+    /// Writes since the transaction began.
+    writes: u64,
+}
+
+impl Batch {
+    /// `packed` says whether several changes may share a write.
+    pub(crate) fn new(options: &PluginOptions, packed: bool) -> Self {
+        Batch {
+            bytes: Vec::new(),
+            limit: options.batch_bytes,
+            packed,
+            lines: options.output == Output::Lines,
+            writes: 0,
+        }
+    }
+
+    /// Appends what `append` writes and sends the batch when it is full. In lines, the
+    /// end of the line before is added first; the reader adds the last one itself.
+    ///
+    /// What `append` leaves out leaves no trace.
+    pub(crate) fn append<T>(
+        &mut self,
+        writer: &mut Writer<'_>,
+        append: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> T {
+        let before = self.bytes.len();
+        if self.lines && before > 0 {
+            self.bytes.push(b'\n');
+        }
+        let start = self.bytes.len();
+        let result = append(&mut self.bytes);
+        if self.bytes.len() == start {
+            self.bytes.truncate(before);
+        }
+        if !self.packed || self.bytes.len() >= self.limit {
+            self.send(writer);
+        }
+        result
+    }
+
+    /// Appends frames that belong to the next one, such as a relation ahead of its row.
+    pub(crate) fn lead(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        append(&mut self.bytes);
+    }
+
+    /// Sends everything.
+    pub(crate) fn send(&mut self, writer: &mut Writer<'_>) {
+        if self.bytes.is_empty() {
+            return;
+        }
+        writer.write(&self.bytes);
+        self.writes += 1;
+        self.bytes.clear();
+        // One giant row must not be paid for until the connection ends.
+        if self.bytes.capacity() > 4 * self.limit {
+            self.bytes.shrink_to(2 * self.limit);
+        }
+    }
+
+    /// Sends everything and says whether the transaction wrote at all.
+    pub(crate) fn finish_transaction(&mut self, writer: &mut Writer<'_>) -> bool {
+        self.send(writer);
+        std::mem::take(&mut self.writes) > 0
+    }
+}

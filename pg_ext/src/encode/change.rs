@@ -1,0 +1,219 @@
+//! A row's change in the two outputs: a frame for the client, a line for people.
+
+use headwater_protocol::frame::{Op, Quarantine, write};
+use headwater_protocol::json;
+use headwater_protocol::options::Envelope;
+
+use super::{EncodeError, Encoder, RowChange};
+use crate::pg::report_quarantine;
+use crate::plan::RelationPlan;
+
+impl Encoder {
+    /// Appends a change frame. After an error the buffer is as it was.
+    pub(crate) fn frame(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let start = out.len();
+        let result = self
+            .change_frame(plan, change, out)
+            .and_then(|()| self.within_limit(out.len() - start));
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result
+    }
+
+    /// Appends a line, without its end. After an error the buffer is as it was.
+    pub(crate) fn line(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let start = out.len();
+        let result = match self.envelope {
+            Envelope::Change => self.envelope(plan, change, out),
+            Envelope::Row => self.row_lines(plan, change, out),
+        };
+        let result = result.and_then(|()| self.within_limit(out.len() - start));
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result
+    }
+
+    /// Appends a quarantine frame in place of a change that failed.
+    pub(crate) fn quarantine_frame(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        reason: &EncodeError,
+        out: &mut Vec<u8>,
+    ) {
+        let mut key = std::mem::take(&mut self.new_key);
+        let has_key = self.current_key(plan, change, &mut key).unwrap_or(false);
+        write::quarantine(
+            out,
+            &Quarantine {
+                relation: plan.id,
+                op: change.op,
+                seq: change.source.seq,
+                key: has_key.then_some(key.as_slice()),
+                reason: &reason.to_string(),
+            },
+        );
+        self.new_key = key;
+    }
+
+    /// Appends a line in place of a change that failed. Key and row alone have no place
+    /// for it: there the change is absent, and the server's log names it.
+    pub(crate) fn quarantine_line(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        reason: &EncodeError,
+        out: &mut Vec<u8>,
+    ) {
+        report_quarantine(
+            &plan.schema,
+            &plan.table,
+            change.source.lsn,
+            change.source.seq,
+            reason,
+        );
+        if self.envelope == Envelope::Row {
+            return;
+        }
+        out.extend_from_slice(b"{\"before\":null,\"after\":null,\"quarantined\":");
+        json::string(out, reason.to_string().as_bytes());
+        self.envelope_end(&plan.source, &change.source, change.op.code(), out);
+    }
+
+    fn change_frame(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let mut new_key = std::mem::take(&mut self.new_key);
+        let mut old_key = std::mem::take(&mut self.old_key);
+        let keys = self.keys(plan, change, &mut new_key, &mut old_key);
+        let frame = write::change(out, change.op, plan.id, change.source.seq);
+        if let Ok((has_key, key_changed)) = keys {
+            for (present, key) in [(has_key, &new_key), (key_changed, &old_key)] {
+                if present {
+                    let section = frame.section(out);
+                    out.extend_from_slice(key);
+                    section.end(out);
+                } else {
+                    frame.absent(out);
+                }
+            }
+        }
+        self.new_key = new_key;
+        self.old_key = old_key;
+        keys?;
+
+        self.unchanged.clear();
+        match (self.envelope, &change.new) {
+            (Envelope::Row, None) => frame.absent(out),
+            (Envelope::Row, Some(new)) => {
+                let section = frame.section(out);
+                self.row(plan, new, change.old.as_ref(), out)?;
+                section.end(out);
+            }
+            (Envelope::Change, _) => {
+                let section = frame.section(out);
+                self.envelope(plan, change, out)?;
+                section.end(out);
+            }
+        }
+        frame.finish(
+            out,
+            self.unchanged
+                .iter()
+                .map(|index| plan.columns[*index].name.as_str()),
+        );
+        Ok(())
+    }
+
+    /// Key, TAB, row: a tombstone for the old key first where the key changed.
+    fn row_lines(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let mut new_key = std::mem::take(&mut self.new_key);
+        let mut old_key = std::mem::take(&mut self.old_key);
+        let keys = self.keys(plan, change, &mut new_key, &mut old_key);
+        if let Ok((has_key, key_changed)) = keys {
+            if key_changed {
+                out.extend_from_slice(&old_key);
+                out.extend_from_slice(b"\t\n");
+            }
+            if has_key {
+                out.extend_from_slice(&new_key);
+            }
+            out.push(b'\t');
+        }
+        self.new_key = new_key;
+        self.old_key = old_key;
+        keys?;
+        match &change.new {
+            None => Ok(()),
+            Some(new) => self.row(plan, new, change.old.as_ref(), out),
+        }
+    }
+
+    /// Encodes the key that the row has after the change (before it, for a delete), and
+    /// for an update the one it had. Says whether there is a key, and whether the update
+    /// changed it.
+    fn keys(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        new_key: &mut Vec<u8>,
+        old_key: &mut Vec<u8>,
+    ) -> Result<(bool, bool), EncodeError> {
+        let has_key = self.current_key(plan, change, new_key)?;
+        let (Op::Update, true, Some(old)) = (change.op, has_key, &change.old) else {
+            return Ok((has_key, false));
+        };
+        old_key.clear();
+        self.key(plan, old, None, old_key)?;
+        Ok((true, old_key != new_key))
+    }
+
+    fn current_key(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        key: &mut Vec<u8>,
+    ) -> Result<bool, EncodeError> {
+        key.clear();
+        let (row, old) = match (&change.new, &change.old) {
+            (Some(new), old) => (new, old.as_ref()),
+            (None, Some(old)) => (old, None),
+            (None, None) => return Ok(false),
+        };
+        if plan.key.is_empty() {
+            return Ok(false);
+        }
+        self.key(plan, row, old, key)?;
+        Ok(true)
+    }
+
+    fn within_limit(&self, bytes: usize) -> Result<(), EncodeError> {
+        if bytes <= self.max_row_bytes {
+            Ok(())
+        } else {
+            Err(EncodeError::TooLarge {
+                limit: self.max_row_bytes,
+            })
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The SQL functions: the same plans and the same encoder, called by a query.
+//!
+//! They are version-1 C functions declared by hand in `sql/`, so that the names and
+//! options that users see stand in one readable file.
+
+#![allow(unreachable_pub, reason = "the server finds the symbols by name")]
+
+use std::ffi::CStr;
+
+use headwater_protocol::Lsn;
+use headwater_protocol::VERSION;
+use headwater_protocol::frame::{Op, write};
+use headwater_protocol::options::{Output, PluginOptions};
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_guard, pg_sys};
+
+use super::encoding::DatabaseEncoding;
+use super::options::parse_pairs;
+use super::relation::RelationRef;
+use super::report::refuse;
+use super::settings::OutputSettings;
+use super::tuple::{Origin, TupleBuffer, TupleRef};
+use crate::encode::{Encoder, RowChange, Source, ValueEncoder};
+use crate::plan::RelationPlan;
+
+macro_rules! version_1 {
+    ($($info:ident),*) => {$(
+        /// Says that the function of this name follows version 1 of the calling convention.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            static INFO: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &INFO
+        }
+    )*};
+}
+
+version_1!(
+    pg_finfo_headwater_version,
+    pg_finfo_headwater_encode,
+    pg_finfo_headwater_relation
+);
+
+/// `headwater.version() → text`
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn headwater_version(
+    _fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    varlena_datum(VERSION.as_bytes())
+}
+
+/// `headwater.relation(regclass, VARIADIC text[]) → bytea`: the relation frame.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn headwater_relation(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: the declaration in `sql/` says what the arguments are.
+    unsafe {
+        let Some(relation) = argument(fcinfo, 0) else {
+            return null(fcinfo);
+        };
+        let EncodeOptions { options, .. } = options_argument(argument(fcinfo, 1));
+        let plan = compile(pg_sys::Oid::from(relation.value() as u32), &options);
+        let mut frame = Vec::new();
+        write::relation(&mut frame, &plan.describe());
+        varlena_datum(&frame)
+    }
+}
+
+/// `headwater.encode(record, VARIADIC text[]) → bytea`: the row as the plugin sends it,
+/// a line or a frame.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn headwater_encode(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: the declaration in `sql/` says what the arguments are; the server sets
+    // `flinfo`, whose `fn_extra` belongs to the function and lives in `fn_mcxt`.
+    unsafe {
+        let Some(row) = argument(fcinfo, 0) else {
+            return null(fcinfo);
+        };
+        let header =
+            pg_sys::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+        let row_type = RowType::of(header);
+        let flinfo = (*fcinfo).flinfo;
+        let query = (*flinfo).fn_extra.cast::<EncodeQuery>();
+        let query = if query.is_null() {
+            let query = EncodeQuery::new(row_type, argument(fcinfo, 1));
+            let query = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(query);
+            (*flinfo).fn_extra = query.cast();
+            query
+        } else {
+            query
+        };
+        if (*query).row_type != row_type {
+            *query = EncodeQuery::new(row_type, argument(fcinfo, 1));
+        }
+        let datum = (*query).encode(header);
+        if std::ptr::eq(header.cast(), row.cast_mut_ptr::<pg_sys::varlena>()) {
+            return datum;
+        }
+        pg_sys::pfree(header.cast());
+        datum
+    }
+}
+
+/// The composite type that a row carries in its header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct RowType {
+    oid: pg_sys::Oid,
+    modifier: i32,
+}
+
+impl RowType {
+    /// # Safety
+    ///
+    /// `header` is a detoasted composite datum.
+    unsafe fn of(header: *mut pg_sys::HeapTupleHeaderData) -> Self {
+        // SAFETY: the caller's; a composite datum uses this member of the union.
+        unsafe {
+            let fields = &(*header).t_choice.t_datum;
+            RowType {
+                oid: fields.datum_typeid,
+                modifier: fields.datum_typmod,
+            }
+        }
+    }
+}
+
+/// What one query's calls share.
+struct EncodeQuery {
+    row_type: RowType,
+    /// A copy in the function's memory: no reference is held, so none can leak.
+    descriptor: pg_sys::TupleDesc,
+    plan: RelationPlan,
+    encoder: Encoder,
+    output: Output,
+    source: Source,
+    tuple: TupleBuffer,
+    bytes: Vec<u8>,
+}
+
+impl EncodeQuery {
+    /// # Safety
+    ///
+    /// `options` is a text array or null. The current `fn_mcxt` outlives the result.
+    unsafe fn new(row_type: RowType, options: Option<pg_sys::Datum>) -> Self {
+        // SAFETY: catalog lookups; the descriptor is copied for the whole process, since a
+        // query's own memory is gone before the callback that drops this could free it.
+        unsafe {
+            let relation = pg_sys::get_typ_typrelid(row_type.oid);
+            if row_type.oid == pg_sys::RECORDOID || relation == pg_sys::InvalidOid {
+                refuse(
+                    PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                    "headwater.encode needs a row of a table".to_owned(),
+                    Some("Write SELECT headwater.encode(t) FROM the_table AS t.".to_owned()),
+                );
+            }
+            let EncodeOptions { mut options, lsn } = options_argument(options);
+            // A row that was asked for by name is always selected.
+            options.tables = None;
+            let encoding = DatabaseEncoding::current();
+            let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
+            let outer = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = pg_sys::CacheMemoryContext;
+            let descriptor = pg_sys::lookup_rowtype_tupdesc_copy(row_type.oid, row_type.modifier);
+            pg_sys::CurrentMemoryContext = outer;
+            EncodeQuery {
+                row_type,
+                descriptor,
+                plan: compile(relation, &options),
+                encoder: Encoder::new(&options, &encoding.database_name(), values),
+                output: options.output,
+                source: Source {
+                    lsn,
+                    seq: 0,
+                    transaction: None,
+                    snapshot: true,
+                },
+                tuple: TupleBuffer::default(),
+                bytes: Vec::new(),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `header` is a detoasted composite datum of this query's row type.
+    unsafe fn encode(&mut self, header: *mut pg_sys::HeapTupleHeaderData) -> pg_sys::Datum {
+        let mut tuple = pg_sys::HeapTupleData {
+            // SAFETY: a composite datum is a varlena with a header of four bytes.
+            t_len: unsafe { pgrx::varsize_4b(header.cast()) } as u32,
+            t_data: header,
+            ..Default::default()
+        };
+        // SAFETY: the tuple lives to the end of the call, and the descriptor is its type's.
+        let row = unsafe {
+            TupleRef::new(&raw mut tuple)
+                .map(|tuple| self.tuple.deform_as(tuple, self.descriptor, Origin::Query))
+        };
+        let change = RowChange {
+            op: Op::Read,
+            source: self.source,
+            old: None,
+            new: row,
+        };
+        self.bytes.clear();
+        let (encoder, plan, bytes) = (&mut self.encoder, &mut self.plan, &mut self.bytes);
+        let result = match self.output {
+            Output::Lines => encoder.line(plan, &change, bytes),
+            Output::Frames => encoder.frame(plan, &change, bytes),
+        };
+        if let Err(reason) = result {
+            match self.output {
+                Output::Lines => encoder.quarantine_line(plan, &change, &reason, bytes),
+                Output::Frames => encoder.quarantine_frame(plan, &change, &reason, bytes),
+            }
+        }
+        encoder.values.settings().leave();
+        varlena_datum(bytes)
+    }
+}
+
+impl Drop for EncodeQuery {
+    fn drop(&mut self) {
+        // SAFETY: the copy belongs to this query alone and its memory outlives every query.
+        unsafe { pg_sys::FreeTupleDesc(self.descriptor) };
+    }
+}
+
+/// Opens a table, compiles its plan and closes it again, keeping the lock to the end of
+/// the transaction, as a query on it does.
+///
+/// # Safety
+///
+/// Called from a SQL function.
+unsafe fn compile(relation: pg_sys::Oid, options: &PluginOptions) -> RelationPlan {
+    // SAFETY: a relation that does not exist is an ERROR of the server's own.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let relation = pg_sys::relation_open(relation, lock);
+        let plan = RelationPlan::compile(
+            RelationRef::new(relation),
+            options,
+            DatabaseEncoding::current(),
+        );
+        pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        plan
+    }
+}
+
+/// The argument, none for SQL's null.
+///
+/// # Safety
+///
+/// The function was declared with more than `index` arguments.
+unsafe fn argument(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> Option<pg_sys::Datum> {
+    // SAFETY: the caller's.
+    unsafe {
+        let arguments = (*fcinfo).args.as_slice(index + 1);
+        (!arguments[index].isnull).then_some(arguments[index].value)
+    }
+}
+
+/// # Safety
+///
+/// `fcinfo` is the call under way.
+unsafe fn null(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the caller's.
+    unsafe { (*fcinfo).isnull = true };
+    pg_sys::Datum::from(0_usize)
+}
+
+/// The plugin's options, and one that only a snapshot has.
+struct EncodeOptions {
+    options: PluginOptions,
+    /// `lsn`: the snapshot's consistent point, for the envelope's source.
+    lsn: Lsn,
+}
+
+/// Options as `name=value`. A null element is none, as is a null array.
+///
+/// # Safety
+///
+/// `array` is a `text[]`.
+unsafe fn options_argument(array: Option<pg_sys::Datum>) -> EncodeOptions {
+    let Some(array) = array else {
+        return EncodeOptions {
+            options: parse_pairs([]),
+            lsn: Lsn::INVALID,
+        };
+    };
+    let mut elements: *mut pg_sys::Datum = std::ptr::null_mut();
+    let mut nulls: *mut bool = std::ptr::null_mut();
+    let mut count = 0;
+    // SAFETY: the caller's; text is a varlena of alignment `i`. The elements are copied to
+    // terminated strings in the current memory context.
+    let texts: Vec<String> = unsafe {
+        pg_sys::deconstruct_array(
+            pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast(),
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            pg_sys::TYPALIGN_INT as std::ffi::c_char,
+            &mut elements,
+            &mut nulls,
+            &mut count,
+        );
+        (0..usize::try_from(count).unwrap_or(0))
+            .filter(|index| !*nulls.add(*index))
+            .map(|index| {
+                let text = pg_sys::text_to_cstring((*elements.add(index)).cast_mut_ptr());
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            })
+            .collect()
+    };
+    let mut lsn = Lsn::INVALID;
+    let mut pairs = Vec::new();
+    for text in &texts {
+        match text.split_once('=') {
+            Some(("lsn", value)) => match value.parse() {
+                Ok(value) => lsn = value,
+                Err(error) => refuse(
+                    PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                    format!("invalid value for option \"lsn\": {error}"),
+                    None,
+                ),
+            },
+            Some((name, value)) => pairs.push((name, Some(value))),
+            None => pairs.push((text.as_str(), None)),
+        }
+    }
+    EncodeOptions {
+        options: parse_pairs(pairs),
+        lsn,
+    }
+}
+
+/// `text` and `bytea` share one layout.
+fn varlena_datum(bytes: &[u8]) -> pg_sys::Datum {
+    let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+    // SAFETY: copies the bytes into a new value in the current memory context.
+    unsafe {
+        pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(
+            bytes.as_ptr().cast(),
+            length,
+        ))
+    }
+}

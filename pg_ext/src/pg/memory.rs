@@ -1,0 +1,109 @@
+//! The memory of one callback.
+//!
+//! Callbacks run in the decoding context, which lives as long as the connection:
+//! whatever Postgres allocates for a change (a detoasted value, the text of an output
+//! function) has to be given back at the end of that change, on every path. So each
+//! callback enters a context of its own, which is reset when it is left.
+
+use pgrx::pg_sys;
+
+/// A memory context that is emptied at the end of each callback.
+pub(super) struct ChangeMemory {
+    context: pg_sys::MemoryContext,
+}
+
+impl ChangeMemory {
+    /// A child of `parent`; it goes when the parent goes.
+    ///
+    /// # Safety
+    ///
+    /// `parent` is a valid memory context.
+    pub(super) unsafe fn new(parent: pg_sys::MemoryContext) -> Self {
+        // SAFETY: the caller's; the name is static.
+        let context = unsafe {
+            pg_sys::AllocSetContextCreateExtended(
+                parent,
+                c"headwater change".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as pg_sys::Size,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as pg_sys::Size,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as pg_sys::Size,
+            )
+        };
+        ChangeMemory { context }
+    }
+
+    /// Makes this the current context until the guard is dropped.
+    pub(super) fn enter(&self) -> Entered {
+        // SAFETY: Postgres is single-threaded; reading and setting the current context
+        // is what MemoryContextSwitchTo does.
+        unsafe {
+            let outer = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.context;
+            Entered {
+                context: self.context,
+                outer,
+            }
+        }
+    }
+}
+
+/// The memory of what a plan's output functions cache for themselves. It goes with the
+/// plan: a relation that is compiled anew a million times must not grow the process.
+#[derive(Default)]
+pub(crate) struct PlanMemory {
+    /// Made when first asked for: most plans call no output function.
+    context: Option<pg_sys::MemoryContext>,
+}
+
+impl PlanMemory {
+    pub(super) fn context(&mut self) -> pg_sys::MemoryContext {
+        *self.context.get_or_insert_with(|| {
+            // SAFETY: the name is static. The parent lives as long as the process, so that
+            // this context is deleted by its owner alone.
+            unsafe {
+                pg_sys::AllocSetContextCreateExtended(
+                    pg_sys::CacheMemoryContext,
+                    c"headwater plan".as_ptr(),
+                    pg_sys::ALLOCSET_SMALL_MINSIZE as pg_sys::Size,
+                    pg_sys::ALLOCSET_SMALL_INITSIZE as pg_sys::Size,
+                    pg_sys::ALLOCSET_SMALL_MAXSIZE as pg_sys::Size,
+                )
+            }
+        })
+    }
+}
+
+impl Drop for PlanMemory {
+    fn drop(&mut self) {
+        if let Some(context) = self.context {
+            // SAFETY: made by this value, and nothing that points into it outlives the plan.
+            unsafe { pg_sys::MemoryContextDelete(context) };
+        }
+    }
+}
+
+/// The time within a [`ChangeMemory`].
+pub(super) struct Entered {
+    context: pg_sys::MemoryContext,
+    outer: pg_sys::MemoryContext,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // SAFETY: `outer` was current when the guard was made and encloses this call.
+        unsafe { pg_sys::CurrentMemoryContext = self.outer };
+        // An ERROR on its way out deletes the decoding context, and with it this one;
+        // no server function is called while it unwinds.
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: the context is a child of the decoding context, which outlives the
+        // callback. Most changes allocate nothing: the flag is what the reset itself
+        // looks at first, and reading it here saves the guarded call.
+        unsafe {
+            if !(*self.context).isReset {
+                pg_sys::MemoryContextReset(self.context);
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The boundary to the server, and the only place that says `unsafe`.
+//!
+//! Two rules make the rest of the crate safe:
+//!
+//! - Pointers that Postgres lends for one callback are wrapped in types that borrow
+//!   from that callback ([`RelationRef`], [`Row`], [`Value`]) and can't be stored.
+//! - A value is read only as what the descriptor of its own relation says it is:
+//!   an [`Attribute`] can be made from a descriptor alone and carries the length and
+//!   passing convention that every reader checks.
+//!
+//! Every `pg_sys` function is called through pgrx's guard, which turns an ERROR into
+//! a Rust panic that unwinds, running destructors, up to the `#[pg_guard]` of the
+//! callback, where it becomes an ERROR again. The guard costs a `sigsetjmp`, so the
+//! path of a row makes as few calls as it can. The exceptions, called directly, are
+//! functions that cannot raise an ERROR, and say so.
+#![allow(unsafe_code)]
+
+mod callbacks;
+mod encoding;
+mod float;
+mod functions;
+mod invalidation;
+mod memory;
+mod options;
+mod output_function;
+mod relation;
+mod report;
+mod settings;
+mod tuple;
+mod versions;
+mod writer;
+
+pub(crate) use encoding::{DatabaseEncoding, NotUtf8};
+pub(crate) use float::{push_f32, push_f64};
+pub(crate) use invalidation::{Stale, take_invalidated};
+pub(crate) use memory::PlanMemory;
+pub(crate) use output_function::OutputFunction;
+pub(crate) use relation::{Attribute, ColumnDescription, RelationRef, base_type};
+pub(crate) use report::report_quarantine;
+pub(crate) use settings::OutputSettings;
+pub(crate) use tuple::{Column, Row, TupleBuffer, TupleRef, Value};
+pub(crate) use writer::Writer;
+
+pgrx::pg_module_magic!();

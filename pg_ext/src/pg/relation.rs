@@ -1,0 +1,167 @@
+//! A relation as its descriptor and its indexes describe it.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+
+use headwater_protocol::frame::ReplicaIdentity;
+use pgrx::pg_sys;
+
+use super::encoding::DatabaseEncoding;
+use super::versions;
+
+/// A relation for the time of one callback.
+#[derive(Clone, Copy)]
+pub(crate) struct RelationRef<'cb> {
+    relation: pg_sys::Relation,
+    callback: PhantomData<&'cb ()>,
+}
+
+/// Where a column's value stands in a tuple and how it is passed. Made from a
+/// descriptor alone, so that no reader can mistake a number for a pointer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attribute {
+    pub(super) index: usize,
+    /// `attlen`: bytes, -1 for a varlena, -2 for a C string.
+    pub(super) length: i16,
+    pub(super) by_value: bool,
+}
+
+impl Attribute {
+    /// `attnum`: from 1; a dropped column keeps its own.
+    pub(crate) fn number(self) -> i16 {
+        // A relation has at most 1,600 columns.
+        i16::try_from(self.index + 1).unwrap_or(i16::MAX)
+    }
+}
+
+/// A column of a relation.
+#[derive(Clone, Debug)]
+pub(crate) struct ColumnDescription {
+    pub(crate) attribute: Attribute,
+    pub(crate) name: String,
+    pub(crate) type_oid: u32,
+    pub(crate) type_modifier: i32,
+}
+
+impl<'cb> RelationRef<'cb> {
+    /// # Safety
+    ///
+    /// `relation` is open, and stays so for `'cb`.
+    pub(super) unsafe fn new(relation: pg_sys::Relation) -> Self {
+        RelationRef {
+            relation,
+            callback: PhantomData,
+        }
+    }
+
+    /// `pg_class.oid`.
+    pub(crate) fn id(self) -> u32 {
+        // SAFETY: the relation is open.
+        unsafe { (*self.relation).rd_id.to_u32() }
+    }
+
+    /// Where the descriptor stands. Two descriptors at one address at different times
+    /// may differ; two addresses always mean that the relation was loaded anew.
+    pub(crate) fn descriptor_address(self) -> usize {
+        self.descriptor() as usize
+    }
+
+    pub(super) fn descriptor(self) -> pg_sys::TupleDesc {
+        // SAFETY: the relation is open.
+        unsafe { (*self.relation).rd_att }
+    }
+
+    /// The table's name.
+    pub(crate) fn name(self, encoding: DatabaseEncoding) -> String {
+        // SAFETY: an open relation has its pg_class row; a name is terminated.
+        let name = unsafe { CStr::from_ptr((*(*self.relation).rd_rel).relname.data.as_ptr()) };
+        encoding.name(name)
+    }
+
+    /// The schema's name: a catalog lookup.
+    pub(crate) fn schema(self, encoding: DatabaseEncoding) -> String {
+        // SAFETY: a lookup in the system cache, copied into the current memory context.
+        let name = unsafe { pg_sys::get_namespace_name((*(*self.relation).rd_rel).relnamespace) };
+        if name.is_null() {
+            // The schema of a relation that is being decoded exists in the snapshot.
+            return String::new();
+        }
+        // SAFETY: a terminated copy, freed with the callback's memory.
+        encoding.name(unsafe { CStr::from_ptr(name) })
+    }
+
+    /// `pg_class.relreplident`.
+    pub(crate) fn identity(self) -> ReplicaIdentity {
+        // SAFETY: an open relation has its pg_class row.
+        let code = unsafe { (*(*self.relation).rd_rel).relreplident };
+        ReplicaIdentity::from_code(code.cast_unsigned()).unwrap_or(ReplicaIdentity::Nothing)
+    }
+
+    /// The live columns, in their order.
+    pub(crate) fn columns(self, encoding: DatabaseEncoding) -> Vec<ColumnDescription> {
+        let descriptor = self.descriptor();
+        // SAFETY: an open relation has its descriptor.
+        let count = usize::try_from(unsafe { (*descriptor).natts }).unwrap_or(0);
+        (0..count)
+            // SAFETY: the index is below natts.
+            .map(|index| (index, unsafe { versions::attribute(descriptor, index) }))
+            .filter(|(_, column)| !column.attisdropped && !is_virtual(column))
+            .map(|(index, column)| ColumnDescription {
+                attribute: Attribute {
+                    index,
+                    length: column.attlen,
+                    by_value: column.attbyval,
+                },
+                // SAFETY: a name is terminated.
+                name: encoding.name(unsafe { CStr::from_ptr(column.attname.data.as_ptr()) }),
+                type_oid: column.atttypid.to_u32(),
+                type_modifier: column.atttypmod,
+            })
+            .collect()
+    }
+
+    /// The numbers of the key's columns, in the index' order; none without a key.
+    ///
+    /// The key has to be what a delete brings along, or its tombstone could not be
+    /// made: the columns of the replica identity's index, and under FULL, which brings
+    /// everything, those of the primary key.
+    pub(crate) fn key_columns(self) -> Vec<i16> {
+        // SAFETY: the relation is open; the call loads the list of its indexes.
+        let replica_index = unsafe { pg_sys::RelationGetReplicaIndex(self.relation) };
+        let index = match self.identity() {
+            ReplicaIdentity::Nothing => pg_sys::InvalidOid,
+            ReplicaIdentity::Default | ReplicaIdentity::Index => replica_index,
+            // SAFETY: set by the call above.
+            ReplicaIdentity::Full => unsafe { (*self.relation).rd_pkindex },
+        };
+        if index == pg_sys::InvalidOid {
+            return Vec::new();
+        }
+        // SAFETY: takes a reference to the index' relcache entry, given back below.
+        let index = unsafe { pg_sys::RelationIdGetRelation(index) };
+        if index.is_null() {
+            return Vec::new();
+        }
+        // SAFETY: an open index has its pg_index row, whose vector holds indnatts numbers,
+        // the key's before those that are only included.
+        unsafe {
+            let form = (*index).rd_index;
+            let count = usize::try_from((*form).indnkeyatts).unwrap_or(0);
+            let numbers = (*form).indkey.values.as_slice(count).to_vec();
+            pg_sys::RelationClose(index);
+            numbers
+        }
+    }
+}
+
+/// A virtual generated column (from 18 on) is computed when read and never stored.
+fn is_virtual(column: &pg_sys::FormData_pg_attribute) -> bool {
+    column.attgenerated.cast_unsigned() == b'v'
+}
+
+/// The type that a domain is made of, through any number of domains; any other type is
+/// its own.
+pub(crate) fn base_type(type_oid: u32) -> u32 {
+    // SAFETY: lookups in the system cache.
+    unsafe { pg_sys::getBaseType(pg_sys::Oid::from(type_oid)).to_u32() }
+}

@@ -1,0 +1,44 @@
+//! What is said through the server's own messages.
+
+use std::fmt::Display;
+
+use headwater_protocol::Lsn;
+use headwater_protocol::options::OptionError;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, function_name};
+
+/// Logs that a change is quarantined: the relation, the place and the reason, never a
+/// value.
+pub(crate) fn report_quarantine(
+    schema: &str,
+    table: &str,
+    lsn: Lsn,
+    seq: u64,
+    reason: &dyn Display,
+) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        format!("change {lsn}:{seq} of table \"{schema}.{table}\" is quarantined: {reason}"),
+        function_name!(),
+    )
+    .report(PgLogLevel::LOG);
+}
+
+/// Ends the command: an option is wrong.
+pub(super) fn refuse_option(error: OptionError) -> ! {
+    refuse(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        error.message,
+        error.hint,
+    )
+}
+
+/// Ends the command with an ERROR.
+pub(super) fn refuse(code: PgSqlErrorCode, message: String, hint: Option<String>) -> ! {
+    let mut report = ErrorReport::new(code, message, function_name!());
+    if let Some(hint) = hint {
+        report = report.set_hint(hint);
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}

@@ -1,0 +1,234 @@
+//! Tuples, deformed once, and their values.
+//!
+//! # Why no value is read from a TOAST table
+//!
+//! While decoding, the WAL is all there is: a TOAST table has today's rows, and those
+//! of the change may be vacuumed. Postgres rebuilds the out-of-line values that a change
+//! wrote and leaves an on-disk pointer for the ones that it did not
+//! (`ReorderBufferToastReplace` in `reorderbuffer.c`). Such a pointer is therefore not
+//! a value but a third state, and is recognised before anything may follow it. Values
+//! that a SQL query hands over have no such limit.
+
+use std::marker::PhantomData;
+
+use pgrx::pg_sys;
+
+use super::RelationRef;
+use super::relation::Attribute;
+
+/// A heap tuple for the time of one callback.
+#[derive(Clone, Copy)]
+pub(crate) struct TupleRef<'cb> {
+    tuple: pg_sys::HeapTuple,
+    callback: PhantomData<&'cb ()>,
+}
+
+impl TupleRef<'_> {
+    /// None for a null pointer.
+    ///
+    /// # Safety
+    ///
+    /// `tuple` is null or valid for `'cb`.
+    pub(super) unsafe fn new(tuple: pg_sys::HeapTuple) -> Option<Self> {
+        (!tuple.is_null()).then_some(TupleRef {
+            tuple,
+            callback: PhantomData,
+        })
+    }
+}
+
+/// Room for a deformed tuple, kept from row to row.
+#[derive(Default)]
+pub(crate) struct TupleBuffer {
+    values: Vec<pg_sys::Datum>,
+    // `bool` is what `heap_deform_tuple` writes.
+    nulls: Vec<bool>,
+}
+
+impl TupleBuffer {
+    /// Splits a tuple of `relation` into its values: one foreign call a row.
+    pub(crate) fn deform<'t>(
+        &'t mut self,
+        tuple: TupleRef<'t>,
+        relation: RelationRef<'t>,
+    ) -> Row<'t> {
+        // SAFETY: both are valid for 't, and the tuple is one of the relation's.
+        unsafe { self.deform_as(tuple, relation.descriptor(), Origin::Wal) }
+    }
+
+    /// # Safety
+    ///
+    /// `descriptor` is valid and describes `tuple`.
+    pub(super) unsafe fn deform_as<'t>(
+        &'t mut self,
+        tuple: TupleRef<'t>,
+        descriptor: pg_sys::TupleDesc,
+        origin: Origin,
+    ) -> Row<'t> {
+        // SAFETY: the caller's.
+        let count = usize::try_from(unsafe { (*descriptor).natts }).unwrap_or(0);
+        self.values.resize(count, pg_sys::Datum::from(0_usize));
+        self.nulls.resize(count, true);
+        // SAFETY: both arrays hold natts elements; a tuple with fewer columns is filled up
+        // from the descriptor's missing values.
+        unsafe {
+            pg_sys::heap_deform_tuple(
+                tuple.tuple,
+                descriptor,
+                self.values.as_mut_ptr(),
+                self.nulls.as_mut_ptr(),
+            );
+        }
+        Row {
+            values: &self.values,
+            nulls: &self.nulls,
+            origin,
+        }
+    }
+}
+
+/// Where a row comes from, which decides whether TOAST may be followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Decoded: an on-disk pointer is a value that the change left alone.
+    Wal,
+    /// Read by a query: every value can be had.
+    Query,
+}
+
+/// A deformed tuple.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'t> {
+    values: &'t [pg_sys::Datum],
+    nulls: &'t [bool],
+    origin: Origin,
+}
+
+/// What a column holds. Three states, never two.
+#[derive(Clone, Copy)]
+pub(crate) enum Column<'t> {
+    /// SQL's null.
+    Null,
+    /// Out of line, and the change left it where it is: the WAL does not say what it is.
+    UnchangedToast,
+    /// A value.
+    Value(Value<'t>),
+}
+
+impl<'t> Row<'t> {
+    /// A column that the row's descriptor lacks counts as null.
+    pub(crate) fn column(&self, attribute: Attribute) -> Column<'t> {
+        let index = attribute.index;
+        if self.nulls.get(index).copied().unwrap_or(true) {
+            return Column::Null;
+        }
+        let value = Value {
+            datum: self.values[index],
+            attribute,
+            row: PhantomData,
+        };
+        if attribute.length == -1 && self.origin == Origin::Wal && value.is_on_disk() {
+            return Column::UnchangedToast;
+        }
+        Column::Value(value)
+    }
+}
+
+/// One value of a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Value<'t> {
+    datum: pg_sys::Datum,
+    attribute: Attribute,
+    row: PhantomData<&'t ()>,
+}
+
+// Numbers are passed by value in the low bytes of a datum (`DatumGetInt32` and so on in
+// src/include/postgres.h); 8-byte ones too, on every 64-bit platform.
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("headwater needs a 64-bit platform");
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low bytes are the value"
+)]
+impl<'t> Value<'t> {
+    pub(crate) fn bool(self) -> bool {
+        self.datum.value() as u8 != 0
+    }
+
+    pub(crate) fn i16(self) -> i16 {
+        self.datum.value() as i16
+    }
+
+    pub(crate) fn i32(self) -> i32 {
+        self.datum.value() as i32
+    }
+
+    pub(crate) fn u32(self) -> u32 {
+        self.datum.value() as u32
+    }
+
+    pub(crate) fn i64(self) -> i64 {
+        self.datum.value() as i64
+    }
+
+    pub(crate) fn f32(self) -> f32 {
+        f32::from_bits(self.datum.value() as u32)
+    }
+
+    pub(crate) fn f64(self) -> f64 {
+        f64::from_bits(self.datum.value() as u64)
+    }
+
+    /// The bytes of a type of fixed length that is passed by reference; none if the
+    /// column is no such type.
+    pub(crate) fn fixed<const N: usize>(self) -> Option<&'t [u8; N]> {
+        let fits = !self.attribute.by_value && usize::try_from(self.attribute.length) == Ok(N);
+        // SAFETY: the attribute was made from the row's descriptor, which says that the
+        // datum points to N bytes; they live as long as the row.
+        fits.then(|| unsafe { &*self.datum.cast_mut_ptr::<[u8; N]>() })
+    }
+
+    /// The content of a varlena, without its header; none if the column is no such type.
+    ///
+    /// Compressed values and those that the reorder buffer holds elsewhere are expanded
+    /// into the callback's memory.
+    pub(crate) fn varlena(self) -> Option<&'t [u8]> {
+        if self.attribute.length != -1 {
+            return None;
+        }
+        let pointer = self.datum.cast_mut_ptr::<pg_sys::varlena>();
+        // SAFETY: the attribute says that the datum points to a varlena, and `column` saw
+        // that it is not one that can't be read. Headers of one and four bytes are read in
+        // place; everything else goes through the server.
+        unsafe {
+            let plain = if pgrx::varatt_is_4b_u(pointer)
+                || (pgrx::varatt_is_1b(pointer) && !pgrx::varatt_is_1b_e(pointer))
+            {
+                pointer
+            } else {
+                pg_sys::pg_detoast_datum(pointer)
+            };
+            let (header, length) = if pgrx::varatt_is_1b(plain) {
+                (1, pgrx::varsize_1b(plain) - 1)
+            } else {
+                (4, pgrx::varsize_4b(plain) - 4)
+            };
+            let content = plain.cast::<u8>().add(header);
+            Some(std::slice::from_raw_parts(content, length))
+        }
+    }
+
+    pub(super) fn datum(self) -> pg_sys::Datum {
+        self.datum
+    }
+
+    fn is_on_disk(self) -> bool {
+        let pointer = self.datum.cast_mut_ptr::<pg_sys::varlena>();
+        // SAFETY: called for varlenas alone; a tag is there behind a 1B_E header.
+        unsafe {
+            pgrx::varatt_is_1b_e(pointer)
+                && u32::from(pgrx::vartag_1b_e(pointer)) == pg_sys::vartag_external::VARTAG_ONDISK
+        }
+    }
+}

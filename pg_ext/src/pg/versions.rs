@@ -1,0 +1,98 @@
+//! Everything that differs between server versions, 14 to 18.
+
+use pgrx::pg_sys;
+
+/// The tuple in one of a change's two places.
+///
+/// Up to 16 a change points to a `ReorderBufferTupleBuf` that embeds the tuple, from
+/// 17 on to the tuple itself (`src/include/replication/reorderbuffer.h`).
+#[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+pub(super) type ChangeTuple = *mut pg_sys::ReorderBufferTupleBuf;
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub(super) type ChangeTuple = pg_sys::HeapTuple;
+
+/// The heap tuple of a change's place, null where the change has none there.
+#[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+pub(super) fn heap_tuple(tuple: ChangeTuple) -> pg_sys::HeapTuple {
+    if tuple.is_null() {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: a non-null tuple buffer of a change is valid for the callback; only the
+    // address of its first field is taken.
+    unsafe { &raw mut (*tuple).tuple }
+}
+
+/// As above, where the place holds the tuple itself.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub(super) fn heap_tuple(tuple: ChangeTuple) -> pg_sys::HeapTuple {
+    tuple
+}
+
+/// When the transaction committed. From 15 on the field is in a union, whose member
+/// for commits is meant while a commit is replayed.
+///
+/// # Safety
+///
+/// `txn` is the transaction of a callback under way.
+pub(super) unsafe fn commit_time(txn: *mut pg_sys::ReorderBufferTXN) -> pg_sys::TimestampTz {
+    #[cfg(feature = "pg14")]
+    // SAFETY: the caller's; the field is set before the first callback.
+    unsafe {
+        (*txn).commit_time
+    }
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: the caller's; all members of the union are the same integer type.
+    unsafe {
+        (*txn).xact_time.commit_time
+    }
+}
+
+/// Tells the client of progress where nothing is written. `skipped` says that the
+/// transaction ends here without output; 14 makes no difference.
+///
+/// # Safety
+///
+/// `ctx` is the context of a callback under way.
+pub(super) unsafe fn update_progress(ctx: *mut pg_sys::LogicalDecodingContext, skipped: bool) {
+    #[cfg(feature = "pg14")]
+    // SAFETY: the caller's.
+    unsafe {
+        let _ = skipped;
+        pg_sys::OutputPluginUpdateProgress(ctx);
+    }
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: the caller's.
+    unsafe {
+        pg_sys::OutputPluginUpdateProgress(ctx, skipped);
+    }
+}
+
+/// The attribute `index` (from 0) of a descriptor.
+///
+/// Up to 17 the attributes stand in the descriptor; from 18 on behind the array of
+/// compact attributes (`TupleDescAttrAddress` in `src/include/access/tupdesc.h`).
+///
+/// # Safety
+///
+/// `descriptor` is valid and `index < natts`.
+pub(super) unsafe fn attribute<'a>(
+    descriptor: pg_sys::TupleDesc,
+    index: usize,
+) -> &'a pg_sys::FormData_pg_attribute {
+    #[cfg(not(feature = "pg18"))]
+    // SAFETY: the caller's; the flexible array holds natts elements.
+    unsafe {
+        &*(*descriptor).attrs.as_ptr().add(index)
+    }
+    #[cfg(feature = "pg18")]
+    // SAFETY: the caller's; the layout is the one that the server's inline function of
+    // the same purpose computes with.
+    unsafe {
+        let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+        let compact = (*descriptor).compact_attrs.as_ptr();
+        &*compact
+            .add(count)
+            .cast::<pg_sys::FormData_pg_attribute>()
+            .add(index)
+    }
+}

@@ -1,0 +1,93 @@
+//! One plan a relation, compiled anew when the catalogs changed.
+//!
+//! A plan is used only after everything that the server reported since the last change
+//! was applied, and only with the very descriptor it was compiled from. The second test
+//! needs no message: a relation that was loaded anew has another descriptor.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use headwater_protocol::options::PluginOptions;
+
+use crate::pg::{DatabaseEncoding, RelationRef, Stale, take_invalidated};
+use crate::plan::RelationPlan;
+
+/// A plan and what the reader of the stream knows of it.
+pub(crate) struct CachedPlan {
+    pub(crate) plan: RelationPlan,
+    /// Whether the reader was sent this very plan's description.
+    pub(crate) announced: bool,
+    stale: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct PlanCache {
+    plans: HashMap<u32, CachedPlan, BuildHasherDefault<OidHasher>>,
+}
+
+impl PlanCache {
+    /// The relation's plan as of the snapshot in force.
+    pub(crate) fn get(
+        &mut self,
+        relation: RelationRef<'_>,
+        options: &PluginOptions,
+        encoding: DatabaseEncoding,
+    ) -> &mut CachedPlan {
+        self.apply_invalidations();
+        let id = relation.id();
+        let current = self.plans.get(&id).is_some_and(|cached| {
+            !cached.stale && cached.plan.descriptor_address == relation.descriptor_address()
+        });
+        if !current {
+            // Lookups within may note further invalidations; they are applied at the next
+            // change, before this plan is used again.
+            let plan = RelationPlan::compile(relation, options, encoding);
+            self.plans.insert(
+                id,
+                CachedPlan {
+                    plan,
+                    announced: false,
+                    stale: false,
+                },
+            );
+        }
+        self.plans
+            .get_mut(&id)
+            .unwrap_or_else(|| unreachable!("the plan was found or inserted above"))
+    }
+
+    fn apply_invalidations(&mut self) {
+        take_invalidated(|stale| match stale {
+            Stale::Relation(id) => {
+                if let Some(cached) = self.plans.get_mut(&id) {
+                    cached.stale = true;
+                }
+            }
+            Stale::All => self
+                .plans
+                .values_mut()
+                .for_each(|cached| cached.stale = true),
+        });
+    }
+}
+
+/// OIDs come from a counter, so one multiplication spreads them well.
+#[derive(Default)]
+struct OidHasher(u64);
+
+impl Hasher for OidHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, oid: u32) {
+        // 2^64 / the golden ratio: Knuth's multiplicative hash.
+        self.0 = (self.0 ^ u64::from(oid)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}

@@ -1,0 +1,309 @@
+//! One reader's session: what each callback means for the stream.
+//!
+//! A transaction opens in the stream with its first change that passes the filters and
+//! not before, so that one without such a change sends nothing; the client's position
+//! still moves, because the server reports progress.
+
+use headwater_protocol::Lsn;
+use headwater_protocol::frame::{Commit, Message, Op, Truncate, write};
+use headwater_protocol::options::{Envelope, Origin, Output, PluginOptions};
+
+use crate::emit::Batch;
+use crate::encode::{Encoder, RowChange, Source, ValueEncoder};
+use crate::pg::{DatabaseEncoding, OutputSettings, RelationRef, TupleBuffer, TupleRef, Writer};
+use crate::plan_cache::PlanCache;
+use crate::preamble::Preamble;
+
+/// Changes in a row that may pass without output before the client hears of progress.
+/// Servers before 16 send no keepalive while a plugin is silent, and a reader is cut off
+/// after `wal_sender_timeout`; the server's own plugin reports as often.
+const SILENT_CHANGES: u32 = 100;
+
+/// What the server knows about the connection.
+pub(crate) struct Connection {
+    pub(crate) database: String,
+    pub(crate) server_version: u32,
+    /// Whether a walsender reads, so that changes may share a write.
+    pub(crate) walsender: bool,
+}
+
+/// A transaction, as every callback is given it.
+#[derive(Clone, Copy)]
+pub(crate) struct TransactionView {
+    pub(crate) xid: u32,
+    pub(crate) commit_lsn: Lsn,
+    pub(crate) end_lsn: Lsn,
+    /// Microseconds since 1970.
+    pub(crate) commit_time: i64,
+}
+
+/// A row's change, as the server hands it over.
+pub(crate) struct ChangeView<'cb> {
+    pub(crate) op: Op,
+    pub(crate) old: Option<TupleRef<'cb>>,
+    pub(crate) new: Option<TupleRef<'cb>>,
+}
+
+/// What `pg_logical_emit_message` wrote, as the server hands it over.
+pub(crate) struct MessageView<'cb> {
+    pub(crate) lsn: Lsn,
+    pub(crate) prefix: &'cb [u8],
+    pub(crate) content: &'cb [u8],
+}
+
+/// The state of one decoding session.
+pub(crate) struct Session {
+    options: PluginOptions,
+    plans: PlanCache,
+    encoder: Encoder,
+    batch: Batch,
+    old: TupleBuffer,
+    new: TupleBuffer,
+    preamble: Preamble,
+    transaction: Progress,
+    silent: u32,
+}
+
+/// How far the current transaction has come.
+#[derive(Default)]
+struct Progress {
+    /// Changes seen, before any filter.
+    seen: u64,
+    /// Change, truncate, message and quarantine frames sent.
+    sent: u64,
+}
+
+impl Session {
+    pub(crate) fn new(
+        options: PluginOptions,
+        connection: &Connection,
+        encoding: DatabaseEncoding,
+    ) -> Self {
+        let values = ValueEncoder::new(encoding, OutputSettings::replay(), &options);
+        Session {
+            encoder: Encoder::new(&options, &connection.database, values),
+            batch: Batch::new(&options, connection.walsender),
+            preamble: Preamble::new(connection.server_version),
+            options,
+            plans: PlanCache::default(),
+            old: TupleBuffer::default(),
+            new: TupleBuffer::default(),
+            transaction: Progress::default(),
+            silent: 0,
+        }
+    }
+
+    /// Whether everything that came from `origin` is to be left out. 0 is this server.
+    pub(crate) fn filters_origin(&self, origin: u16) -> bool {
+        self.options.origin == Origin::None && origin != 0
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.transaction = Progress::default();
+        self.silent = 0;
+        self.encoder.values.settings().transaction();
+    }
+
+    pub(crate) fn change(
+        &mut self,
+        transaction: TransactionView,
+        relation: RelationRef<'_>,
+        change: &ChangeView<'_>,
+        writer: &mut Writer<'_>,
+    ) {
+        let seq = self.next_seq();
+        if !self.asks_for(change.op) {
+            return self.stay_silent(writer);
+        }
+        let encoding = self.encoder.values.encoding();
+        let cached = self.plans.get(relation, &self.options, encoding);
+        if !cached.plan.selected {
+            return self.stay_silent(writer);
+        }
+        let frames = self.options.output == Output::Frames;
+        if frames {
+            self.preamble.announce(&mut self.batch, transaction, cached);
+        }
+        let change = RowChange {
+            op: change.op,
+            source: transaction.source(seq),
+            old: change.old.map(|tuple| self.old.deform(tuple, relation)),
+            new: change.new.map(|tuple| self.new.deform(tuple, relation)),
+        };
+        let (encoder, plan) = (&mut self.encoder, &mut cached.plan);
+        self.batch.append(writer, |out| {
+            if frames {
+                if let Err(reason) = encoder.frame(plan, &change, out) {
+                    encoder.quarantine_frame(plan, &change, &reason, out);
+                }
+            } else if let Err(reason) = encoder.line(plan, &change, out) {
+                encoder.quarantine_line(plan, &change, &reason, out);
+            }
+        });
+        self.transaction.sent += 1;
+        self.silent = 0;
+    }
+
+    pub(crate) fn truncate(
+        &mut self,
+        transaction: TransactionView,
+        relations: &[RelationRef<'_>],
+        cascade: bool,
+        restart_identity: bool,
+        writer: &mut Writer<'_>,
+    ) {
+        let seq = self.next_seq();
+        if !self.options.operations.truncate {
+            return self.stay_silent(writer);
+        }
+        let source = transaction.source(seq);
+        let encoding = self.encoder.values.encoding();
+        let frames = self.options.output == Output::Frames;
+        let mut truncated: Vec<(u32, Option<Vec<u8>>)> = Vec::new();
+        for relation in relations {
+            let cached = self.plans.get(*relation, &self.options, encoding);
+            if !cached.plan.selected {
+                continue;
+            }
+            if frames {
+                self.preamble.announce(&mut self.batch, transaction, cached);
+            }
+            let envelope = (self.options.envelope == Envelope::Change).then(|| {
+                let mut envelope = Vec::new();
+                self.encoder
+                    .truncate_envelope(&cached.plan, &source, &mut envelope);
+                envelope
+            });
+            truncated.push((cached.plan.id, envelope));
+        }
+        if truncated.is_empty() {
+            return self.stay_silent(writer);
+        }
+        if frames {
+            let relations = truncated
+                .iter()
+                .map(|(id, envelope)| (*id, envelope.as_deref()))
+                .collect();
+            let truncate = Truncate {
+                seq,
+                cascade,
+                restart_identity,
+                relations,
+            };
+            self.batch
+                .append(writer, |out| write::truncate(out, &truncate));
+        } else {
+            for (_, envelope) in truncated {
+                self.batch.append(writer, |out| {
+                    out.extend_from_slice(&envelope.unwrap_or_default());
+                });
+            }
+        }
+        self.transaction.sent += 1;
+        self.silent = 0;
+    }
+
+    /// A logical message. Without a transaction it stands by itself, between two.
+    pub(crate) fn message(
+        &mut self,
+        transaction: Option<TransactionView>,
+        message: &MessageView<'_>,
+        writer: &mut Writer<'_>,
+    ) {
+        let seq = match transaction {
+            Some(_) => self.next_seq(),
+            None => 0,
+        };
+        let lines = self.options.output == Output::Lines;
+        let no_place = lines && self.options.envelope == Envelope::Row;
+        if !self.options.operations.message || no_place {
+            return self.stay_silent(writer);
+        }
+        let encoding = self.encoder.values.encoding();
+        let Ok(prefix) = encoding.to_utf8(message.prefix) else {
+            return self.stay_silent(writer);
+        };
+        if lines {
+            let source = match transaction {
+                Some(transaction) => transaction.source(seq),
+                None => Source {
+                    lsn: message.lsn,
+                    seq,
+                    transaction: None,
+                    snapshot: false,
+                },
+            };
+            let encoder = &mut self.encoder;
+            self.batch.append(writer, |out| {
+                encoder.message_envelope(&prefix, message.content, &source, out);
+            });
+        } else {
+            match transaction {
+                Some(transaction) => self.preamble.open(&mut self.batch, transaction),
+                None => self.preamble.greet(&mut self.batch),
+            }
+            let frame = Message {
+                transactional: transaction.is_some(),
+                lsn: message.lsn,
+                seq,
+                prefix: &String::from_utf8_lossy(&prefix),
+                content: message.content,
+            };
+            self.batch.append(writer, |out| write::message(out, &frame));
+        }
+        if transaction.is_some() {
+            self.transaction.sent += 1;
+            self.silent = 0;
+        } else {
+            // No commit will come to send it.
+            self.batch.finish_transaction(writer);
+        }
+    }
+
+    pub(crate) fn commit(&mut self, transaction: TransactionView, writer: &mut Writer<'_>) {
+        if self.preamble.close() {
+            let commit = Commit {
+                end_lsn: transaction.end_lsn,
+                changes: self.transaction.sent,
+            };
+            self.batch.append(writer, |out| write::commit(out, &commit));
+        }
+        let wrote = self.batch.finish_transaction(writer);
+        writer.progress(!wrote);
+        self.transaction = Progress::default();
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        let seq = self.transaction.seen;
+        self.transaction.seen += 1;
+        seq
+    }
+
+    fn asks_for(&self, op: Op) -> bool {
+        let operations = &self.options.operations;
+        match op {
+            Op::Create | Op::Read => operations.insert,
+            Op::Update => operations.update,
+            Op::Delete => operations.delete,
+        }
+    }
+
+    fn stay_silent(&mut self, writer: &mut Writer<'_>) {
+        self.silent += 1;
+        if self.silent >= SILENT_CHANGES {
+            self.silent = 0;
+            writer.progress(false);
+        }
+    }
+}
+
+impl TransactionView {
+    fn source(&self, seq: u64) -> Source {
+        Source {
+            lsn: self.end_lsn,
+            seq,
+            transaction: Some((self.xid, self.commit_time)),
+            snapshot: false,
+        }
+    }
+}
