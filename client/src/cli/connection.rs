@@ -1,0 +1,39 @@
+//! Which database, as psql takes it.
+
+use clap::Args;
+
+use crate::source::conninfo::Conninfo;
+
+/// The connection to Postgres.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ConnectionOptions {
+    /// Database name, connection string or URI; what it leaves open comes from PG*
+    /// variables, service and password files
+    #[arg(short, long, value_name = "CONNINFO", env = "HEADWATER_DBNAME")]
+    pub dbname: Option<String>,
+
+    /// Server host or socket directory
+    #[arg(short = 'h', long, env = "HEADWATER_HOST")]
+    pub host: Option<String>,
+
+    /// Server port
+    #[arg(short, long, env = "HEADWATER_PORT")]
+    pub port: Option<String>,
+
+    /// User name
+    #[arg(short = 'U', long, value_name = "USER", env = "HEADWATER_USERNAME")]
+    pub username: Option<String>,
+}
+
+impl ConnectionOptions {
+    /// The parts of the connection string.
+    pub fn conninfo(&self) -> Conninfo {
+        Conninfo {
+            dbname: self.dbname.clone(),
+            host: self.host.clone(),
+            port: self.port.clone(),
+            user: self.username.clone(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line: names, defaults, environment, help. What a command does is in the
+//! module of its name.
+
+mod connection;
+mod drop;
+mod stream;
+mod tail;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub use connection::ConnectionOptions;
+pub use drop::DropOptions;
+pub use stream::{
+    KafkaArguments, OriginMode, SinkKind, SnapshotMode, StreamOptions, ToastMode, TruncateMode,
+    UnkeyedMode, ValueEnvelope,
+};
+
+pub use tail::TailOptions;
+
+use crate::error::Result;
+use crate::log::LogFormat;
+
+/// Streams every committed change of a Postgres database into Kafka.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater",
+    version,
+    disable_help_flag = true,
+    after_help = "Exit codes: 0 finished or stopped by a signal after draining; 1 failed; 2 usage; \
+                  3 refused because changes would be lost; 4 another instance owns the slot; \
+                  5 stopped on data it may not skip."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogOptions,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take a snapshot, then follow the slot, into Kafka or stdout
+    Stream(Box<StreamOptions>),
+    /// Read topics: key TAB value, one record a line
+    Tail(TailOptions),
+    /// Drop the slot and what belongs to it, saying what is lost
+    Drop(Box<DropOptions>),
+}
+
+impl Command {
+    /// Runs the command to its end.
+    pub fn run(&self) -> Result<()> {
+        match self {
+            Command::Stream(options) => crate::stream::run(options),
+            Command::Tail(options) => crate::tail::run(options),
+            Command::Drop(options) => crate::drop::run(options),
+        }
+    }
+}
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub struct LogOptions {
+    /// Say more; twice, say everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// The form of log lines, on stderr
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "HEADWATER_LOG_FORMAT"
+    )]
+    pub log_format: LogFormat,
+
+    /// Print help
+    #[arg(long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn short_h_is_the_host_as_in_psql() {
+        let cli = Cli::try_parse_from(["headwater", "drop", "-h", "db", "-p", "5433", "-S", "s"]);
+        let Command::Drop(options) = cli.unwrap().command else {
+            panic!("not the drop command");
+        };
+        assert_eq!(options.connection.host.as_deref(), Some("db"));
+        assert_eq!(options.slot, "s");
+    }
+
+    #[test]
+    fn patterns_repeat_and_hold_commas() {
+        let cli = Cli::try_parse_from([
+            "headwater",
+            "stream",
+            "-t",
+            "a,s.b",
+            "-t",
+            "c",
+            "-X",
+            "a=b=c",
+        ]);
+        let Command::Stream(options) = cli.unwrap().command else {
+            panic!("not the stream command");
+        };
+        let tables: Vec<String> = options.tables.iter().map(ToString::to_string).collect();
+        assert_eq!(tables, ["public.a,s.b", "public.c"]);
+        assert_eq!(
+            options.kafka.properties,
+            [("a".to_owned(), "b=c".to_owned())]
+        );
+    }
+}

@@ -1,0 +1,350 @@
+//! The options of `headwater stream`.
+
+use clap::{ArgAction, Args, ValueEnum};
+use headwater_protocol::table_pattern::{TablePatternError, TablePatterns};
+
+use super::ConnectionOptions;
+use crate::kafka::parse_property;
+use crate::route::{Template, TemplateError, check_literal};
+
+/// Takes a consistent snapshot of the tables, then follows the replication slot.
+///
+/// A slot that exists is followed from where it stands. Stop it with SIGINT or SIGTERM:
+/// it delivers what it has read, tells Postgres, and resumes there the next time.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    headwater stream -d shop -b kafka:9092\n  \
+    headwater stream -d postgres://cdc@db/shop -b kafka:9092 -t 'orders*' -T orders_tmp\n  \
+    headwater stream -d shop --sink stdout --slot debug\n\n\
+    Options are read from HEADWATER_* too: --topic-prefix from HEADWATER_TOPIC_PREFIX.")]
+pub struct StreamOptions {
+    /// The database.
+    #[command(flatten)]
+    pub connection: ConnectionOptions,
+
+    /// Replication slot; it is created when the snapshot is complete
+    #[arg(
+        short = 'S',
+        long,
+        value_name = "NAME",
+        default_value = "headwater",
+        env = "HEADWATER_SLOT",
+        help_heading = "Source"
+    )]
+    pub slot: String,
+
+    /// Tables to stream, `schema.table` with `*` as wildcard; all where it is not given
+    #[arg(
+        short = 't',
+        long = "table",
+        value_name = "PATTERN",
+        env = "HEADWATER_TABLE",
+        value_parser = patterns,
+        help_heading = "Source"
+    )]
+    pub tables: Vec<TablePatterns>,
+
+    /// Tables not to stream, whatever --table says
+    #[arg(
+        short = 'T',
+        long = "exclude-table",
+        value_name = "PATTERN",
+        env = "HEADWATER_EXCLUDE_TABLE",
+        value_parser = patterns,
+        help_heading = "Source"
+    )]
+    pub exclude_tables: Vec<TablePatterns>,
+
+    /// Kinds of changes, of insert,update,delete,truncate,message
+    #[arg(
+        long,
+        value_name = "LIST",
+        env = "HEADWATER_OPERATIONS",
+        value_parser = operations,
+        help_heading = "Source"
+    )]
+    pub operations: Option<String>,
+
+    /// `none` leaves out changes that came by replication
+    #[arg(
+        long,
+        value_enum,
+        default_value = "any",
+        env = "HEADWATER_ORIGIN",
+        help_heading = "Source"
+    )]
+    pub origin: OriginMode,
+
+    /// What a record's value is
+    #[arg(
+        long,
+        value_enum,
+        default_value = "row",
+        env = "HEADWATER_ENVELOPE",
+        help_heading = "Records"
+    )]
+    pub envelope: ValueEnvelope,
+
+    /// When to copy the tables
+    #[arg(
+        long,
+        value_enum,
+        default_value = "initial",
+        env = "HEADWATER_SNAPSHOT",
+        help_heading = "Source"
+    )]
+    pub snapshot: SnapshotMode,
+
+    /// Sessions that copy at once, 1 to 64
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = DEFAULT_SNAPSHOT_WORKERS,
+        env = "HEADWATER_SNAPSHOT_WORKERS",
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        help_heading = "Source"
+    )]
+    pub snapshot_workers: u16,
+
+    /// Tables without primary key or replica identity index
+    #[arg(
+        long,
+        value_enum,
+        default_value = "refuse",
+        env = "HEADWATER_UNKEYED",
+        help_heading = "Records"
+    )]
+    pub unkeyed: UnkeyedMode,
+
+    /// Large values that an update left as they were, and that are not in the WAL
+    #[arg(
+        long,
+        value_enum,
+        default_value = "fetch",
+        env = "HEADWATER_TOAST",
+        help_heading = "Records"
+    )]
+    pub toast: ToastMode,
+
+    /// What a TRUNCATE does
+    #[arg(
+        long,
+        value_enum,
+        default_value = "stop",
+        env = "HEADWATER_TRUNCATE",
+        help_heading = "Records"
+    )]
+    pub truncate: TruncateMode,
+
+    /// Where records go; stdout prints key TAB value
+    #[arg(
+        long,
+        value_enum,
+        default_value = "kafka",
+        env = "HEADWATER_SINK",
+        help_heading = "Sink"
+    )]
+    pub sink: SinkKind,
+
+    /// Name of a table's topic; the schema public and the dot behind it are left out
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        default_value = Template::DEFAULT,
+        env = "HEADWATER_TOPIC",
+        help_heading = "Sink"
+    )]
+    pub topic: Template,
+
+    /// Put before every topic's name
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "",
+        env = "HEADWATER_TOPIC_PREFIX",
+        value_parser = topic_prefix,
+        help_heading = "Sink"
+    )]
+    pub topic_prefix: String,
+
+    /// Partitions of topics that are created; the cluster's default where it is not given
+    #[arg(
+        long,
+        value_name = "N",
+        env = "HEADWATER_TOPIC_PARTITIONS",
+        value_parser = clap::value_parser!(i32).range(1..),
+        help_heading = "Sink"
+    )]
+    pub topic_partitions: Option<i32>,
+
+    /// Replicas of topics that are created; the cluster's default where it is not given
+    #[arg(
+        long,
+        value_name = "N",
+        env = "HEADWATER_TOPIC_REPLICATION",
+        value_parser = clap::value_parser!(i32).range(1..=32767),
+        help_heading = "Sink"
+    )]
+    pub topic_replication: Option<i32>,
+
+    /// Write to topics that exist and create none
+    #[arg(long, env = "HEADWATER_NO_CREATE_TOPICS", help_heading = "Sink")]
+    pub no_create_topics: bool,
+
+    /// Headers hw.op, hw.lsn, hw.seq and others on each record
+    #[arg(
+        long,
+        value_name = "on|off",
+        default_value = "on",
+        env = "HEADWATER_HEADERS",
+        value_parser = on_or_off,
+        action = ArgAction::Set,
+        help_heading = "Sink"
+    )]
+    pub headers: bool,
+
+    /// The cluster.
+    #[command(flatten)]
+    pub kafka: KafkaArguments,
+}
+
+/// Two sessions keep a core of the server and the client's own busy; more are worth
+/// it only where the server has cores to spare.
+const DEFAULT_SNAPSHOT_WORKERS: u16 = 2;
+
+impl StreamOptions {
+    /// The tables asked for, none for all.
+    pub fn included(&self) -> Option<TablePatterns> {
+        (!self.tables.is_empty()).then(|| merge(&self.tables))
+    }
+
+    /// The tables left out.
+    pub fn excluded(&self) -> TablePatterns {
+        merge(&self.exclude_tables)
+    }
+}
+
+fn merge(lists: &[TablePatterns]) -> TablePatterns {
+    lists.iter().flatten().cloned().collect()
+}
+
+/// The Kafka cluster.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sink")]
+pub struct KafkaArguments {
+    /// Kafka brokers to ask first, HOST:PORT,…
+    #[arg(
+        short,
+        long,
+        value_name = "LIST",
+        default_value = "localhost:9092",
+        env = "HEADWATER_BROKERS"
+    )]
+    pub brokers: String,
+
+    /// A property of librdkafka, repeatable; one a line in the environment
+    #[arg(
+        short = 'X',
+        value_name = "KEY=VALUE",
+        env = "HEADWATER_PROPERTIES",
+        value_delimiter = '\n',
+        value_parser = parse_property
+    )]
+    pub properties: Vec<(String, String)>,
+}
+
+/// `--origin`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OriginMode {
+    /// All changes
+    Any,
+    /// Only changes made on this server
+    None,
+}
+
+/// `--envelope`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ValueEnvelope {
+    /// The row; a tombstone for a delete
+    Row,
+    /// before, after, source, op and ts_ms; after a delete a tombstone too
+    Change,
+}
+
+/// `--snapshot`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotMode {
+    /// Before the stream begins for the first time
+    Initial,
+    /// Not at all: stream what is committed from now on
+    Never,
+    /// Copy the tables and end, without a slot
+    Only,
+}
+
+/// `--unkeyed`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UnkeyedMode {
+    /// Do not start with such a table
+    Refuse,
+    /// Leave its rows out
+    Skip,
+    /// Send its rows without a key
+    Send,
+}
+
+/// `--toast`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ToastMode {
+    /// Send the row as it is now, read from the table
+    Fetch,
+    /// Do not start with a table that could have them
+    RequireFull,
+    /// Send the row without them, naming them in the header hw.unchanged
+    Mark,
+}
+
+/// `--truncate`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TruncateMode {
+    /// Stop, exit code 5
+    Stop,
+    /// Log it; the rows stay in the topic
+    Ignore,
+    /// Write a tombstone for every key of the topic
+    Tombstone,
+}
+
+/// `--sink`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SinkKind {
+    /// Kafka topics
+    Kafka,
+    /// Lines on stdout
+    Stdout,
+}
+
+fn patterns(text: &str) -> Result<TablePatterns, String> {
+    TablePatterns::parse(text)
+        .map_err(|error: TablePatternError| format!("{error}. {}", error.hint()))
+}
+
+fn operations(text: &str) -> Result<String, String> {
+    let options = [("operations", Some(text))];
+    match headwater_protocol::options::PluginOptions::parse(options) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.hint.unwrap_or(error.message)),
+    }
+}
+
+fn topic_prefix(text: &str) -> Result<String, TemplateError> {
+    check_literal(text).map(|()| text.to_owned())
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
+}

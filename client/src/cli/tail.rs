@@ -1,0 +1,32 @@
+//! The options of `headwater tail`.
+
+use clap::Args;
+
+use super::KafkaArguments;
+
+/// Reads topics: key TAB value, one record a line, null for a tombstone.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:\n  \
+    headwater tail orders --from-beginning\n  \
+    headwater tail orders customers -b kafka:9092 --from-beginning --exit --headers")]
+pub struct TailOptions {
+    /// Topics to read; with several, each line begins with the topic
+    #[arg(required = true, value_name = "TOPIC")]
+    pub topics: Vec<String>,
+
+    /// The cluster.
+    #[command(flatten)]
+    pub kafka: KafkaArguments,
+
+    /// Begin with the oldest record instead of the next one to come
+    #[arg(long)]
+    pub from_beginning: bool,
+
+    /// Stop at the end of all partitions
+    #[arg(short, long)]
+    pub exit: bool,
+
+    /// Add the headers hw.* as a last column, a JSON object
+    #[arg(long)]
+    pub headers: bool,
+}

@@ -1,0 +1,111 @@
+//! `headwater drop`: drops the slot and forgets the state, saying what is lost.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use crate::assemble;
+use crate::cli::DropOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::connection::{Connection, Connector};
+use crate::source::slot::Slot;
+use crate::stop::Stop;
+
+/// Runs the command to its end.
+pub fn run(options: &DropOptions) -> Result<()> {
+    let connector = Connector::new(options.connection.conninfo(), Stop::default());
+    let connection = connector.connect()?;
+    let database = connection.database()?;
+    let mut store = assemble::state_store(
+        options.sink,
+        &assemble::cluster(&options.kafka),
+        &options.topic_prefix,
+        &database,
+        &options.slot,
+    )?;
+    let slot = Slot::find(&connection, &options.slot)?;
+    let has_state = match &mut store {
+        Some(store) => store.load()?.is_some(),
+        None => false,
+    };
+    if slot.is_none() && !has_state {
+        return Err(Error::failed(format!(
+            "replication slot \"{}\" does not exist in database \"{database}\"",
+            options.slot
+        ))
+        .with_hint(
+            "Name the slot with --slot; SELECT slot_name FROM pg_replication_slots; lists them.",
+        ));
+    }
+    if let Some(slot) = &slot {
+        refuse_active(slot, &options.slot)?;
+    }
+    confirm(options, slot.as_ref(), has_state)?;
+    // The slot first: a state without its slot is refused by the next start, a slot
+    // without its state would keep WAL for nobody.
+    if slot.is_some() {
+        drop_slot(&connection, &options.slot)?;
+    }
+    if let Some(store) = &mut store {
+        store.clear()?;
+    }
+    tracing::info!(slot = %options.slot, "dropped");
+    Ok(())
+}
+
+fn refuse_active(slot: &Slot, name: &str) -> Result<()> {
+    match slot.active_pid {
+        None => Ok(()),
+        Some(pid) => Err(Error::new(
+            ErrorKind::SlotInUse,
+            format!("replication slot \"{name}\" is in use by server process {pid}"),
+        )
+        .with_hint("Stop the client that streams from it.")),
+    }
+}
+
+fn drop_slot(connection: &Connection, name: &str) -> Result<()> {
+    Slot::drop(connection, name)
+}
+
+fn confirm(options: &DropOptions, slot: Option<&Slot>, has_state: bool) -> Result<()> {
+    let name = &options.slot;
+    let mut message = std::io::stderr().lock();
+    // A closed stderr cannot be told anything.
+    let _ = match slot {
+        Some(slot) => writeln!(
+            message,
+            "replication slot \"{name}\" stands at {} and keeps {} bytes of WAL.\n\
+             Dropping it releases them; changes from there on are not delivered any more, and a \
+             new stream begins with a snapshot.",
+            slot.confirmed_flush, slot.retained_wal_bytes
+        ),
+        None => writeln!(
+            message,
+            "replication slot \"{name}\" does not exist any more."
+        ),
+    };
+    if has_state {
+        let _ = writeln!(
+            message,
+            "The recorded position of its stream is forgotten too."
+        );
+    }
+    if options.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::new(ErrorKind::Usage, "nobody is there to confirm")
+            .with_hint("Add --yes to drop it without asking."));
+    }
+    let _ = write!(message, "Type the slot's name to drop it: ");
+    let _ = message.flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Error::failed("cannot read the answer").with_source(error))?;
+    if answer.trim() == name {
+        Ok(())
+    } else {
+        Err(Error::failed("nothing was dropped: the name differs"))
+    }
+}

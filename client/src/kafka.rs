@@ -1,0 +1,48 @@
+//! Kafka, as the sink, the state store and `headwater tail` share it: how a client is
+//! configured, what it logs, how topics are made and how a partition is read to its end.
+
+mod config;
+mod connection;
+mod read;
+mod topics;
+
+use std::fmt;
+
+pub use config::parse_property;
+pub(crate) use config::{Limit, creation_error, in_flight_limit};
+pub(crate) use connection::{Connection, Watch, first_contact};
+pub(crate) use read::{Pace, Reader};
+pub(crate) use topics::{Existence, Purpose, TopicMaker};
+
+/// Which Kafka, and how its topics are made.
+#[derive(Clone)]
+pub struct KafkaOptions {
+    /// `host:port`, several separated by commas: the brokers asked first.
+    pub brokers: String,
+    /// Properties of librdkafka, by their names; they win over Headwater's own choices.
+    pub properties: Vec<(String, String)>,
+    /// Partitions of a topic that is created: at least 1; none for the broker's default.
+    pub partitions: Option<i32>,
+    /// Replicas of a topic that is created: at least 1; none for the broker's default.
+    pub replication: Option<i32>,
+    /// Whether missing topics are created; otherwise they are an error.
+    pub create_topics: bool,
+    /// Whether records carry the headers `hw.*`. Without them a record does not say
+    /// which snapshot it belongs to, and [`crate::sink::Ghosts::OlderThan`] finds nothing.
+    pub headers: bool,
+}
+
+impl fmt::Debug for KafkaOptions {
+    // Properties hold passwords: their names alone are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.properties.iter().map(|(name, _)| &**name).collect();
+        f.debug_struct("KafkaOptions")
+            .field("brokers", &self.brokers)
+            .field("properties", &names)
+            .field("partitions", &self.partitions)
+            .field("replication", &self.replication)
+            .field("create_topics", &self.create_topics)
+            .field("headers", &self.headers)
+            .finish()
+    }
+}

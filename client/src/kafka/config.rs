@@ -1,0 +1,387 @@
+//! What librdkafka is told.
+//!
+//! A property of the user wins over every default here, under whichever of its names
+//! it was given: librdkafka knows several properties by two names, and rdkafka keeps
+//! them in a hash map and so applies them in any order, so aliases are resolved first.
+//! Two things are not for choice, since the promise of no lost and no reordered record
+//! rests on them: idempotence with `acks=all`, and a partition that follows from the key.
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+
+use super::KafkaOptions;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a producer may hold that the broker has not acknowledged, unless
+/// `queue.buffering.max.kbytes` says otherwise. At the 640,000 records of 250 bytes a
+/// second that librdkafka reaches over loopback it is 50 ms of work, several full
+/// requests on the way, and half of what the client may use in all.
+const DEFAULT_MEMORY_BYTES: u64 = 16 << 20;
+
+/// How long a record waits for company, in milliseconds. Under load a batch is full
+/// before (`batch.size`, a megabyte), so this bounds the latency of a quiet stream
+/// alone: 1, 5 and 20 ms carried the same number of records a second.
+const LINGER_MS: &str = "2";
+
+/// Two names of one property: what users write, what is set.
+const ALIASES: [(&str, &str); 8] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("compression.codec", "compression.type"),
+    ("request.required.acks", "acks"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("message.send.max.retries", "retries"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+];
+
+/// What a producer is given unless the user says otherwise.
+const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
+    // Rows as JSON shrink to a fifth for less CPU than sending them costs; zstd
+    // gains another third and takes three times as long.
+    ("compression.type", "lz4"),
+    ("linger.ms", LINGER_MS),
+    // As Java's producers place keys, so that topics can be joined.
+    ("partitioner", "murmur2_random"),
+    // For ever: an outage delays records, it does not lose them.
+    ("message.timeout.ms", "0"),
+    // The topic's limit decides, and only the broker knows it.
+    ("message.max.bytes", "1000000000"),
+    // A broker that was away is found again within two seconds, not ten.
+    ("reconnect.backoff.max.ms", "2000"),
+    // A topic that the broker makes up would not be compacted.
+    ("allow.auto.create.topics", "false"),
+];
+
+/// What a reader of whole partitions is given unless the user says otherwise.
+const READER_DEFAULTS: [(&str, &str); 5] = [
+    // Partitions are assigned, no group is ever joined; librdkafka wants a name.
+    ("group.id", "headwater"),
+    ("isolation.level", "read_committed"),
+    // The end of a partition is reported by an empty answer: do not wait for one.
+    ("fetch.wait.max.ms", "10"),
+    // Read ahead: 16 MiB.
+    ("queued.max.messages.kbytes", "16384"),
+    ("reconnect.backoff.max.ms", "2000"),
+];
+
+/// What a reader needs whatever the user says.
+const READER_NEEDS: [(&str, &str); 4] = [
+    ("enable.partition.eof", "true"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "earliest"),
+];
+
+/// Takes `KEY=VALUE` apart, for the command line.
+///
+/// # Errors
+/// A sentence when there is no `=` or nothing before it.
+pub fn parse_property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("expected KEY=VALUE, as in compression.type=zstd".to_owned()),
+    }
+}
+
+impl KafkaOptions {
+    /// The brokers asked first: those of `bootstrap.servers` where it is given.
+    pub(crate) fn brokers(&self) -> &str {
+        self.property("bootstrap.servers").unwrap_or(&self.brokers)
+    }
+
+    /// The last value given to a property under any of its names.
+    pub(super) fn property(&self, canonical: &str) -> Option<&str> {
+        self.properties
+            .iter()
+            .rev()
+            .find(|(name, _)| resolve_alias(name) == canonical)
+            .map(|(_, value)| &**value)
+    }
+
+    /// A client that only asks and administers.
+    pub(crate) fn admin_config(&self) -> ClientConfig {
+        self.config(&[("allow.auto.create.topics", "false")])
+    }
+
+    /// A producer that loses and reorders nothing.
+    ///
+    /// # Errors
+    /// Of kind `Usage` where a property would weaken that.
+    pub(crate) fn producer_config(&self) -> Result<ClientConfig> {
+        self.refuse_weaker()?;
+        let mut config = self.config(&PRODUCER_DEFAULTS);
+        config.set("enable.idempotence", "true");
+        config.set("acks", "all");
+        // The sink keeps the limits itself, since librdkafka does not count all that a
+        // record takes: its own must not come first.
+        config.set("queue.buffering.max.kbytes", "2147483647");
+        config.set("queue.buffering.max.messages", "0");
+        Ok(config)
+    }
+
+    /// A consumer that reads whole partitions, up to what is committed.
+    pub(crate) fn reader_config(&self) -> ClientConfig {
+        let mut config = self.config(&READER_DEFAULTS);
+        for (name, value) in READER_NEEDS {
+            config.set(name, value);
+        }
+        config
+    }
+
+    fn config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("client.id", "headwater");
+        for (name, value) in defaults {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(resolve_alias(name), value);
+        }
+        config.set_log_level(log_level());
+        config
+    }
+
+    fn refuse_weaker(&self) -> Result<()> {
+        let refuse = |name: &str, value: &str, why: &str| {
+            Err(
+                Error::new(ErrorKind::Usage, format!("-X {name}={value} {why}"))
+                    .with_hint(format!("Leave {name} out.")),
+            )
+        };
+        if let Some(value) = self.property("enable.idempotence")
+            && value != "true"
+        {
+            let why = "would let a retry write records twice or out of order";
+            return refuse("enable.idempotence", value, why);
+        }
+        if let Some(value) = self.property("acks")
+            && !["all", "-1"].contains(&value)
+        {
+            let why = "would report records as delivered that a broker can still lose";
+            return refuse("acks", value, why);
+        }
+        if let Some(value @ "random") = self.property("partitioner") {
+            let why = "would scatter the records of a key, so that they lose their order";
+            return refuse("partitioner", value, why);
+        }
+        if let Some(value) = self.property("transactional.id") {
+            let why = "would open a transaction that nothing commits";
+            return refuse("transactional.id", value, why);
+        }
+        Ok(())
+    }
+}
+
+/// How much may be in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// Of memory.
+    pub(crate) bytes: u64,
+    /// Of any size.
+    pub(crate) records: u64,
+}
+
+/// What may be in flight: `queue.buffering.max.kbytes` (32 MiB unless set) and
+/// `queue.buffering.max.messages` (no bound of its own unless set).
+///
+/// # Errors
+/// Of kind `Usage` where a property is not a number from 1 to 2147483647.
+pub(crate) fn in_flight_limit(options: &KafkaOptions) -> Result<Limit> {
+    let number = |name: &str| match options.property(name) {
+        None => Ok(None),
+        Some(text) => match text.parse::<u64>() {
+            Ok(number @ 1..=2_147_483_647) => Ok(Some(number)),
+            _ => Err(Error::new(
+                ErrorKind::Usage,
+                format!("-X {name}={text} is not a number from 1 to 2147483647"),
+            )),
+        },
+    };
+    let kib = number("queue.buffering.max.kbytes")?;
+    let records = number("queue.buffering.max.messages")?;
+    Ok(Limit {
+        bytes: kib.map_or(DEFAULT_MEMORY_BYTES, |kib| kib << 10),
+        records: records.unwrap_or(u64::MAX),
+    })
+}
+
+/// What librdkafka said when a client could not be made: properties are checked then.
+pub(crate) fn creation_error(error: &KafkaError) -> Error {
+    let message = match error {
+        KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => {
+            format!("Kafka refuses the value of the property {name}")
+        }
+        KafkaError::ClientConfig(_, reason, name, _) => {
+            format!("Kafka refuses the property {name}: {reason}")
+        }
+        KafkaError::ClientCreation(reason) => {
+            format!("Kafka's client cannot be set up: {reason}")
+        }
+        other => format!("Kafka's client cannot be set up: {other}"),
+    };
+    Error::new(ErrorKind::Usage, message)
+        .with_hint("Properties given by -X are librdkafka's, as its CONFIGURATION.md lists them.")
+}
+
+fn is_secret(name: &str) -> bool {
+    ["password", "secret", "key", "token"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+fn resolve_alias(name: &str) -> &str {
+    ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, canonical)| canonical)
+}
+
+/// What librdkafka logs is kept for those who ask for it; building its lines costs.
+fn log_level() -> RDKafkaLogLevel {
+    if tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG) {
+        RDKafkaLogLevel::Debug
+    } else {
+        RDKafkaLogLevel::Warning
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn options(properties: &[(&str, &str)]) -> KafkaOptions {
+        KafkaOptions {
+            brokers: "one:9092".to_owned(),
+            properties: properties
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            partitions: None,
+            replication: None,
+            create_topics: true,
+            headers: true,
+        }
+    }
+
+    #[test]
+    fn a_property_of_the_user_wins_under_either_of_its_names() {
+        for name in ["linger.ms", "queue.buffering.max.ms"] {
+            let config = options(&[(name, "77")]).producer_config().unwrap();
+            assert_eq!(config.get("linger.ms"), Some("77"), "{name}");
+            assert_eq!(config.get("queue.buffering.max.ms"), None, "{name}");
+        }
+        let options = options(&[("metadata.broker.list", "two:9092")]);
+        assert_eq!(options.brokers(), "two:9092");
+        let config = options.reader_config();
+        assert_eq!(config.get("bootstrap.servers"), Some("two:9092"));
+    }
+
+    #[test]
+    fn the_last_of_two_values_counts() {
+        let options = options(&[("acks", "1"), ("request.required.acks", "all")]);
+        assert!(options.producer_config().is_ok());
+    }
+
+    #[test]
+    fn what_could_lose_or_reorder_records_is_refused() {
+        for (name, value) in [
+            ("enable.idempotence", "false"),
+            ("acks", "1"),
+            ("acks", "0"),
+            ("request.required.acks", "1"),
+            ("partitioner", "random"),
+            ("transactional.id", "mine"),
+        ] {
+            let error = options(&[(name, value)]).producer_config().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{name}={value}");
+            assert!(error.to_string().contains(value), "{error}");
+        }
+        for (name, value) in [
+            ("acks", "-1"),
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+        ] {
+            let config = options(&[(name, value)]).producer_config();
+            assert!(config.is_ok(), "{name}={value} was refused");
+        }
+    }
+
+    #[test]
+    fn every_default_is_a_property_that_librdkafka_knows() {
+        let options = options(&[]);
+        options
+            .producer_config()
+            .unwrap()
+            .create_native_config()
+            .unwrap();
+        options.reader_config().create_native_config().unwrap();
+        options.admin_config().create_native_config().unwrap();
+    }
+
+    #[test]
+    fn the_limits_of_memory_and_records_are_the_users() {
+        let limit = |properties: &[(&str, &str)]| in_flight_limit(&options(properties));
+        let default = limit(&[]).unwrap();
+        assert_eq!(
+            (default.bytes, default.records),
+            (DEFAULT_MEMORY_BYTES, u64::MAX)
+        );
+        let given = limit(&[
+            ("queue.buffering.max.kbytes", "1024"),
+            ("queue.buffering.max.messages", "7"),
+        ]);
+        assert_eq!(
+            given.unwrap(),
+            Limit {
+                bytes: 1 << 20,
+                records: 7
+            }
+        );
+        for text in ["0", "-1", "", "1k", "2147483648"] {
+            let error = limit(&[("queue.buffering.max.kbytes", text)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_property_is_named_and_a_secret_is_not_shown() {
+        let failure = |name, value| {
+            let config = options(&[(name, value)]).producer_config().unwrap();
+            let error = config.create_native_config().err().unwrap();
+            creation_error(&error).to_string()
+        };
+        assert!(failure("no.such.property", "1").contains("no.such.property"));
+        assert!(failure("linger.ms", "soon").contains("linger.ms"));
+        let error = KafkaError::ClientConfig(
+            rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+            "Invalid value \"hunter2\"".to_owned(),
+            "sasl.password".to_owned(),
+            "hunter2".to_owned(),
+        );
+        let message = creation_error(&error).to_string();
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn properties_are_taken_apart_at_the_first_equals_sign() {
+        assert_eq!(
+            parse_property("sasl.password=a=b"),
+            Ok(("sasl.password".to_owned(), "a=b".to_owned()))
+        );
+        for text in ["", "linger.ms", "=5"] {
+            assert!(parse_property(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_part_of_the_options_debug_form() {
+        let text = format!("{:?}", options(&[("sasl.password", "hunter2")]));
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("sasl.password"), "{text}");
+    }
+}

@@ -1,0 +1,264 @@
+//! What every client of Kafka has in common: whether its brokers answer, and its log.
+//!
+//! librdkafka reconnects by itself and says so in many lines. An operator needs two:
+//! one when no broker answers any more and one when they do again. Its own lines
+//! are kept for those who ask, at debug level under the target `librdkafka`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long brokers may take to answer for the first time. Long enough for one that is
+/// just starting (two to eight seconds), short enough to read the error in a terminal.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// How long one question may take before it is put again.
+pub(super) const QUESTION: Duration = Duration::from_millis(500);
+
+/// Whether the brokers of one client answer.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    brokers: String,
+    /// Whether outages are logged: one client of a process does it for all.
+    herald: bool,
+    /// Set after the first answer: before it, an outage is an error of the start.
+    met: AtomicBool,
+    out: AtomicBool,
+    /// The newest complaint of librdkafka about a broker.
+    complaint: Mutex<Option<Complaint>>,
+}
+
+#[derive(Clone, Debug)]
+struct Complaint {
+    code: RDKafkaErrorCode,
+    reason: String,
+}
+
+impl Connection {
+    /// The connection that tells of outages.
+    pub(crate) fn herald(brokers: &str) -> Self {
+        Connection {
+            herald: true,
+            ..Self::silent(brokers)
+        }
+    }
+
+    /// A connection beside one that tells of outages already.
+    pub(crate) fn silent(brokers: &str) -> Self {
+        Connection {
+            brokers: brokers.to_owned(),
+            herald: false,
+            met: AtomicBool::new(false),
+            out: AtomicBool::new(false),
+            complaint: Mutex::new(None),
+        }
+    }
+
+    /// As `host:port`, separated by commas.
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// Takes what librdkafka reports about its connections.
+    pub(crate) fn error(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "error");
+        let Some(code) = error.rdkafka_error_code() else {
+            return;
+        };
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            let reason = self.complaint().map(|complaint| complaint.reason);
+            self.lost(reason.as_deref().unwrap_or("no broker answers"));
+        } else {
+            let reason = reason.to_owned();
+            *self.lock() = Some(Complaint { code, reason });
+        }
+    }
+
+    /// Says once that records wait.
+    pub(crate) fn lost(&self, reason: &str) {
+        if self.herald
+            && self.met.load(Ordering::Relaxed)
+            && !self.out.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("waiting for Kafka at {}: {reason}", self.brokers);
+        }
+    }
+
+    /// Says once that an outage is over. Called for every sign of life, so it is cheap.
+    pub(crate) fn alive(&self) {
+        if self.out.load(Ordering::Relaxed) && self.out.swap(false, Ordering::Relaxed) {
+            tracing::info!("Kafka at {} answers again", self.brokers);
+        }
+    }
+
+    /// Takes a line of librdkafka's log.
+    pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::warn!(target: "librdkafka", facility, "{line}");
+            }
+            _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
+        }
+    }
+
+    fn complaint(&self) -> Option<Complaint> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Complaint>> {
+        self.complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of a start without an answer.
+    fn unreachable(&self) -> Error {
+        let mut message = format!("Kafka at {} does not answer", self.brokers);
+        let complaint = self.complaint();
+        if let Some(complaint) = &complaint {
+            message = format!("{message}: {}", complaint.reason);
+        }
+        let (kind, hint) = match complaint.map(|complaint| complaint.code) {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                (
+                    ErrorKind::Failed,
+                    "Check -X security.protocol, sasl.mechanism, sasl.username and sasl.password.",
+                )
+            }
+            Some(RDKafkaErrorCode::SSL) => (
+                ErrorKind::Failed,
+                "Check -X security.protocol, ssl.ca.location and the broker's certificate.",
+            ),
+            Some(RDKafkaErrorCode::Resolve) => (
+                ErrorKind::Disconnected,
+                "Check --brokers (HEADWATER_BROKERS): host:port, several separated by commas.",
+            ),
+            _ => (
+                ErrorKind::Disconnected,
+                "Start Kafka, or check --brokers (HEADWATER_BROKERS) and -X security.protocol.",
+            ),
+        };
+        Error::new(kind, message).with_hint(hint)
+    }
+
+    /// Whether trying on is pointless: the brokers answer, and refuse.
+    fn refused(&self) -> bool {
+        matches!(
+            self.complaint().map(|complaint| complaint.code),
+            Some(
+                RDKafkaErrorCode::Authentication
+                    | RDKafkaErrorCode::SaslAuthenticationFailed
+                    | RDKafkaErrorCode::SSL
+            )
+        )
+    }
+}
+
+/// The context of a client that needs no more than its connection.
+#[derive(Debug)]
+pub(crate) struct Watch(pub(crate) std::sync::Arc<Connection>);
+
+impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        Connection::log(level, facility, line);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(&error, reason);
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Watch {}
+impl rdkafka::producer::ProducerContext for Watch {
+    type DeliveryOpaque = ();
+    fn delivery(&self, _: &rdkafka::producer::DeliveryResult<'_>, (): ()) {}
+}
+
+/// Waits for the cluster's first answer, at most ten seconds. `between` runs more often
+/// than once a second; in it the client can report its errors.
+///
+/// # Errors
+/// Naming the brokers and the last complaint: of kind `Disconnected` where trying again
+/// can help, `Failed` where the brokers answer and refuse. Or what `between` returns.
+pub(crate) fn first_contact<C: ClientContext>(
+    client: &Client<C>,
+    connection: &Connection,
+    between: &mut dyn FnMut() -> Result<()>,
+) -> Result<Metadata> {
+    let deadline = Instant::now() + FIRST_CONTACT;
+    loop {
+        let answer = client.fetch_metadata(None, QUESTION);
+        between()?;
+        match answer {
+            Ok(metadata) => {
+                connection.met.store(true, Ordering::Relaxed);
+                return Ok(metadata);
+            }
+            Err(_) if Instant::now() < deadline && !connection.refused() => {}
+            Err(_) => return Err(connection.unreachable()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transport(connection: &Connection, reason: &str) {
+        let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        connection.error(&error, reason);
+    }
+
+    #[test]
+    fn an_unreachable_broker_is_named_with_the_last_complaint() {
+        let connection = Connection::herald("one:9092,two:9092");
+        transport(&connection, "one:9092: connection refused");
+        connection.error(
+            &KafkaError::Global(RDKafkaErrorCode::AllBrokersDown),
+            "2/2 brokers are down",
+        );
+        let error = connection.unreachable();
+        assert_eq!(
+            error.to_string(),
+            "Kafka at one:9092,two:9092 does not answer: one:9092: connection refused"
+        );
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn a_refused_login_is_final() {
+        let connection = Connection::herald("one:9092");
+        assert!(!connection.refused());
+        connection.error(
+            &KafkaError::Global(RDKafkaErrorCode::Authentication),
+            "SASL authentication error",
+        );
+        assert!(connection.refused());
+        assert_eq!(connection.unreachable().kind(), ErrorKind::Failed);
+    }
+
+    #[test]
+    fn an_outage_begins_after_the_first_answer_and_ends_with_a_sign_of_life() {
+        let connection = Connection::herald("one:9092");
+        connection.lost("gone");
+        assert!(
+            !connection.out.load(Ordering::Relaxed),
+            "an outage before the first answer"
+        );
+        connection.met.store(true, Ordering::Relaxed);
+        connection.lost("gone");
+        assert!(connection.out.load(Ordering::Relaxed));
+        connection.alive();
+        assert!(!connection.out.load(Ordering::Relaxed));
+    }
+}

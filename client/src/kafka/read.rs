@@ -1,0 +1,326 @@
+//! Reads one partition from its beginning to its end.
+//!
+//! The end is where the broker says so (`PARTITION_EOF`), and never computed from offsets:
+//! control records of transactions and the holes that compaction leaves take offsets that no
+//! message ever shows, so a loop "until the offset before the high watermark" can wait for
+//! ever. The high watermark that was taken at the start bounds the reading from the other side,
+//! where a writer is faster than the reader.
+//!
+//! Partitions are read one after the other. That keeps what a caller must remember to one
+//! partition, and it tells which partition has ended: the event says no topic.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::metadata::Metadata;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::connection::QUESTION;
+use super::{Connection, KafkaOptions, Watch, creation_error, first_contact};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a reader waits for a message before it looks up.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How long a cluster that has answered before may take to describe a topic.
+const DESCRIBE: Duration = Duration::from_secs(20);
+
+/// A consumer without a group: partitions are assigned, offsets are never committed.
+pub(crate) struct Reader {
+    consumer: BaseConsumer<Watch>,
+    connection: Arc<Connection>,
+}
+
+impl Reader {
+    /// Connects, waiting at most ten seconds for the cluster's first answer. `tick` is
+    /// called at least once a second.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses a property; or what `tick` returns.
+    pub(crate) fn connect(
+        options: &KafkaOptions,
+        connection: fn(&str) -> Connection,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Self> {
+        let connection = Arc::new(connection(options.brokers()));
+        let watch = Watch(Arc::clone(&connection));
+        let consumer: BaseConsumer<Watch> = options
+            .reader_config()
+            .create_with_context(watch)
+            .map_err(|error| creation_error(&error))?;
+        // Nothing is assigned yet: a poll can only serve events.
+        first_contact(consumer.client(), &connection, &mut || {
+            let _ = consumer.poll(Duration::ZERO);
+            tick()
+        })?;
+        Ok(Reader {
+            consumer,
+            connection,
+        })
+    }
+
+    /// The numbers of the topic's partitions. `tick` is called at least once a second.
+    ///
+    /// # Errors
+    /// The topic does not exist or may not be read, Kafka does not answer for 20
+    /// seconds, or what `tick` returns.
+    pub(crate) fn partitions(
+        &self,
+        topic: &str,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Vec<i32>> {
+        let metadata = self.metadata(topic, tick)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let code = match found {
+            None => RDKafkaErrorCode::UnknownTopicOrPartition,
+            Some(found) => match found.error() {
+                None => return Ok(found.partitions().iter().map(|part| part.id()).collect()),
+                Some(error) => RDKafkaErrorCode::from(error),
+            },
+        };
+        Err(self.refused(topic, code))
+    }
+
+    /// Calls `each` with every message of the partition, oldest first, up to the end or to
+    /// the high watermark of this moment, whichever comes first. Waits through outages;
+    /// `tick` is called at least once a second, and its error ends the reading.
+    ///
+    /// # Errors
+    /// The topic is gone or may not be read, or what `tick` and `each` return.
+    pub(crate) fn read_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+        tick: &mut dyn FnMut() -> Result<()>,
+        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (low, high) = self.watermarks(topic, partition, tick)?;
+        if low >= high {
+            return Ok(());
+        }
+        self.assign(&[(topic, partition)], Offset::Beginning)?;
+        let outcome = self.read_assigned(topic, partition, high, tick, each);
+        let released = self.consumer.unassign();
+        outcome?;
+        released.map_err(|error| self.failed(topic, &error))
+    }
+
+    /// Assigns partitions from `offset` on, for [`Self::next`].
+    ///
+    /// # Errors
+    /// The client refuses.
+    pub(crate) fn assign(&self, partitions: &[(&str, i32)], offset: Offset) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition_offset(topic, *partition, offset)
+                .map_err(|error| self.failed(topic, &error))?;
+        }
+        let topic = partitions.first().map_or("", |(topic, _)| topic);
+        self.consumer
+            .assign(&list)
+            .map_err(|error| self.failed(topic, &error))
+    }
+
+    /// The next message of the assigned partitions, none when `timeout` passes without one
+    /// or a partition has ended. Outages are waited through.
+    ///
+    /// # Errors
+    /// A topic is gone or may not be read.
+    pub(crate) fn next(&self, timeout: Duration) -> Result<Option<BorrowedMessage<'_>>> {
+        match self.consumer.poll(timeout) {
+            None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
+            Some(Ok(message)) => {
+                self.connection.alive();
+                Ok(Some(message))
+            }
+            Some(Err(error)) => match final_code(&error) {
+                Some(code) => Err(self.refused("", code)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn read_assigned(
+        &self,
+        topic: &str,
+        partition: i32,
+        high: i64,
+        tick: &mut dyn FnMut() -> Result<()>,
+        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut pace = Pace::new();
+        loop {
+            pace.keep(tick)?;
+            match self.consumer.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => {
+                    self.connection.alive();
+                    if message.offset() >= high {
+                        return Ok(());
+                    }
+                    each(&message)?;
+                }
+                Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition => return Ok(()),
+                Some(Err(error)) => {
+                    if let Some(code) = final_code(&error) {
+                        return Err(self.refused(topic, code));
+                    }
+                    tracing::debug!(topic, partition, %error, "reading goes on");
+                }
+            }
+        }
+    }
+
+    fn watermarks(
+        &self,
+        topic: &str,
+        partition: i32,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(i64, i64)> {
+        loop {
+            tick()?;
+            match self.consumer.fetch_watermarks(topic, partition, QUESTION) {
+                Ok(watermarks) => return Ok(watermarks),
+                Err(error) => match final_code(&error) {
+                    Some(code) => return Err(self.refused(topic, code)),
+                    // Serves events, and pauses before the question is put again.
+                    None => drop(self.consumer.poll(POLL)),
+                },
+            }
+        }
+    }
+
+    fn metadata(&self, topic: &str, tick: &mut dyn FnMut() -> Result<()>) -> Result<Metadata> {
+        let deadline = Instant::now() + DESCRIBE;
+        loop {
+            tick()?;
+            match self.consumer.fetch_metadata(Some(topic), QUESTION) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) if Instant::now() >= deadline => return Err(self.failed(topic, &error)),
+                Err(_) => drop(self.consumer.poll(POLL)),
+            }
+        }
+    }
+
+    fn failed(&self, topic: &str, error: &KafkaError) -> Error {
+        Error::new(
+            ErrorKind::Disconnected,
+            format!(
+                "cannot read topic \"{topic}\" from Kafka at {}",
+                self.connection.brokers()
+            ),
+        )
+        .with_source(error.clone())
+    }
+
+    fn refused(&self, topic: &str, code: RDKafkaErrorCode) -> Error {
+        let name = if topic.is_empty() {
+            "a topic".to_owned()
+        } else {
+            format!("topic \"{topic}\"")
+        };
+        let brokers = self.connection.brokers();
+        match code {
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition => Error::failed(format!(
+                "{name} does not exist in Kafka at {brokers}"
+            ))
+            .with_hint(format!(
+                "List what there is: kafka-topics.sh --bootstrap-server {brokers} --list"
+            )),
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Error::failed(format!("{name} may not be read"))
+                    .with_source(code)
+                    .with_hint("Allow the user Read and Describe on the topic (kafka-acls.sh).")
+            }
+            code => Error::failed(format!("{name} cannot be read from Kafka at {brokers}"))
+                .with_source(code),
+        }
+    }
+}
+
+/// Calls a caller's `tick` often enough, and not for every message.
+pub(crate) struct Pace {
+    last: Instant,
+}
+
+impl Pace {
+    /// Between two calls. With a wait of [`POLL`] between two looks it stays below a second.
+    const INTERVAL: Duration = Duration::from_millis(400);
+
+    pub(crate) fn new() -> Self {
+        Pace {
+            last: Instant::now(),
+        }
+    }
+
+    /// Calls `tick` if it is due.
+    ///
+    /// # Errors
+    /// What `tick` returns.
+    pub(crate) fn keep(&mut self, tick: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        if self.last.elapsed() >= Self::INTERVAL {
+            tick()?;
+            self.last = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// The code of an error after which a topic cannot be read; none where reading goes on by
+/// itself. Among the latter is a refused group: librdkafka asks for the group's coordinator
+/// though no group is used, and users without that permission can still read.
+fn final_code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    let code = error.rdkafka_error_code()?;
+    let last = matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || matches!(
+            code,
+            RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::InvalidTopic
+        );
+    last.then_some(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_ends_no_reading_and_a_missing_topic_does() {
+        use RDKafkaErrorCode as Code;
+        for code in [
+            Code::BrokerTransportFailure,
+            Code::AllBrokersDown,
+            Code::Resolve,
+            Code::OperationTimedOut,
+            Code::LeaderNotAvailable,
+            Code::NotLeaderForPartition,
+            Code::GroupAuthorizationFailed,
+        ] {
+            assert_eq!(
+                final_code(&KafkaError::MessageConsumption(code)),
+                None,
+                "{code:?}"
+            );
+        }
+        for code in [
+            Code::UnknownTopicOrPartition,
+            Code::TopicAuthorizationFailed,
+        ] {
+            assert_eq!(
+                final_code(&KafkaError::MessageConsumption(code)),
+                Some(code)
+            );
+        }
+        let fatal = KafkaError::MessageConsumptionFatal(Code::OutOfOrderSequenceNumber);
+        assert_eq!(final_code(&fatal), Some(Code::OutOfOrderSequenceNumber));
+    }
+}

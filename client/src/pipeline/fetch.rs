@@ -1,0 +1,298 @@
+//! Reads a row as it is now, for an update whose large values are not in the WAL.
+//!
+//! # Why the topic still converges
+//!
+//! What is read may be newer than the change, never older; whatever made it newer is
+//! a later change that the stream brings too. A row that is not there was deleted or
+//! got another key by such a later change, and the record is left out.
+//!
+//! # Why the transaction is waited for
+//!
+//! A walsender streams a commit as soon as its WAL is flushed. Other sessions see the
+//! commit a moment later, and with synchronous standbys only when those have answered.
+//! A row read in between would be *older* than the change, and nothing after would
+//! mend it. So before the first row of a transaction is read, its id must be visible.
+//!
+//! # How the row is found
+//!
+//! By the relation's OID, so that a rename does not matter, and by the equality of
+//! its key's own index, so that a key of any type in any schema is looked up as the
+//! index would.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use headwater_protocol::frame::{Frame, Frames, Op};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::connection::{Connection, Connector, Rows};
+use crate::source::plugin::Plugin;
+use crate::source::sql;
+use crate::source::sql_error::{SqlError, sqlstate};
+
+/// Between two looks at whether a transaction is visible: it takes microseconds where
+/// no standby is waited for.
+const VISIBILITY_INTERVAL: Duration = Duration::from_millis(2);
+
+/// After this long somebody should know what is waited for.
+const VISIBILITY_REPORT: Duration = Duration::from_secs(5);
+
+/// Whether a transaction id is visible, the epoch taken from what comes next: ids
+/// that are streamed are within half a cycle of it.
+const IS_VISIBLE: &str = "SELECT pg_catalog.pg_visible_in_snapshot((next \
+       + ((($1::int8 - next + 2147483648) % 4294967296) + 4294967296) % 4294967296 - 2147483648 \
+     )::text::pg_catalog.xid8, s)::text \
+     FROM (SELECT s, pg_catalog.pg_snapshot_xmax(s)::text::int8 AS next \
+       FROM pg_catalog.pg_current_snapshot() AS s) AS now";
+
+/// The key's columns in the index's order: name, type, the schema and the name of the
+/// operator that the index takes for equality.
+const KEY_COLUMNS: &str = "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+       on_.nspname, o.oprname, n.nspname, c.relname \
+     FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
+       AND CASE c.relreplident WHEN 'i' THEN i.indisreplident \
+         WHEN 'n' THEN false ELSE i.indisprimary END \
+     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey), pg_catalog.unnest(i.indclass)) \
+       WITH ORDINALITY AS k(attnum, class, position) \
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
+     JOIN pg_catalog.pg_opclass oc ON oc.oid = k.class \
+     JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3 \
+       AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype \
+     JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr \
+     JOIN pg_catalog.pg_namespace on_ ON on_.oid = o.oprnamespace \
+     WHERE c.oid = $1::oid AND k.position <= i.indnkeyatts ORDER BY k.position";
+
+/// SQLSTATEs that mean that the table is not any more what the change was made on.
+const GONE: [&str; 5] = [
+    sqlstate::UNDEFINED_TABLE,
+    sqlstate::UNDEFINED_COLUMN,
+    sqlstate::UNDEFINED_FUNCTION,
+    sqlstate::UNDEFINED_OBJECT,
+    sqlstate::INVALID_SCHEMA_NAME,
+];
+
+/// Reads rows over one ordinary session, opened when it is first needed.
+pub(super) struct Fetch<'a> {
+    connector: &'a Connector,
+    plugin: &'a Plugin,
+    connection: Option<Connection>,
+    /// By relation: the prepared statement, none where the table is gone.
+    statements: HashMap<u32, Option<String>>,
+    prepared: u64,
+    /// The transaction that was last seen to be visible.
+    visible: Option<u32>,
+}
+
+/// What was found.
+pub(super) enum Fetched {
+    /// The row.
+    Row(FetchedRow),
+    /// No such row, or no such table or key any more.
+    Nothing,
+}
+
+/// A row as the server encoded it.
+pub(super) struct FetchedRow(Rows);
+
+impl FetchedRow {
+    /// The row's value.
+    pub(super) fn value(&self) -> Result<&[u8]> {
+        let frame = self.0.bytes(0, 0).unwrap_or_default();
+        match Frames::new(frame).next() {
+            Some(Ok(Frame::Change(change))) if change.op == Op::Read => change
+                .value
+                .ok_or_else(|| Error::failed("a fetched row has no value")),
+            Some(Ok(Frame::Quarantine(quarantine))) => Err(Error::new(
+                ErrorKind::Data,
+                format!("a fetched row cannot be encoded: {}", quarantine.reason),
+            )),
+            Some(Err(error)) => Err(Error::failed("a fetched row is no frame").with_source(error)),
+            _ => Err(Error::failed(
+                "a fetched row came as another frame than a row",
+            )),
+        }
+    }
+}
+
+impl<'a> Fetch<'a> {
+    /// Nothing is opened yet.
+    pub(super) fn new(connector: &'a Connector, plugin: &'a Plugin) -> Self {
+        Fetch {
+            connector,
+            plugin,
+            connection: None,
+            statements: HashMap::new(),
+            prepared: 0,
+            visible: None,
+        }
+    }
+
+    /// The relation may have changed.
+    pub(super) fn forget(&mut self, relation: u32) {
+        if let (Some(Some(name)), Some(connection)) =
+            (self.statements.remove(&relation), &self.connection)
+        {
+            // At worst it stays until the session ends.
+            let _ = connection.query(&format!("DEALLOCATE {name}"));
+        }
+    }
+
+    /// Closes the session.
+    pub(super) fn disconnect(&mut self) {
+        self.connection = None;
+        self.statements.clear();
+        self.visible = None;
+    }
+
+    /// The row of `relation` with `key`, as JSON of `key_columns`, not older than
+    /// transaction `xid`. `tick` is called while that is waited for.
+    pub(super) fn row(
+        &mut self,
+        relation: u32,
+        key_columns: &[String],
+        key: &[u8],
+        xid: u32,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Fetched> {
+        let result = self.try_row(relation, key_columns, key, xid, tick);
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::Disconnected)
+        {
+            self.disconnect();
+        }
+        result
+    }
+
+    fn try_row(
+        &mut self,
+        relation: u32,
+        key_columns: &[String],
+        key: &[u8],
+        xid: u32,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Fetched> {
+        self.await_visible(xid, tick)?;
+        let Some(statement) = self.statement(relation, key_columns)? else {
+            return Ok(Fetched::Nothing);
+        };
+        match self.connection()?.execute(&statement, &[key]) {
+            Ok(rows) if rows.is_empty() => Ok(Fetched::Nothing),
+            Ok(rows) => Ok(Fetched::Row(FetchedRow(rows))),
+            Err(error) if error.is_any_of(&GONE) => {
+                self.gone(relation);
+                Ok(Fetched::Nothing)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn await_visible(&mut self, xid: u32, tick: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        if self.visible == Some(xid) {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let mut reported = false;
+        let parameter = xid.to_string();
+        loop {
+            let rows = self.connection()?.query_with(
+                IS_VISIBLE,
+                &[parameter.as_bytes()],
+                libpq::Format::Text,
+            )?;
+            if rows.text(0, 0)? == "true" {
+                self.visible = Some(xid);
+                return Ok(());
+            }
+            if start.elapsed() > VISIBILITY_REPORT && !std::mem::replace(&mut reported, true) {
+                tracing::warn!(
+                    xid,
+                    "waiting for a transaction to become visible: its commit may wait for a synchronous standby"
+                );
+            }
+            tick()?;
+            std::thread::sleep(VISIBILITY_INTERVAL);
+        }
+    }
+
+    fn connection(&mut self) -> Result<&Connection, SqlError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let connection = self.connector.connect()?;
+                connection.query("SET row_security = off")?;
+                connection
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    fn statement(&mut self, relation: u32, key_columns: &[String]) -> Result<Option<String>> {
+        if let Some(known) = self.statements.get(&relation) {
+            return Ok(known.clone());
+        }
+        let Some(query) = self.row_query(relation, key_columns)? else {
+            self.gone(relation);
+            return Ok(None);
+        };
+        self.prepared += 1;
+        let name = format!("fetch_{}", self.prepared);
+        match self.connection()?.prepare(&name, &query) {
+            Ok(()) => {
+                self.statements.insert(relation, Some(name.clone()));
+                Ok(Some(name))
+            }
+            Err(error) if error.is_any_of(&GONE) => {
+                self.gone(relation);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// None if the relation is gone or has another key now.
+    fn row_query(&mut self, relation: u32, key_columns: &[String]) -> Result<Option<String>> {
+        let oid = relation.to_string();
+        let rows =
+            self.connection()?
+                .query_with(KEY_COLUMNS, &[oid.as_bytes()], libpq::Format::Text)?;
+        let (mut names, mut fields, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..rows.len() {
+            let name = rows.text(row, 0)?;
+            let column = sql::identifier(name);
+            fields.push(format!("{column} {}", rows.text(row, 1)?));
+            conditions.push(format!(
+                "t.{column} OPERATOR({}.{}) k.{column}",
+                sql::identifier(rows.text(row, 2)?),
+                rows.text(row, 3)?
+            ));
+            names.push(name);
+        }
+        let is_same_key = names.len() == key_columns.len()
+            && key_columns
+                .iter()
+                .all(|column| names.contains(&column.as_str()));
+        if names.is_empty() || !is_same_key {
+            return Ok(None);
+        }
+        let table = sql::qualified(rows.text(0, 4)?, rows.text(0, 5)?);
+        Ok(Some(format!(
+            "SELECT {} FROM ONLY {table} AS t, \
+             pg_catalog.json_to_record($1::pg_catalog.json) AS k({}) WHERE {}",
+            self.plugin.encode_call("t"),
+            fields.join(", "),
+            conditions.join(" AND ")
+        )))
+    }
+
+    fn gone(&mut self, relation: u32) {
+        if self.statements.insert(relation, None) != Some(None) {
+            tracing::warn!(
+                relation,
+                "a table or its key has changed since: its updates with unchanged large values are left out"
+            );
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Records how far the stream is durable, before that is confirmed to the server.
+//!
+//! A store is a round trip to the brokers, so it happens on a thread of its own and
+//! at most once in [`STORE_INTERVAL`]; the stream never waits for it. What may be
+//! confirmed is what is on record, so that the slot never stands further than the
+//! record says: that is what lets the next start tell a slot that was moved.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use headwater_protocol::Lsn;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::{State, StateStore};
+
+/// As often as a position is confirmed to the server. One small record a second is
+/// nothing to a broker, and a compacted topic keeps only the last.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where positions are recorded, if anywhere.
+pub struct Positions(Option<Keeper>);
+
+struct Keeper {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+struct Shared {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+struct Progress {
+    wanted: Lsn,
+    recorded: Lsn,
+    closing: bool,
+    failure: Option<Error>,
+}
+
+impl Positions {
+    /// Without a record every position may be confirmed at once.
+    pub fn unrecorded() -> Self {
+        Positions(None)
+    }
+
+    /// Goes on from `state`, which is on record.
+    pub fn recorded(store: Box<dyn StateStore>, state: State) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            progress: Mutex::new(Progress {
+                wanted: state.position,
+                recorded: state.position,
+                closing: false,
+                failure: None,
+            }),
+            changed: Condvar::new(),
+        });
+        let keeper = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("positions".to_owned())
+            .spawn(move || keeper.keep(store, state))
+            .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
+        Ok(Positions(Some(Keeper { shared, thread })))
+    }
+
+    /// Everything before `position` is durable in the sink. Returns what may be
+    /// confirmed now.
+    pub fn confirm(&self, position: Lsn) -> Result<Lsn> {
+        let Some(keeper) = &self.0 else {
+            return Ok(position);
+        };
+        let mut progress = keeper.shared.lock();
+        if let Some(failure) = progress.failure.take() {
+            return Err(failure);
+        }
+        if position > progress.wanted {
+            progress.wanted = position;
+            keeper.shared.changed.notify_one();
+        }
+        Ok(position.min(progress.recorded))
+    }
+
+    /// Records the last position and returns what may be confirmed then.
+    pub fn finish(&mut self, position: Lsn) -> Result<Lsn> {
+        let Some(keeper) = self.0.take() else {
+            return Ok(position);
+        };
+        {
+            let mut progress = keeper.shared.lock();
+            progress.wanted = progress.wanted.max(position);
+            progress.closing = true;
+            keeper.shared.changed.notify_one();
+        }
+        if keeper.thread.join().is_err() {
+            return Err(Error::failed("recording the position panicked"));
+        }
+        let mut progress = keeper.shared.lock();
+        match progress.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(position.min(progress.recorded)),
+        }
+    }
+}
+
+impl Shared {
+    /// A panic elsewhere leaves plain numbers behind, which are as good as before.
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, mut store: Box<dyn StateStore>, mut state: State) {
+        let mut progress = self.lock();
+        loop {
+            while progress.wanted <= progress.recorded && !progress.closing {
+                progress = self
+                    .changed
+                    .wait(progress)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            let closing = progress.closing;
+            if progress.wanted > progress.recorded {
+                state.position = progress.wanted;
+                drop(progress);
+                let stored = store.store(&state);
+                progress = self.lock();
+                match stored {
+                    Ok(()) => progress.recorded = state.position,
+                    // Nothing is confirmed meanwhile, so waiting loses nothing.
+                    Err(error) if error.kind() == ErrorKind::Disconnected && !closing => {
+                        tracing::warn!(%error, "cannot record the position, trying again");
+                    }
+                    Err(error) => {
+                        progress.failure = Some(error);
+                        return;
+                    }
+                }
+            }
+            if closing {
+                return;
+            }
+            progress = self
+                .changed
+                .wait_timeout_while(progress, STORE_INTERVAL, |progress| !progress.closing)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::state::Phase;
+
+    struct Recorder(mpsc::Sender<Lsn>);
+
+    impl StateStore for Recorder {
+        fn load(&mut self) -> Result<Option<State>> {
+            Ok(None)
+        }
+
+        fn store(&mut self, state: &State) -> Result<()> {
+            self.0
+                .send(state.position)
+                .map_err(|_| Error::failed("nobody listens"))
+        }
+
+        fn clear(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn state(position: u64) -> State {
+        State {
+            system_identifier: "7".to_owned(),
+            timeline: 1,
+            phase: Phase::Streaming,
+            consistent_point: Lsn(1),
+            position: Lsn(position),
+        }
+    }
+
+    #[test]
+    fn a_position_is_confirmed_only_when_it_is_on_record() {
+        let (sender, stored) = mpsc::channel();
+        let mut positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        assert_eq!(positions.confirm(Lsn(20)).unwrap(), Lsn(10));
+        assert_eq!(stored.recv_timeout(Duration::from_secs(10)), Ok(Lsn(20)));
+        assert_eq!(positions.finish(Lsn(30)).unwrap(), Lsn(30));
+        assert_eq!(stored.try_iter().last(), Some(Lsn(30)));
+    }
+
+    #[test]
+    fn a_record_that_fails_is_an_error_and_confirms_nothing() {
+        let (sender, stored) = mpsc::channel();
+        drop(stored);
+        let mut positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        assert!(positions.finish(Lsn(30)).is_err());
+    }
+
+    #[test]
+    fn without_a_record_everything_is_confirmed_at_once() {
+        assert_eq!(Positions::unrecorded().confirm(Lsn(20)).unwrap(), Lsn(20));
+    }
+}

@@ -1,0 +1,166 @@
+//! One replication session and the sink at its other end: sending records in spite of
+//! a full sink, collecting reports, answering the server meanwhile.
+
+use std::time::{Duration, Instant};
+
+use headwater_protocol::Lsn;
+
+use super::positions::Positions;
+use super::status::StatusTimer;
+use crate::ack::Ack;
+use crate::error::Result;
+use crate::sink::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
+use crate::source::replication::{Event, ReplicationStream};
+use crate::stop::Stop;
+
+/// How long to wait for the sink at a time: status updates come in between.
+const SINK_WAIT: Duration = Duration::from_millis(100);
+
+/// How long the sink may take to deliver what it holds when the client stops. Longer
+/// than a broker's usual hiccup, shorter than what supervisors wait before they kill.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// What outlives a session: the sink, and what it owes.
+pub(super) struct Delivery<'a> {
+    /// Where records go.
+    pub sink: &'a dyn Sink,
+    /// What may be acknowledged.
+    pub ack: Ack,
+    /// Where that is recorded first.
+    pub positions: Positions,
+    /// Whether to stop.
+    pub stop: &'a Stop,
+    reports: Vec<Delivered>,
+}
+
+impl<'a> Delivery<'a> {
+    /// Nothing in flight.
+    pub(super) fn new(sink: &'a dyn Sink, ack: Ack, positions: Positions, stop: &'a Stop) -> Self {
+        Delivery {
+            sink,
+            ack,
+            positions,
+            stop,
+            reports: Vec::new(),
+        }
+    }
+
+    /// Takes in what was delivered. Returns what may be confirmed to the server.
+    pub(super) fn collect(&mut self) -> Result<Lsn> {
+        self.sink.deliveries(&mut self.reports)?;
+        for report in self.reports.drain(..) {
+            self.ack.delivered(report);
+        }
+        self.positions.confirm(self.ack.flush_lsn())
+    }
+
+    /// Waits until the sink has delivered all it holds, or it is time to stop.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        while !self.sink.flush(SINK_WAIT)? {
+            self.stop.check()?;
+            self.collect()?;
+        }
+        self.collect().map(drop)
+    }
+
+    /// Delivers what the sink holds and records the position, within a bound. Returns
+    /// what may be confirmed. What is left comes again with the next start.
+    pub(super) fn drain(&mut self) -> Result<Lsn> {
+        if !self.sink.flush(DRAIN_DEADLINE)? {
+            tracing::warn!(
+                "some records are not delivered: they are sent again with the next start"
+            );
+        }
+        self.collect()?;
+        self.positions.finish(self.ack.flush_lsn())
+    }
+}
+
+/// One replication session.
+pub(super) struct Session<'s, 'a> {
+    stream: ReplicationStream,
+    status: StatusTimer,
+    /// What outlives it.
+    pub delivery: &'s mut Delivery<'a>,
+}
+
+impl<'s, 'a> Session<'s, 'a> {
+    /// A session that was just started.
+    pub(super) fn new(stream: ReplicationStream, delivery: &'s mut Delivery<'a>) -> Self {
+        Session {
+            stream,
+            status: StatusTimer::new(Instant::now()),
+            delivery,
+        }
+    }
+
+    /// The next message of the server.
+    pub(super) fn read(&mut self, timeout: Duration) -> Result<Event> {
+        self.stream.read(timeout)
+    }
+
+    /// The server says that everything before `wal_end` was sent.
+    pub(super) fn keepalive(&mut self, wal_end: Lsn, reply: bool) -> Result<()> {
+        self.delivery.ack.keepalive(wal_end);
+        if reply {
+            let confirmed = self.delivery.collect()?;
+            self.confirm(confirmed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in reports and sends a status update if one is due. To be called at least
+    /// once a second.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        let confirmed = self.delivery.collect()?;
+        if self.status.is_due(confirmed, Instant::now()) {
+            self.confirm(confirmed)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a record, waiting for room as long as it takes.
+    pub(super) fn send(&mut self, record: &Record<'_>, token: Token) -> Result<()> {
+        loop {
+            match self.delivery.sink.send(record, token) {
+                Ok(()) => {
+                    self.delivery.ack.sent(token);
+                    return Ok(());
+                }
+                Err(SendError::Failed(error)) => return Err(error),
+                Err(SendError::Full) => {
+                    self.delivery.stop.check()?;
+                    self.delivery.sink.wait(SINK_WAIT);
+                    self.tick()?;
+                }
+            }
+        }
+    }
+
+    /// Writes a tombstone for every key of a topic, behind everything sent before.
+    pub(super) fn empty_topic(&mut self, topic: TopicId, headers: Headers<'_>) -> Result<u64> {
+        while !self.delivery.sink.flush(SINK_WAIT)? {
+            self.delivery.stop.check()?;
+            self.tick()?;
+        }
+        let sink = self.delivery.sink;
+        sink.sweep(topic, Ghosts::All, headers, &mut || {
+            self.delivery.stop.check()?;
+            self.tick()
+        })
+    }
+
+    /// Delivers what is in flight, tells the server, and ends the stream.
+    pub(super) fn shut_down(mut self) -> Result<()> {
+        let confirmed = self.delivery.drain()?;
+        self.confirm(confirmed)?;
+        tracing::info!(position = %confirmed, "stopped");
+        self.stream.end()
+    }
+
+    fn confirm(&mut self, position: Lsn) -> Result<()> {
+        self.stream.send_status(position)?;
+        self.status.sent(position, Instant::now());
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! How far the snapshot is: a bar on a terminal, lines in the log otherwise.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// One line this often where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The progress of one snapshot.
+pub struct Progress {
+    start: Instant,
+    display: Display,
+}
+
+enum Display {
+    Bar(ProgressBar),
+    Lines {
+        expected: Option<u64>,
+        next: Duration,
+    },
+}
+
+impl Progress {
+    /// Begins now. `expected` is an estimate of the rows, none where a table was never
+    /// analyzed.
+    pub fn new(expected: Option<u64>) -> Self {
+        let display = if std::io::stderr().is_terminal() {
+            Display::Bar(bar(expected))
+        } else {
+            Display::Lines {
+                expected,
+                next: LINE_INTERVAL,
+            }
+        };
+        Progress {
+            start: Instant::now(),
+            display,
+        }
+    }
+
+    /// So many rows are copied.
+    pub fn update(&mut self, rows: u64) {
+        let elapsed = self.start.elapsed();
+        match &mut self.display {
+            Display::Bar(bar) => {
+                if bar.length().is_some_and(|length| length < rows) {
+                    bar.set_length(rows);
+                }
+                bar.set_position(rows);
+            }
+            Display::Lines { expected, next } if elapsed >= *next => {
+                *next = elapsed + LINE_INTERVAL;
+                let rate = rate(rows, elapsed);
+                let left = expected
+                    .and_then(|expected| expected.saturating_sub(rows).checked_div(rate.max(1)));
+                tracing::info!(
+                    rows,
+                    expected = *expected,
+                    rows_per_second = rate,
+                    seconds_left = left,
+                    "snapshot"
+                );
+            }
+            Display::Lines { .. } => {}
+        }
+    }
+
+    /// All rows are delivered.
+    pub fn finish(self, rows: u64) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+        let elapsed = self.start.elapsed();
+        tracing::info!(
+            rows,
+            seconds = elapsed.as_secs(),
+            rows_per_second = rate(rows, elapsed),
+            "every row of the snapshot is delivered"
+        );
+    }
+}
+
+impl Drop for Progress {
+    /// A copy that fails leaves no half-drawn bar above its error.
+    fn drop(&mut self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(expected: Option<u64>) -> ProgressBar {
+    let (bar, template) = match expected {
+        Some(rows) => (
+            ProgressBar::new(rows),
+            "snapshot {bar:30} {human_pos} of about {human_len} rows, {per_sec}, {eta} left",
+        ),
+        None => (
+            ProgressBar::new_spinner(),
+            "snapshot {spinner} {human_pos} rows, {per_sec}, {elapsed}",
+        ),
+    };
+    let style = ProgressStyle::with_template(template);
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn rate(rows: u64, elapsed: Duration) -> u64 {
+    let milliseconds = u64::try_from(elapsed.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    rows.saturating_mul(1000) / milliseconds
+}

@@ -1,0 +1,452 @@
+//! Which topic a table's records go to.
+//!
+//! A topic's name is a prefix and a template filled with the names of schema and
+//! table, `{schema}.{table}` as a rule; the schema `public` and the dot behind it are
+//! left out.
+//!
+//! # Why no two tables can share a topic unseen
+//!
+//! Kafka allows `A-Z a-z 0-9 . _ -`. Every other byte of a name, a dot too, becomes
+//! `_xHH_`. An underscore that stands where it could be read as the beginning of such
+//! an escape is escaped itself, so that reading the escapes back gives the name again
+//! and two names never escape to the same text. The dot of the template is then the
+//! only one in it, so the pair of names is found again as well.
+//!
+//! What is left can collide and is found by looking: names that Kafka cuts or folds
+//! (it takes `.` and `_` for one in the names of its metrics and refuses a second
+//! topic), templates that leave the schema out, a topic that the cluster or Headwater
+//! keeps for itself.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::error::Error;
+
+/// The longest name that Kafka takes, in bytes.
+const TOPIC_NAME_MAX: usize = 249;
+
+/// Topics that belong to Kafka or to Headwater itself.
+const RESERVED: [&str; 3] = [
+    "__headwater.state",
+    "__consumer_offsets",
+    "__transaction_state",
+];
+
+/// A topic's name with places for the names of schema and table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Literal(String),
+    Schema,
+    Table,
+}
+
+impl Template {
+    /// The template where none is given.
+    pub const DEFAULT: &str = "{schema}.{table}";
+
+    /// Reads a template: `{schema}`, `{table}` and characters that Kafka allows.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(start) = rest.find(['{', '}']) {
+            let (literal, tail) = rest.split_at(start);
+            push_literal(&mut pieces, literal)?;
+            let (placeholder, tail) = if let Some(tail) = tail.strip_prefix("{schema}") {
+                (Piece::Schema, tail)
+            } else if let Some(tail) = tail.strip_prefix("{table}") {
+                (Piece::Table, tail)
+            } else {
+                return Err(TemplateError::Placeholder(tail.to_owned()));
+            };
+            pieces.push(placeholder);
+            rest = tail;
+        }
+        push_literal(&mut pieces, rest)?;
+        if pieces.contains(&Piece::Table) {
+            Ok(Template { pieces })
+        } else {
+            Err(TemplateError::NoTable)
+        }
+    }
+
+    fn fill(&self, schema: &str, table: &str) -> String {
+        let mut name = String::new();
+        let mut leave_out_dot = false;
+        for piece in &self.pieces {
+            match piece {
+                Piece::Schema if schema == "public" => {
+                    leave_out_dot = true;
+                    continue;
+                }
+                Piece::Schema => escape(schema, &mut name),
+                Piece::Table => escape(table, &mut name),
+                Piece::Literal(text) => {
+                    let text = match text.strip_prefix('.') {
+                        Some(rest) if leave_out_dot => rest,
+                        _ => text,
+                    };
+                    name.push_str(text);
+                }
+            }
+            leave_out_dot = false;
+        }
+        name
+    }
+}
+
+impl std::str::FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
+        Template::parse(text)
+    }
+}
+
+fn push_literal(pieces: &mut Vec<Piece>, text: &str) -> Result<(), TemplateError> {
+    check_literal(text)?;
+    if !text.is_empty() {
+        pieces.push(Piece::Literal(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// Refuses what Kafka allows in no topic's name. For prefixes and templates, which
+/// are the user's own words and stay as they are.
+pub fn check_literal(text: &str) -> Result<(), TemplateError> {
+    match text.chars().find(|&c| !is_legal(c) && c != '.') {
+        None => Ok(()),
+        Some(c) => Err(TemplateError::Character(c)),
+    }
+}
+
+/// The text is no template of a topic's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplateError {
+    /// A brace that begins no placeholder.
+    Placeholder(String),
+    /// A character that no topic's name may have.
+    Character(char),
+    /// Without the table all tables would share one topic.
+    NoTable,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplateError::Placeholder(rest) => write!(
+                f,
+                "unknown placeholder at \"{rest}\": {{schema}} and {{table}} are known"
+            ),
+            TemplateError::Character(c) => write!(
+                f,
+                "{c:?} is not allowed in a topic's name: letters, digits, '.', '_' and '-' are"
+            ),
+            TemplateError::NoTable => f.write_str("{table} is missing"),
+        }
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+/// Names the topic of each table, and refuses a name that another table has.
+#[derive(Debug)]
+pub struct Router {
+    template: Template,
+    prefix: String,
+    /// By the name as Kafka folds it: the topic and the table it belongs to.
+    owners: HashMap<String, Owner>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    topic: String,
+    /// Absent for a reserved topic.
+    table: Option<(String, String)>,
+}
+
+impl Router {
+    /// Routes by `template`, each name led by `prefix`.
+    pub fn new(template: Template, prefix: String) -> Self {
+        let owners = RESERVED
+            .into_iter()
+            .map(|topic| {
+                let owner = Owner {
+                    topic: topic.to_owned(),
+                    table: None,
+                };
+                (fold(topic), owner)
+            })
+            .collect();
+        Router {
+            template,
+            prefix,
+            owners,
+        }
+    }
+
+    /// The topic of a table. The same table always gets the same one.
+    pub fn topic(&mut self, schema: &str, table: &str) -> Result<String, Box<Collision>> {
+        let name = shorten(format!(
+            "{}{}",
+            self.prefix,
+            self.template.fill(schema, table)
+        ));
+        let folded = fold(&name);
+        match self.owners.get(&folded) {
+            Some(owner)
+                if owner
+                    .table
+                    .as_ref()
+                    .is_some_and(|(s, t)| s == schema && t == table) => {}
+            Some(owner) => {
+                return Err(Box::new(Collision {
+                    first: (owner.topic.clone(), owner.table.clone()),
+                    second: (name, (schema.to_owned(), table.to_owned())),
+                }));
+            }
+            None => {
+                let owner = Owner {
+                    topic: name.clone(),
+                    table: Some((schema.to_owned(), table.to_owned())),
+                };
+                self.owners.insert(folded, owner);
+            }
+        }
+        Ok(name)
+    }
+}
+
+/// Two tables, or a table and a reserved topic, whose topics Kafka cannot keep apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Collision {
+    /// A topic and its table; no table if it is reserved.
+    pub first: (String, Option<(String, String)>),
+    /// The topic and the table that came second.
+    pub second: (String, (String, String)),
+}
+
+impl fmt::Display for Collision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (topic, (schema, table)) = &self.second;
+        write!(
+            f,
+            "table \"{schema}\".\"{table}\" would go to topic \"{topic}\", "
+        )?;
+        match &self.first {
+            (reserved, None) => write!(f, "but topic \"{reserved}\" is reserved"),
+            (other, Some((schema, table))) => write!(
+                f,
+                "but table \"{schema}\".\"{table}\" goes to topic \"{other}\" and Kafka takes the two for one"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Collision {}
+
+impl From<Box<Collision>> for Error {
+    fn from(collision: Box<Collision>) -> Self {
+        Error::failed(collision.to_string()).with_hint(
+            "Leave one of the tables out with --exclude-table, or tell them apart with --topic.",
+        )
+    }
+}
+
+/// Kafka's own rule for names that it cannot keep apart.
+fn fold(topic: &str) -> String {
+    topic.replace('.', "_")
+}
+
+fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
+fn escape(name: &str, into: &mut String) {
+    for (index, byte) in name.bytes().enumerate() {
+        let c = char::from(byte);
+        if is_legal(c) && !(c == '_' && reads_as_escape(&name.as_bytes()[index + 1..])) {
+            into.push(c);
+        } else {
+            into.push_str("_x");
+            for digit in [byte >> 4, byte & 0xF] {
+                into.extend(char::from_digit(u32::from(digit), 16));
+            }
+            into.push('_');
+        }
+    }
+}
+
+/// Whether an underscore before `rest` would begin what looks like an escape: `rest`
+/// is `x`, two digits, and then an underscore or what becomes one when it is escaped.
+fn reads_as_escape(rest: &[u8]) -> bool {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    match rest {
+        [b'x', high, low, next, ..] => {
+            is_digit(*high) && is_digit(*low) && (*next == b'_' || !is_legal(char::from(*next)))
+        }
+        // The template may put an underscore behind the name.
+        [b'x', high, low] => is_digit(*high) && is_digit(*low),
+        _ => false,
+    }
+}
+
+/// Cuts a name that is too long and puts a hash of the whole at its end.
+fn shorten(name: String) -> String {
+    if name.len() <= TOPIC_NAME_MAX {
+        return name;
+    }
+    let hash = format!("-{:016x}", fnv1a(name.as_bytes()));
+    let mut short = name;
+    // Only ASCII is left in a topic's name, so every byte is a boundary.
+    short.truncate(TOPIC_NAME_MAX - hash.len());
+    short.push_str(&hash);
+    short
+}
+
+/// FNV-1a, 64 bits: a hash whose value is the same in every release and on every
+/// machine. Names that collide under it are found like any others.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn router() -> Router {
+        Router::new(Template::parse(Template::DEFAULT).unwrap(), String::new())
+    }
+
+    fn topic(schema: &str, table: &str) -> String {
+        router().topic(schema, table).unwrap()
+    }
+
+    #[test]
+    fn ordinary_names_stay_as_they_are() {
+        assert_eq!(topic("public", "orders"), "orders");
+        assert_eq!(topic("shop", "order_lines"), "shop.order_lines");
+        assert_eq!(topic("shop", "my_xref-2"), "shop.my_xref-2");
+    }
+
+    #[test]
+    fn what_kafka_does_not_allow_is_escaped() {
+        assert_eq!(topic("shop", "a.b"), "shop.a_x2e_b");
+        assert_eq!(topic("public", "größe"), "gr_xc3__xb6__xc3__x9f_e");
+        assert_eq!(topic("public", "_x2e_"), "_x5f_x2e_");
+        assert_eq!(topic("public", "_x2e."), "_x5f_x2e_x2e_");
+    }
+
+    #[test]
+    fn template_and_prefix_place_the_names() {
+        let template = Template::parse("cdc-{schema}_{table}.v1").unwrap();
+        let mut router = Router::new(template, "eu.".to_owned());
+        assert_eq!(router.topic("s", "t").unwrap(), "eu.cdc-s_t.v1");
+        assert_eq!(router.topic("public", "t").unwrap(), "eu.cdc-_t.v1");
+    }
+
+    #[test]
+    fn a_template_that_is_none_is_refused() {
+        for (text, error) in [
+            ("{schema}", TemplateError::NoTable),
+            ("{table}:x", TemplateError::Character(':')),
+            ("{tabel}", TemplateError::Placeholder("{tabel}".to_owned())),
+            ("{table}}", TemplateError::Placeholder("}".to_owned())),
+        ] {
+            assert_eq!(Template::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_kafka_takes_for_one_are_refused() {
+        let mut router = router();
+        router.topic("a", "b_c").unwrap();
+        let collision = router.topic("a_b", "c").unwrap_err();
+        assert_eq!(
+            collision.to_string(),
+            "table \"a_b\".\"c\" would go to topic \"a_b.c\", but table \"a\".\"b_c\" goes to topic \
+             \"a.b_c\" and Kafka takes the two for one"
+        );
+        assert_eq!(
+            router.topic("a", "b_c").unwrap(),
+            "a.b_c",
+            "the first keeps its topic"
+        );
+    }
+
+    #[test]
+    fn reserved_topics_are_refused() {
+        assert!(router().topic("__headwater", "state").is_err());
+        assert!(router().topic("public", "__consumer_offsets").is_err());
+    }
+
+    #[test]
+    fn a_template_without_schema_collides_where_tables_do() {
+        let mut router = Router::new(Template::parse("{table}").unwrap(), String::new());
+        router.topic("a", "t").unwrap();
+        assert!(router.topic("b", "t").is_err());
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_still_its_own() {
+        let long = "é".repeat(31);
+        let (a, b) = (
+            topic(&long, &format!("{long}a")),
+            topic(&long, &format!("{long}b")),
+        );
+        assert_eq!((a.len(), b.len()), (TOPIC_NAME_MAX, TOPIC_NAME_MAX));
+        assert_ne!(a, b);
+    }
+
+    /// Reads escapes back, from left to right.
+    fn unescape(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let [first, tail @ ..] = rest {
+            if let [b'_', b'x', high, low, b'_', after @ ..] = rest {
+                let digit = |byte: u8| {
+                    let digit = char::from(byte).to_digit(16);
+                    digit.filter(|_| !byte.is_ascii_uppercase())
+                };
+                if let (Some(high), Some(low)) = (digit(*high), digit(*low)) {
+                    bytes.push(u8::try_from(high << 4 | low).unwrap());
+                    rest = after;
+                    continue;
+                }
+            }
+            bytes.push(*first);
+            rest = tail;
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn escapes_read_back_as_the_name(name in "([_x25e.fé-]|\\PC){0,20}") {
+            let mut escaped = String::new();
+            escape(&name, &mut escaped);
+            prop_assert!(escaped.chars().all(is_legal), "{escaped}");
+            let read = unescape(&escaped);
+            prop_assert_eq!(std::str::from_utf8(&read), Ok(name.as_str()));
+        }
+
+        #[test]
+        fn two_tables_never_share_a_topic(
+            a in ("[_x2e.]{1,8}", "[_x2e.]{1,8}"),
+            b in ("[_x2e.]{1,8}", "[_x2e.]{1,8}"),
+        ) {
+            prop_assume!(a != b);
+            prop_assert_ne!(topic(&a.0, &a.1), topic(&b.0, &b.1));
+        }
+    }
+}

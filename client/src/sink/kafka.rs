@@ -1,0 +1,341 @@
+//! The Kafka sink: an idempotent producer with `acks=all`.
+//!
+//! ```text
+//!  senders: charge ── headers ── rd_kafka_producev ──► broker threads ──► Kafka
+//!              ▲                                            │
+//!           in_flight  ◄── the delivery thread ◄── delivery reports
+//!              │
+//!  deliveries / wait / flush
+//! ```
+//!
+//! **Order.** librdkafka numbers the batches of a partition and the broker refuses gaps, so
+//! retries neither repeat nor reorder records; records of one key share a partition, and so
+//! keep the order in which one thread sent them.
+//!
+//! **Nothing is lost in an outage.** Records are retried for ever (`message.timeout.ms=0`).
+//! What ends a record is a broker that refuses it; then the sink fails as a whole, the
+//! record's token is never reported, and the source sends it again after a restart.
+//!
+//! **One call a record.** A record costs one copy into librdkafka, its headers, one opaque
+//! number that comes back with the report, and no allocation or future of our own.
+
+mod failure;
+mod headers;
+mod in_flight;
+mod sweep;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+
+use self::failure::Failure;
+use self::in_flight::InFlight;
+use crate::error::{Error, Result};
+use crate::kafka::{
+    Connection, KafkaOptions, Purpose, TopicMaker, creation_error, first_contact, in_flight_limit,
+};
+use crate::sink::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
+
+/// What a record takes beside its key, its value and `hw.unchanged`: librdkafka's message,
+/// its list of headers and five headers, each allocated for itself.
+const RECORD_OVERHEAD_BYTES: u64 = 700;
+
+/// How long the delivery thread waits for reports before it looks whether it is to end.
+const POLL: Duration = Duration::from_millis(100);
+
+/// No report for so long, with records in flight, is an outage. A broker answers within
+/// milliseconds; electing a new leader takes a few seconds.
+const STALL: Duration = Duration::from_secs(10);
+
+// Tokens travel as pointer-sized opaques.
+const _: () = assert!(usize::BITS >= u64::BITS);
+
+/// Records into Kafka topics.
+pub struct KafkaSink {
+    options: KafkaOptions,
+    producer: Arc<BaseProducer<Reports>>,
+    topics: RwLock<Vec<String>>,
+    opened: Mutex<HashMap<String, TopicId>>,
+    maker: Arc<TopicMaker>,
+    thread: Option<DeliveryThread>,
+}
+
+struct DeliveryThread {
+    stop: Arc<AtomicBool>,
+    handle: JoinHandle<()>,
+}
+
+/// What librdkafka calls back.
+struct Reports {
+    connection: Connection,
+    in_flight: InFlight,
+    headers: bool,
+}
+
+impl KafkaSink {
+    /// Connects, waiting at most ten seconds for the cluster's first answer.
+    ///
+    /// # Errors
+    /// Of kind `Usage` where a property is unknown or would weaken what the sink promises;
+    /// of kind `Disconnected`, naming the brokers, where none answers; `Failed` where they
+    /// refuse the login.
+    pub fn connect(options: &KafkaOptions) -> Result<Self> {
+        let reports = Reports {
+            connection: Connection::herald(options.brokers()),
+            in_flight: InFlight::new(in_flight_limit(options)?),
+            headers: options.headers,
+        };
+        let producer: BaseProducer<Reports> = options
+            .producer_config()?
+            .create_with_context(reports)
+            .map_err(|error| creation_error(&error))?;
+        first_contact(
+            producer.client(),
+            &producer.context().connection,
+            &mut || {
+                producer.poll(Duration::ZERO);
+                Ok(())
+            },
+        )?;
+        let producer = Arc::new(producer);
+        let maker = Arc::new(TopicMaker::new(options));
+        let thread = DeliveryThread::start(Arc::clone(&producer), Arc::clone(&maker))?;
+        Ok(KafkaSink {
+            options: options.clone(),
+            producer,
+            topics: RwLock::default(),
+            opened: Mutex::default(),
+            maker,
+            thread: Some(thread),
+        })
+    }
+
+    fn in_flight(&self) -> &InFlight {
+        &self.producer.context().in_flight
+    }
+
+    /// Hands a record to librdkafka; `partition` overrides the partitioner.
+    fn produce(
+        &self,
+        record: &Record<'_>,
+        token: Token,
+        partition: Option<i32>,
+    ) -> Result<(), SendError> {
+        if let Some(failure) = self.in_flight().failure() {
+            return Err(SendError::Failed(self.error(&failure)));
+        }
+        let unchanged = headers::unchanged_text(record.headers.unchanged);
+        let written = self
+            .options
+            .headers
+            .then(|| headers::write(&record.headers, unchanged.as_deref()));
+        let unchanged_bytes =
+            headers::unchanged_bytes(written.as_ref().map(|headers| headers.as_borrowed()));
+        let lengths = [record.key, record.value].map(|part| part.map_or(0, <[u8]>::len));
+        let charge = charge(lengths[0], lengths[1], unchanged_bytes);
+        if !self.in_flight().charge(charge, token) {
+            return Err(SendError::Full);
+        }
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(topic) = topics.get(record.topic.0 as usize) else {
+            self.in_flight().discharge(charge, token);
+            let message = format!("topic number {} was never opened", record.topic.0);
+            return Err(SendError::Failed(Error::failed(message)));
+        };
+        let produced = self.producer.send(BaseRecord {
+            topic,
+            partition,
+            payload: record.value,
+            key: record.key,
+            timestamp: None,
+            headers: written,
+            delivery_opaque: token.0 as usize,
+        });
+        let Err((error, _)) = produced else {
+            return Ok(());
+        };
+        self.in_flight().discharge(charge, token);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
+            code => Err(SendError::Failed(self.error(&Failure::Record {
+                topic: topic.clone(),
+                code: code.unwrap_or(RDKafkaErrorCode::Fail),
+                bytes: lengths[0] + lengths[1],
+            }))),
+        }
+    }
+
+    fn topic_name(&self, topic: TopicId) -> Result<String> {
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(topic.0 as usize)
+            .cloned()
+            .ok_or_else(|| Error::failed(format!("topic number {} was never opened", topic.0)))
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.in_flight().failure() {
+            Some(failure) => Err(self.error(&failure)),
+            None => Ok(()),
+        }
+    }
+
+    fn error(&self, failure: &Failure) -> Error {
+        failure.to_error(self.options.brokers())
+    }
+}
+
+impl Sink for KafkaSink {
+    fn open_topic(&self, name: &str) -> Result<TopicId> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = opened.get(name) {
+            return Ok(*topic);
+        }
+        self.maker
+            .ensure(self.producer.client(), name, Purpose::Records)?;
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let number = u32::try_from(topics.len())
+            .map_err(|_| Error::failed(format!("too many topics to open \"{name}\"")))?;
+        topics.push(name.to_owned());
+        opened.insert(name.to_owned(), TopicId(number));
+        Ok(TopicId(number))
+    }
+
+    fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError> {
+        self.produce(record, token, None)
+    }
+
+    fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()> {
+        match self.in_flight().collect(into) {
+            Some(failure) => Err(self.error(&failure)),
+            None => Ok(()),
+        }
+    }
+
+    fn wait(&self, timeout: Duration) {
+        self.in_flight().wait(timeout);
+    }
+
+    fn flush(&self, timeout: Duration) -> Result<bool> {
+        let empty = self.in_flight().wait_until_empty(timeout);
+        self.check()?;
+        Ok(empty)
+    }
+
+    fn sweep(
+        &self,
+        topic: TopicId,
+        ghosts: Ghosts,
+        headers: Headers<'_>,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<u64> {
+        sweep::sweep(self, topic, ghosts, headers, tick)
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.end();
+        }
+    }
+}
+
+impl DeliveryThread {
+    fn start(producer: Arc<BaseProducer<Reports>>, maker: Arc<TopicMaker>) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let handle = thread::Builder::new()
+            .name("kafka-delivery".to_owned())
+            .spawn(move || serve(&producer, &maker, &stopped))
+            .map_err(|error| {
+                Error::failed("cannot start the thread of delivery reports").with_source(error)
+            })?;
+        Ok(DeliveryThread { stop, handle })
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if self.handle.join().is_err() {
+            tracing::error!("the thread of delivery reports panicked");
+        }
+    }
+}
+
+/// Takes delivery reports until it is told to stop.
+fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool) {
+    let reports = producer.context();
+    let mut taken = 0;
+    let mut progressed = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        producer.poll(POLL);
+        maker.rest();
+        let now_taken = reports.in_flight.taken();
+        if now_taken != taken || reports.in_flight.records() == 0 {
+            taken = now_taken;
+            progressed = Instant::now();
+        } else if progressed.elapsed() > STALL {
+            reports
+                .connection
+                .lost("records are sent and not acknowledged");
+        }
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        Connection::log(level, facility, line);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            let reason = reason.to_owned();
+            self.in_flight.ended(|| Failure::Producer { reason });
+        }
+        self.connection.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+        let token = Token(token as u64);
+        let message = match result {
+            Ok(message) | Err((_, message)) => message,
+        };
+        let unchanged_bytes = if self.headers {
+            headers::unchanged_bytes(message.headers())
+        } else {
+            0
+        };
+        let charge = charge(message.key_len(), message.payload_len(), unchanged_bytes);
+        match result {
+            Ok(_) => {
+                self.connection.alive();
+                self.in_flight.delivered(charge, token);
+            }
+            Err((error, message)) => self.in_flight.failed(charge, token, || Failure::Record {
+                topic: message.topic().to_owned(),
+                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+                bytes: message.key_len() + message.payload_len(),
+            }),
+        }
+    }
+}
+
+/// What a record takes, from being sent to being acknowledged. The same at both ends.
+fn charge(key: usize, value: usize, unchanged: usize) -> u64 {
+    (key + value + unchanged) as u64 + RECORD_OVERHEAD_BYTES
+}

@@ -1,0 +1,110 @@
+//! Why a record failed for good, and what to do. Never its key or its value.
+
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::error::{Error, ErrorKind};
+
+/// The first thing that failed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// One record.
+    Record {
+        topic: String,
+        code: RDKafkaErrorCode,
+        /// Of key and value.
+        bytes: usize,
+    },
+    /// The producer as a whole: it accepts and delivers nothing any more.
+    Producer {
+        /// In librdkafka's words.
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// The error that says so.
+    pub(super) fn to_error(&self, brokers: &str) -> Error {
+        match self {
+            Failure::Record { topic, code, bytes } => record_error(brokers, topic, *code, *bytes),
+            Failure::Producer { reason } => Error::failed(format!(
+                "the producer for Kafka at {brokers} had to stop: {reason}"
+            ))
+            .with_hint(START_AGAIN),
+        }
+    }
+}
+
+const START_AGAIN: &str = "Start again: everything that Kafka has not acknowledged is sent again.";
+
+fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize) -> Error {
+    let (kind, hint) = match code {
+        RDKafkaErrorCode::MessageSizeTooLarge => (
+            ErrorKind::Data,
+            format!(
+                "Raise the topic's limit, which is for a batch as it is sent: kafka-configs.sh \
+                     --bootstrap-server {brokers} --alter --entity-type topics --entity-name \
+                     {topic} --add-config max.message.bytes=N. Where the limit is below a \
+                     megabyte and rows are small, -X batch.size=N makes batches smaller."
+            ),
+        ),
+        RDKafkaErrorCode::InvalidRecord => (
+            ErrorKind::Data,
+            "The broker refuses the record as such: a compacted topic takes none without a \
+                 key, and message.timestamp.* settings may refuse its time."
+                .to_owned(),
+        ),
+        RDKafkaErrorCode::TopicAuthorizationFailed => (
+            ErrorKind::Failed,
+            "Allow the user Write and Describe on the topic (kafka-acls.sh).".to_owned(),
+        ),
+        RDKafkaErrorCode::ClusterAuthorizationFailed => (
+            ErrorKind::Failed,
+            "Allow the user IdempotentWrite on the cluster (kafka-acls.sh).".to_owned(),
+        ),
+        RDKafkaErrorCode::UnknownTopic
+        | RDKafkaErrorCode::UnknownTopicOrPartition
+        | RDKafkaErrorCode::UnknownPartition => (
+            ErrorKind::Failed,
+            "The topic was there and is gone: if it was deleted on purpose, its rows are \
+                 in Kafka again only after a new snapshot."
+                .to_owned(),
+        ),
+        RDKafkaErrorCode::MessageTimedOut => (
+            ErrorKind::Disconnected,
+            "Without -X message.timeout.ms records wait for ever.".to_owned(),
+        ),
+        RDKafkaErrorCode::PolicyViolation => (
+            ErrorKind::Failed,
+            "A policy of the cluster refuses the record; its operator can say which.".to_owned(),
+        ),
+        _ => (ErrorKind::Failed, START_AGAIN.to_owned()),
+    };
+    let message = format!("a record of {bytes} bytes for topic \"{topic}\" was not delivered");
+    Error::new(kind, message).with_source(code).with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_topic_size_and_cause_and_a_cure() {
+        let failure = Failure::Record {
+            topic: "test".to_owned(),
+            code: RDKafkaErrorCode::MessageSizeTooLarge,
+            bytes: 2_000_000,
+        };
+        let error = failure.to_error("one:9092");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("a record of 2000000 bytes for topic \"test\" was not delivered: "),
+            "{text}"
+        );
+        assert_eq!(error.kind(), ErrorKind::Data);
+        let hint = error.hint().unwrap_or_default();
+        assert!(
+            hint.contains("--entity-name test --add-config max.message.bytes"),
+            "{hint}"
+        );
+    }
+}

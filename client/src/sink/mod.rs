@@ -1,0 +1,120 @@
+//! Where records go. A sink knows its own target and an opaque token per record;
+//! it knows no slot and no LSN order.
+
+mod kafka;
+mod stdout;
+
+pub use kafka::KafkaSink;
+pub use stdout::StdoutSink;
+
+use std::time::Duration;
+
+use headwater_protocol::Lsn;
+
+use crate::error::{Error, Result};
+
+/// A topic that a sink has opened. Valid for the sink's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(pub u32);
+
+/// Whom a delivery is reported to: the number that [`crate::ack::Ack`] gave the
+/// transaction. The sink hands it back unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// One record, borrowing the server's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Where it goes.
+    pub topic: TopicId,
+    /// The key's bytes; absent for a table without key.
+    pub key: Option<&'a [u8]>,
+    /// The value's bytes; absent for a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// What the record's headers say.
+    pub headers: Headers<'a>,
+}
+
+/// The facts that become the headers `hw.*`.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    /// `hw.op`: `c`, `u`, `d`, `r`, `t` or `m`.
+    pub op: &'static str,
+    /// `hw.lsn`: the end of the commit, or a snapshot's consistent point.
+    pub lsn: Lsn,
+    /// `hw.seq`: the position in the transaction.
+    pub seq: u64,
+    /// `hw.xid` and `hw.ts`: absent for snapshot rows.
+    pub transaction: Option<(u32, i64)>,
+    /// `hw.unchanged`: columns that are absent from the value.
+    pub unchanged: &'a [&'a str],
+    /// `hw.fetched`: the value is the row as it was read later.
+    pub fetched: bool,
+}
+
+/// `count` records of `token` were delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// As given to [`Sink::send`].
+    pub token: Token,
+    /// How many.
+    pub count: u64,
+}
+
+/// Why a record was not accepted.
+#[derive(Debug)]
+pub enum SendError {
+    /// The sink's memory is used up: nothing was accepted; call
+    /// [`Sink::wait`] and send the same record again.
+    Full,
+    /// It will never be accepted.
+    Failed(Error),
+}
+
+/// Which of a topic's live keys get a tombstone.
+#[derive(Clone, Copy, Debug)]
+pub enum Ghosts {
+    /// Those whose newest record is older than the snapshot of this consistent point:
+    /// rows of an earlier snapshot or stream that this snapshot did not see.
+    OlderThan(Lsn),
+    /// All of them: the table was truncated.
+    All,
+}
+
+/// A target of records.
+///
+/// Shared by the threads of a snapshot; the stream uses it from one thread. Records
+/// of one key that one thread sends keep their order to the end, whatever is retried.
+pub trait Sink: Send + Sync {
+    /// Makes sure that the topic exists, creating it where that is allowed. Idempotent.
+    fn open_topic(&self, name: &str) -> Result<TopicId>;
+
+    /// Accepts a record, copying its bytes, or nothing at all.
+    fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError>;
+
+    /// Appends what was delivered since the last call. An error means that a record
+    /// failed for good; its token is never reported.
+    fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()>;
+
+    /// Returns when there may be room again or a delivery to collect, at the latest
+    /// after `timeout`.
+    fn wait(&self, timeout: Duration);
+
+    /// Waits until every accepted record is delivered, or `timeout` has passed, and
+    /// says whether all were.
+    fn flush(&self, timeout: Duration) -> Result<bool>;
+
+    /// Reads `topic` to its end, partition by partition, and writes a tombstone for
+    /// each key that is live there and a ghost under the rule, then waits for their
+    /// delivery. `headers` stand on each tombstone. `tick` is called at least once a
+    /// second, so that the caller can keep a connection alive; its error ends the sweep.
+    /// Everything sent before must be delivered when this is called. Returns the
+    /// number of tombstones. A sink without memory of what it wrote returns 0.
+    fn sweep(
+        &self,
+        topic: TopicId,
+        ghosts: Ghosts,
+        headers: Headers<'_>,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<u64>;
+}

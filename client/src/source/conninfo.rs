@@ -1,0 +1,159 @@
+//! Completes the user's connection string with what Headwater needs.
+//!
+//! libpq takes three forms: a URI, `key=value` pairs, or the bare name of a database.
+//! Where a key is given twice, the last one counts, in a URI's query too. So what is
+//! put in front is a default that the user's own words override, and what is put
+//! behind overrides them. Nothing of the user's string is parsed or changed, and the
+//! environment and the service file keep filling what it leaves open.
+
+use std::fmt::Write;
+
+/// The parts of a connection string.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conninfo {
+    /// `-d`: a URI, `key=value` pairs or the name of a database.
+    pub dbname: Option<String>,
+    /// `-h`: overrides the string's host.
+    pub host: Option<String>,
+    /// `-p`: overrides the string's port.
+    pub port: Option<String>,
+    /// `-U`: overrides the string's user.
+    pub user: Option<String>,
+}
+
+impl Conninfo {
+    /// The whole string: `defaults`, the user's words, the user's overrides, then
+    /// `overrides`.
+    pub fn complete(&self, defaults: &[(&str, &str)], overrides: &[(&str, &str)]) -> String {
+        let user_overrides = [
+            ("host", &self.host),
+            ("port", &self.port),
+            ("user", &self.user),
+        ];
+        let overrides: Vec<(&str, &str)> = user_overrides
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+            .chain(overrides.iter().copied())
+            .collect();
+        match self.dbname.as_deref() {
+            Some(uri) if is_uri(uri) => complete_uri(uri, defaults, &overrides),
+            Some(pairs) if pairs.contains('=') => complete_pairs(defaults, pairs, &overrides),
+            Some(name) => complete_pairs(defaults, &pair("dbname", name), &overrides),
+            None => complete_pairs(defaults, "", &overrides),
+        }
+    }
+}
+
+fn is_uri(text: &str) -> bool {
+    text.starts_with("postgresql://") || text.starts_with("postgres://")
+}
+
+fn complete_pairs(defaults: &[(&str, &str)], own: &str, overrides: &[(&str, &str)]) -> String {
+    let mut parts: Vec<String> = defaults
+        .iter()
+        .map(|(key, value)| pair(key, value))
+        .collect();
+    if !own.is_empty() {
+        parts.push(own.to_owned());
+    }
+    parts.extend(overrides.iter().map(|(key, value)| pair(key, value)));
+    parts.join(" ")
+}
+
+fn pair(key: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("{key}='{value}'")
+}
+
+fn complete_uri(uri: &str, defaults: &[(&str, &str)], overrides: &[(&str, &str)]) -> String {
+    // libpq ends the password at the first `@` before a slash; a question mark up to
+    // there belongs to the password.
+    let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
+    let credentials = match uri[authority..].find(['@', '/']) {
+        Some(end) if uri[authority + end..].starts_with('@') => authority + end,
+        _ => authority,
+    };
+    let (base, own) = match uri[credentials..].find('?') {
+        Some(query) => (&uri[..credentials + query], &uri[credentials + query + 1..]),
+        None => (uri, ""),
+    };
+    let parameter = |(key, value): &(&str, &str)| format!("{key}={}", percent_encode(value));
+    let parameters: Vec<String> = defaults
+        .iter()
+        .map(parameter)
+        .chain((!own.is_empty()).then(|| own.to_owned()))
+        .chain(overrides.iter().map(parameter))
+        .collect();
+    format!("{base}?{}", parameters.join("&"))
+}
+
+fn percent_encode(value: &str) -> String {
+    let mut encoded = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(dbname: Option<&str>) -> String {
+        Conninfo {
+            dbname: dbname.map(str::to_owned),
+            port: Some("5433".to_owned()),
+            ..Conninfo::default()
+        }
+        .complete(
+            &[("fallback_application_name", "headwater")],
+            &[("client_encoding", "UTF8")],
+        )
+    }
+
+    #[test]
+    fn defaults_stand_before_and_overrides_behind_the_users_words() {
+        for (given, expected) in [
+            (
+                None,
+                "fallback_application_name='headwater' port='5433' client_encoding='UTF8'",
+            ),
+            (
+                Some("it's"),
+                "fallback_application_name='headwater' dbname='it\\'s' port='5433' client_encoding='UTF8'",
+            ),
+            (
+                Some("host=db port=1"),
+                "fallback_application_name='headwater' host=db port=1 port='5433' client_encoding='UTF8'",
+            ),
+            (
+                Some("postgres://u@db/shop"),
+                "postgres://u@db/shop?fallback_application_name=headwater&port=5433&client_encoding=UTF8",
+            ),
+            (
+                Some("postgresql://u:a?b@db/shop?sslmode=require"),
+                "postgresql://u:a?b@db/shop?fallback_application_name=headwater&sslmode=require&port=5433&client_encoding=UTF8",
+            ),
+        ] {
+            assert_eq!(complete(given), expected);
+        }
+    }
+
+    #[test]
+    fn values_in_a_uri_are_percent_encoded() {
+        let conninfo = Conninfo {
+            dbname: Some("postgres://".to_owned()),
+            host: Some("/var/run/pg".to_owned()),
+            ..Conninfo::default()
+        };
+        assert_eq!(
+            conninfo.complete(&[], &[]),
+            "postgres://?host=%2Fvar%2Frun%2Fpg"
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! Postgres: connecting, the catalog, the slot, the snapshot, the stream.
+
+pub mod catalog;
+pub mod connection;
+pub mod conninfo;
+pub mod plugin;
+pub mod preconditions;
+pub mod replication;
+pub mod slot;
+pub mod snapshot;
+pub mod sql;
+pub mod sql_error;

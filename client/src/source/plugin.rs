@@ -1,0 +1,87 @@
+//! The plugin's options as the client sets them: the same for the stream and for the
+//! snapshot's encoder, so that both make the same bytes.
+
+use headwater_protocol::frame::PROTOCOL_VERSION_MAX;
+use headwater_protocol::options::PluginOptions;
+
+use super::sql;
+use crate::cli::{OriginMode, StreamOptions, ValueEnvelope};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The output plugin's name, the extension's and its schema's.
+pub const PLUGIN: &str = "headwater";
+
+/// Options as names and arguments, and what they mean.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    arguments: Vec<(&'static str, String)>,
+    options: PluginOptions,
+}
+
+impl Plugin {
+    /// The options that the command line asks for.
+    pub fn new(stream: &StreamOptions) -> Result<Self> {
+        let envelope = match stream.envelope {
+            ValueEnvelope::Row => "row",
+            ValueEnvelope::Change => "change",
+        };
+        let mut arguments = vec![
+            ("output", "frames".to_owned()),
+            ("protocol", PROTOCOL_VERSION_MAX.to_string()),
+            ("envelope", envelope.to_owned()),
+        ];
+        if let Some(tables) = stream.included() {
+            arguments.push(("tables", tables.to_string()));
+        }
+        let excluded = stream.excluded();
+        if !excluded.is_empty() {
+            arguments.push(("exclude_tables", excluded.to_string()));
+        }
+        if let Some(operations) = &stream.operations {
+            arguments.push(("operations", operations.clone()));
+        }
+        if stream.origin == OriginMode::None {
+            arguments.push(("origin", "none".to_owned()));
+        }
+        let pairs = arguments
+            .iter()
+            .map(|(name, value)| (*name, Some(value.as_str())));
+        let options = PluginOptions::parse(pairs)
+            .map_err(|error| Error::new(ErrorKind::Usage, error.message))?;
+        Ok(Plugin { arguments, options })
+    }
+
+    /// Names and arguments, for `START_REPLICATION`.
+    pub fn arguments(&self) -> &[(&'static str, String)] {
+        &self.arguments
+    }
+
+    /// Whether changes of a table are sent: the plugin's own verdict.
+    pub fn selects(&self, schema: &str, table: &str) -> bool {
+        self.options.selects(schema, table)
+    }
+
+    /// What the options mean.
+    pub fn options(&self) -> &PluginOptions {
+        &self.options
+    }
+
+    /// The expression that encodes a row as a frame. `row` is SQL.
+    pub fn encode_call(&self, row: &str) -> String {
+        format!("headwater.encode({row}, VARIADIC {})", self.sql_array())
+    }
+
+    /// The expression that describes a table as a frame. `table` is SQL.
+    pub fn relation_call(&self, table: &str) -> String {
+        format!("headwater.relation({table}, VARIADIC {})", self.sql_array())
+    }
+
+    fn sql_array(&self) -> String {
+        let items: Vec<String> = self
+            .arguments
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        sql::text_array(items.iter().map(String::as_str))
+    }
+}

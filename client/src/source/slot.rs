@@ -1,0 +1,156 @@
+//! The replication slot and the server that it lives on.
+
+use headwater_protocol::Lsn;
+
+use super::connection::Connection;
+use super::plugin::PLUGIN;
+use super::sql;
+use super::sql_error::{SqlError, sqlstate};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Which server this is: `IDENTIFY_SYSTEM`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// The number that `initdb` gave the cluster; its standbys have it too.
+    pub identifier: String,
+    /// Which history: a promotion begins a new one.
+    pub timeline: u32,
+}
+
+impl System {
+    /// Asks the server. The connection must know the replication commands.
+    pub fn identify(replication: &Connection) -> Result<Self, SqlError> {
+        let rows = replication.query("IDENTIFY_SYSTEM")?;
+        Ok(System {
+            identifier: rows.text(0, 0)?.to_owned(),
+            timeline: rows.parse(0, 1)?,
+        })
+    }
+}
+
+/// A row of `pg_replication_slots`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The process that streams from it.
+    pub active_pid: Option<u32>,
+    /// Where the stream continues.
+    pub confirmed_flush: Lsn,
+    /// The oldest WAL that it keeps.
+    pub restart_lsn: Option<Lsn>,
+    /// How much WAL it keeps, in bytes.
+    pub retained_wal_bytes: i64,
+}
+
+impl Slot {
+    /// Looks a slot up. One that is no logical slot of this database and this plugin
+    /// is an error, and so is one that has lost the WAL it needs.
+    pub fn find(connection: &Connection, name: &str) -> Result<Option<Self>> {
+        let rows = connection.query(&format!(
+            "SELECT s.slot_type, s.plugin, s.database, s.temporary, s.active_pid, \
+                    s.confirmed_flush_lsn, s.restart_lsn, s.wal_status, \
+                    pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::int8, \
+                    pg_catalog.current_database() \
+             FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = {}",
+            sql::literal(name)
+        ))?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let other = |what: String| {
+            Error::failed(format!("replication slot \"{name}\" {what}"))
+                .with_hint("Choose another name with --slot.")
+        };
+        let (plugin, database) = (rows.optional(0, 1)?, rows.optional(0, 2)?);
+        if rows.text(0, 0)? != "logical" {
+            return Err(other("is a physical slot".to_owned()));
+        }
+        if plugin != Some(PLUGIN) {
+            return Err(other(format!(
+                "belongs to output plugin \"{}\"",
+                plugin.unwrap_or_default()
+            )));
+        }
+        if database != rows.optional(0, 9)? {
+            return Err(other(format!(
+                "belongs to database \"{}\"",
+                database.unwrap_or_default()
+            )));
+        }
+        if rows.flag(0, 3)? {
+            return Err(other("is temporary".to_owned()));
+        }
+        if rows.optional(0, 7)? == Some("lost") {
+            return Err(Error::new(
+                ErrorKind::Gap,
+                format!("replication slot \"{name}\" has lost WAL that it needs: the changes in it are gone"),
+            )
+            .with_hint(
+                "Run headwater drop, then headwater stream, which begins with a snapshot; \
+                 a higher max_slot_wal_keep_size prevents it.",
+            ));
+        }
+        Ok(Some(Slot {
+            active_pid: rows.optional(0, 4)?.and_then(|pid| pid.parse().ok()),
+            confirmed_flush: rows.lsn(0, 5)?,
+            restart_lsn: rows.optional(0, 6)?.and_then(|lsn| lsn.parse().ok()),
+            retained_wal_bytes: rows
+                .optional(0, 8)?
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0),
+        }))
+    }
+
+    /// Creates the permanent slot, for a stream without snapshot. Returns where it
+    /// begins. It waits for the transactions that run now; `waiting` is called meanwhile.
+    pub fn create(
+        replication: &Connection,
+        name: &str,
+        waiting: &mut dyn FnMut(std::time::Duration),
+    ) -> Result<Lsn> {
+        let rows = replication
+            .query_watched(
+                &format!(
+                    "CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} NOEXPORT_SNAPSHOT",
+                    sql::identifier(name)
+                ),
+                waiting,
+            )
+            .map_err(|error| created_meanwhile(name, error))?;
+        Ok(rows.lsn(0, 1)?)
+    }
+
+    /// Makes a temporary slot permanent under another name, at the same position, which
+    /// is returned.
+    pub fn promote(connection: &Connection, temporary: &str, name: &str) -> Result<Lsn> {
+        let rows = connection
+            .query(&format!(
+                "SELECT lsn FROM pg_catalog.pg_copy_logical_replication_slot({}, {}, false)",
+                sql::literal(temporary),
+                sql::literal(name)
+            ))
+            .map_err(|error| created_meanwhile(name, error))?;
+        Ok(rows.lsn(0, 0)?)
+    }
+
+    /// Drops the slot.
+    pub fn drop(connection: &Connection, name: &str) -> Result<()> {
+        let statement = format!(
+            "SELECT pg_catalog.pg_drop_replication_slot({})",
+            sql::literal(name)
+        );
+        Ok(connection.query(&statement).map(drop)?)
+    }
+}
+
+/// A slot that appears while its snapshot was taken is another instance's.
+fn created_meanwhile(name: &str, error: SqlError) -> Error {
+    if error.is_any_of(&[sqlstate::DUPLICATE_OBJECT]) {
+        Error::new(
+            ErrorKind::SlotInUse,
+            format!("replication slot \"{name}\" was created by another instance meanwhile"),
+        )
+        .with_hint("Stop the other instance, or choose another name with --slot.")
+    } else {
+        error.into()
+    }
+}

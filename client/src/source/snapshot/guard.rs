@@ -1,0 +1,129 @@
+//! The session that keeps tables as they are while they are copied.
+//!
+//! A rewriting ALTER between the export of a snapshot and the copy of a table would
+//! leave the copy empty without any error: the new file holds no row that the old
+//! snapshot sees. `ACCESS SHARE` keeps such an ALTER, a TRUNCATE and a rename waiting
+//! and delays nothing else; the session has no transaction id, so nothing waits for it
+//! either, least of all the slot that is created meanwhile.
+//!
+//! The same session holds an advisory lock named after the slot: two instances that
+//! copied at once could overwrite records of the other's stream with older rows.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::waiting::Waiting;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::catalog::Table;
+use crate::source::connection::{Connection, Connector};
+use crate::source::sql;
+use crate::source::sql_error::{SqlError, sqlstate};
+
+/// How long to wait for an instance that is just going away.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Locks on every captured table, held until [`Guard::release`] or the end of the
+/// session.
+pub(super) struct Guard {
+    connection: Connection,
+    locked: HashSet<(String, String)>,
+}
+
+impl Guard {
+    /// Opens the session and takes the advisory lock of `slot`.
+    pub(super) fn open(connector: &Connector, slot: &str) -> Result<Self> {
+        let connection = connector.connect()?;
+        let start = Instant::now();
+        while !try_lock(&connection, slot)? {
+            if start.elapsed() > PATIENCE {
+                return Err(other_instance(&connection, slot)?);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(Guard {
+            connection,
+            locked: HashSet::new(),
+        })
+    }
+
+    /// The session, for reading the catalog before the locks are taken.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Locks the tables. False if one of them is gone: read the catalog again.
+    pub(super) fn lock<'t>(
+        &mut self,
+        tables: impl Iterator<Item = &'t Table>,
+        reporter: &Connection,
+    ) -> Result<bool> {
+        self.connection
+            .query("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")?;
+        let mut names = Vec::new();
+        for table in tables {
+            names.push(table.sql_name());
+            self.locked
+                .insert((table.schema.clone(), table.name.clone()));
+        }
+        if names.is_empty() {
+            return Ok(true);
+        }
+        let statement = format!(
+            "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
+            names.join(", ONLY ")
+        );
+        let pid = self.connection.backend_pid();
+        let mut waiting = Waiting::new(reporter, pid, "locks on the captured tables");
+        match self
+            .connection
+            .query_watched(&statement, &mut |waited| waiting.report(waited))
+        {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error.is_any_of(&[sqlstate::UNDEFINED_TABLE, sqlstate::INVALID_SCHEMA_NAME]) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the lock on a table is held. Names identify tables here: a locked table
+    /// cannot be renamed.
+    pub(super) fn holds(&self, table: &Table) -> bool {
+        self.locked
+            .contains(&(table.schema.clone(), table.name.clone()))
+    }
+
+    /// Lets the tables go. That this succeeds proves that the locks were held until now.
+    pub(super) fn release(&mut self) -> Result<(), SqlError> {
+        self.connection.query("COMMIT").map(drop)
+    }
+}
+
+fn try_lock(connection: &Connection, slot: &str) -> Result<bool, SqlError> {
+    let statement = format!("SELECT pg_catalog.pg_try_advisory_lock({})", lock_key(slot));
+    connection.query(&statement)?.flag(0, 0)
+}
+
+fn lock_key(slot: &str) -> String {
+    format!(
+        "pg_catalog.hashtext('headwater'), pg_catalog.hashtext({})",
+        sql::literal(slot)
+    )
+}
+
+fn other_instance(connection: &Connection, slot: &str) -> Result<Error, SqlError> {
+    let rows = connection.query(
+        "SELECT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
+           AND d.datname = pg_catalog.current_database() \
+           AND l.classid::int8 = pg_catalog.hashtext('headwater')::int8 & 4294967295",
+    )?;
+    let pid = rows.optional(0, 0)?.unwrap_or("unknown").to_owned();
+    Ok(Error::new(
+        ErrorKind::SlotInUse,
+        format!("another instance takes the snapshot for replication slot \"{slot}\" (server process {pid})"),
+    )
+    .with_hint("Stop the other instance, or choose another name with --slot."))
+}

@@ -1,0 +1,257 @@
+//! The snapshot: every row of the captured tables as of one point of the WAL, from
+//! which the stream then goes on.
+//!
+//! ```text
+//! guard     LOCK … ACCESS SHARE ─────────────────────────────► COMMIT
+//! exporter    CREATE_REPLICATION_SLOT … TEMPORARY ─────────────────────────► promoted
+//! workers        SET TRANSACTION SNAPSHOT, COPY, COPY, … ──►
+//! sink             records ─────────────► all delivered ─► ghosts swept ─► copied
+//! ```
+//!
+//! # Why nothing is lost and nothing is read twice
+//!
+//! The exported snapshot sees exactly the transactions that ended before the slot's
+//! consistent point, and the slot streams exactly those that end after it. The order
+//! of the steps closes the gaps around that: locks come first, so that no table can
+//! be rewritten or renamed between the point and its copy; the tables are listed again
+//! *in* the snapshot, and one that the guard does not hold (it was created in between)
+//! begins everything anew; the workers import at once and keep one transaction each,
+//! since the exported snapshot ends with the exporter's next statement.
+//!
+//! # Why a crash leaves nothing behind
+//!
+//! The slot is temporary until every row is delivered and that is on record. A crash
+//! before ends the sessions, and with them the slot; no WAL is retained for a client
+//! that never comes back.
+
+mod copy;
+mod copy_binary;
+mod exporter;
+mod guard;
+mod job;
+mod waiting;
+
+use headwater_protocol::Lsn;
+use headwater_protocol::frame::{Frame, Frames};
+use libpq::Format;
+
+use self::copy::{Copy, Target};
+use self::exporter::Exporter;
+use self::guard::Guard;
+use super::catalog::{Catalog, Table};
+use super::connection::{Connection, Connector};
+use super::plugin::Plugin;
+use super::sql;
+use crate::cli::{StreamOptions, UnkeyedMode};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::route::Router;
+use crate::sink::{Ghosts, Headers, Sink, Token, TopicId};
+use crate::stop::Stop;
+
+/// How often to begin anew because a table came or went meanwhile.
+const MAX_TRIES: u32 = 10;
+
+/// What a snapshot needs.
+pub struct Snapshot<'a> {
+    /// Opens its sessions.
+    pub connector: &'a Connector,
+    /// How rows are encoded and which tables are captured.
+    pub plugin: &'a Plugin,
+    /// The command line.
+    pub options: &'a StreamOptions,
+    /// Where rows go.
+    pub sink: &'a dyn Sink,
+    /// Names the topics.
+    pub router: &'a mut Router,
+    /// Whether to stop.
+    pub stop: &'a Stop,
+    /// Reports of rows that an attempt before has sent must not be taken for this one's.
+    pub attempt: &'a mut u64,
+}
+
+/// A snapshot whose every row is delivered. The temporary slot lives as long as this.
+pub struct Copied {
+    exporter: Exporter,
+    // Keeps the advisory lock until the permanent slot takes its place.
+    _guard: Guard,
+    /// How many rows.
+    pub rows: u64,
+}
+
+impl Copied {
+    /// Where the stream goes on.
+    pub fn consistent_point(&self) -> Lsn {
+        self.exporter.consistent_point()
+    }
+
+    /// The slot to promote.
+    pub fn temporary_slot(&self) -> &str {
+        self.exporter.slot()
+    }
+}
+
+impl Snapshot<'_> {
+    /// Takes the snapshot and returns when the sink has delivered it.
+    pub fn take(&mut self) -> Result<Copied> {
+        for _ in 0..MAX_TRIES {
+            if let Some(copied) = self.try_once()? {
+                return Ok(copied);
+            }
+            tracing::info!("tables were created or dropped meanwhile, beginning the snapshot anew");
+        }
+        Err(Error::failed(format!(
+            "tables kept being created or dropped during {MAX_TRIES} attempts at a snapshot"
+        ))
+        .with_hint("Name the tables to capture with --table, or try again later."))
+    }
+
+    /// None if the tables that were locked are not those of the snapshot.
+    fn try_once(&mut self) -> Result<Option<Copied>> {
+        *self.attempt += 1;
+        let reporter = self.connector.connect()?;
+        let mut guard = Guard::open(self.connector, &self.options.slot)?;
+        let listed = Catalog::read(guard.connection(), self.plugin)?;
+        if !guard.lock(self.captured(&listed), &reporter)? {
+            return Ok(None);
+        }
+        let exporter = Exporter::create(self.connector, &reporter)?;
+        let sessions = (0..self.options.snapshot_workers)
+            .map(|_| exporter.import(self.connector))
+            .collect::<Result<Vec<Connection>>>()?;
+        let Some(first) = sessions.first() else {
+            return Err(Error::failed("a snapshot needs a session"));
+        };
+        let seen = Catalog::read(first, self.plugin)?;
+        if !self.captured(&seen).all(|table| guard.holds(table)) {
+            return Ok(None);
+        }
+        self.check(&seen)?;
+        let targets = self.targets(&seen, first)?;
+        tracing::info!(
+            tables = targets.len(),
+            consistent_point = %exporter.consistent_point(),
+            "snapshot begins"
+        );
+        let rows = self.copy(&targets, &exporter, sessions)?;
+        guard.release()?;
+        exporter.verify()?;
+        self.sweep(&targets, exporter.consistent_point())?;
+        Ok(Some(Copied {
+            exporter,
+            _guard: guard,
+            rows,
+        }))
+    }
+
+    fn captured<'c>(&self, catalog: &'c Catalog) -> impl Iterator<Item = &'c Table> + use<'c> {
+        let skip_unkeyed = self.options.unkeyed == UnkeyedMode::Skip;
+        catalog
+            .tables
+            .iter()
+            .filter(move |table| table.is_keyed || !skip_unkeyed)
+    }
+
+    fn check(&self, catalog: &Catalog) -> Result<()> {
+        if self.options.unkeyed == UnkeyedMode::Refuse {
+            catalog.check_keys(self.options.unkeyed)?;
+        }
+        catalog.check_toast(self.options.toast)
+    }
+
+    fn targets(&mut self, catalog: &Catalog, session: &Connection) -> Result<Vec<Target>> {
+        let mut targets = Vec::new();
+        for table in self.captured(catalog) {
+            let topic = self.open_topic(table, session)?;
+            targets.push(Target {
+                table: table.clone(),
+                topic,
+            });
+        }
+        Ok(targets)
+    }
+
+    /// The topic is named from the table's description as the plugin gives it, so that
+    /// snapshot and stream cannot come to different names.
+    fn open_topic(&mut self, table: &Table, session: &Connection) -> Result<TopicId> {
+        let regclass = format!("{}::pg_catalog.regclass", sql::literal(&table.sql_name()));
+        let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
+        let rows = session.query_with(&query, &[], Format::Binary)?;
+        let described = rows.bytes(0, 0).unwrap_or_default();
+        let topic = match Frames::new(described).next() {
+            Some(Ok(Frame::Relation(relation))) => {
+                self.router.topic(relation.schema, relation.table)?
+            }
+            Some(Err(error)) => {
+                return Err(Error::failed("a table's description is no frame").with_source(error));
+            }
+            _ => {
+                return Err(Error::failed(format!(
+                    "the server did not describe table {}",
+                    table.sql_name()
+                )));
+            }
+        };
+        self.sink.open_topic(&topic)
+    }
+
+    fn copy(
+        &self,
+        targets: &[Target],
+        exporter: &Exporter,
+        sessions: Vec<Connection>,
+    ) -> Result<u64> {
+        let estimates = targets.iter().map(|target| target.table.estimated_rows);
+        let mut progress = Progress::new(estimates.sum());
+        let rows = Copy {
+            targets,
+            plugin: self.plugin,
+            sink: self.sink,
+            token: self.token(),
+            consistent_point: exporter.consistent_point(),
+            stop: self.stop,
+        }
+        .run(sessions, &mut progress)?;
+        progress.finish(rows);
+        Ok(rows)
+    }
+
+    /// Tokens of snapshots count down from the top; the stream's count up from zero.
+    fn token(&self) -> Token {
+        Token(u64::MAX - *self.attempt)
+    }
+
+    /// Rows that an earlier snapshot or stream sent and that were deleted before this
+    /// snapshot began are still live in the topic: nothing after would delete them.
+    fn sweep(&self, targets: &[Target], consistent_point: Lsn) -> Result<()> {
+        let headers = Headers {
+            op: "d",
+            lsn: consistent_point,
+            seq: 0,
+            transaction: None,
+            unchanged: &[],
+            fetched: false,
+        };
+        let mut swept = Vec::new();
+        for target in targets.iter().filter(|target| target.table.is_keyed) {
+            if swept.contains(&target.topic) {
+                continue;
+            }
+            swept.push(target.topic);
+            let tombstones = self.sink.sweep(
+                target.topic,
+                Ghosts::OlderThan(consistent_point),
+                headers,
+                &mut || self.stop.check(),
+            )?;
+            if tombstones > 0 {
+                tracing::info!(
+                    table = %target.table.sql_name(),
+                    tombstones,
+                    "tombstones for rows that are gone"
+                );
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! Where a stream begins: decided from the slot and from what is on record of the
+//! last run, before anything is changed.
+//!
+//! # Why a slot alone is not enough
+//!
+//! A slot that exists says nothing of the snapshot, and one of the same name may have
+//! been dropped and made again, or moved ahead by hand, while nobody looked: the stream
+//! would go on with a silent gap. So the record of each run holds the position up to
+//! which everything is durable, and it is written *before* that position is confirmed
+//! to the server. A slot that stands further than the record was moved by somebody else.
+
+use headwater_protocol::Lsn;
+
+use crate::cli::SnapshotMode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::slot::{Slot, System};
+use crate::state::{Phase, State};
+
+/// What is on record.
+#[derive(Clone, Copy, Debug)]
+pub enum Recorded<'a> {
+    /// The sink keeps no record: the slot alone tells.
+    Unkept,
+    /// Nothing, though there is a place for it.
+    Nothing,
+    /// The newest state.
+    State(&'a State),
+}
+
+/// What to do first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Take a snapshot, whose slot becomes the stream's.
+    Snapshot,
+    /// Create the slot and stream what comes after.
+    CreateSlot,
+    /// Stream from the slot as it is.
+    Stream {
+        /// Where the stream began.
+        consistent_point: Lsn,
+        /// Everything before it is durable.
+        position: Lsn,
+    },
+}
+
+/// Decides, or refuses with [`ErrorKind::Gap`] where going on would lose changes.
+pub fn decide(
+    mode: SnapshotMode,
+    recorded: Recorded<'_>,
+    slot: Option<&Slot>,
+    name: &str,
+    system: &System,
+) -> Result<Start> {
+    if let Recorded::State(state) = recorded {
+        check_server(state, system, name)?;
+    }
+    if mode == SnapshotMode::Only {
+        return match (recorded, slot) {
+            (Recorded::Unkept | Recorded::Nothing, None) | (Recorded::Unkept, Some(_)) => {
+                Ok(Start::Snapshot)
+            }
+            _ => Err(Error::failed(format!(
+                "a stream of replication slot \"{name}\" exists: a copy could overwrite its newer records"
+            ))
+            .with_hint("Choose another --slot and --topic-prefix for the copy.")),
+        };
+    }
+    match (recorded, slot) {
+        (Recorded::Unkept, Some(slot)) => Ok(from_slot(slot)),
+        (Recorded::Unkept | Recorded::Nothing, None) if mode == SnapshotMode::Never => {
+            Ok(Start::CreateSlot)
+        }
+        (Recorded::Unkept | Recorded::Nothing, None) => Ok(Start::Snapshot),
+        (Recorded::Nothing, Some(slot)) if mode == SnapshotMode::Never => Ok(from_slot(slot)),
+        (Recorded::Nothing, Some(_)) => Err(gap(format!(
+            "replication slot \"{name}\" exists, but nothing is on record of its stream: \
+             whether a snapshot was taken is unknown"
+        ))
+        .with_hint(format!(
+            "To begin with a snapshot, run headwater drop --slot {name} first; to stream from \
+             where the slot stands, add --snapshot never."
+        ))),
+        (Recorded::State(state), slot) => continue_stream(mode, state, slot, name),
+    }
+}
+
+fn continue_stream(
+    mode: SnapshotMode,
+    state: &State,
+    slot: Option<&Slot>,
+    name: &str,
+) -> Result<Start> {
+    match (state.phase, slot) {
+        (Phase::Copied, None) if mode != SnapshotMode::Never => Ok(Start::Snapshot),
+        (_, None) => Err(gap(format!(
+            "replication slot \"{name}\" is gone: changes after {} are lost to the stream",
+            state.position
+        ))
+        .with_hint(begin_anew(name))),
+        (Phase::Copied, Some(slot)) if slot.confirmed_flush != state.consistent_point => {
+            Err(gap(format!(
+                "replication slot \"{name}\" stands at {}, but the snapshot ends at {}",
+                slot.confirmed_flush, state.consistent_point
+            ))
+            .with_hint(begin_anew(name)))
+        }
+        (Phase::Streaming, Some(slot)) if slot.confirmed_flush > state.position => {
+            Err(gap(format!(
+                "replication slot \"{name}\" stands at {}, but only changes up to {} are on record \
+                 as delivered: it was made again or moved ahead",
+                slot.confirmed_flush, state.position
+            ))
+            .with_hint(begin_anew(name)))
+        }
+        (_, Some(_)) => Ok(Start::Stream {
+            consistent_point: state.consistent_point,
+            position: state.position,
+        }),
+    }
+}
+
+fn from_slot(slot: &Slot) -> Start {
+    Start::Stream {
+        consistent_point: slot.confirmed_flush,
+        position: slot.confirmed_flush,
+    }
+}
+
+fn check_server(state: &State, system: &System, name: &str) -> Result<()> {
+    if state.system_identifier != system.identifier {
+        return Err(gap(format!(
+            "the stream of slot \"{name}\" came from the server with system identifier {}, this one has {}",
+            state.system_identifier, system.identifier
+        ))
+        .with_hint("Connect to that server, or use another --slot and --topic-prefix for this one."));
+    }
+    if state.timeline != system.timeline {
+        return Err(gap(format!(
+            "the stream of slot \"{name}\" followed timeline {}, the server is on {}: \
+             a standby was promoted or a backup restored, and changes may differ",
+            state.timeline, system.timeline
+        ))
+        .with_hint(begin_anew(name)));
+    }
+    Ok(())
+}
+
+/// That the slot on the server is still the one of this stream, after a connection broke.
+pub fn check_unmoved(slot: Option<&Slot>, name: &str, position: Lsn) -> Result<()> {
+    match slot {
+        None => Err(gap(format!(
+            "replication slot \"{name}\" is gone: changes after {position} are lost to the stream"
+        ))
+        .with_hint(begin_anew(name))),
+        Some(slot) if slot.confirmed_flush > position => Err(gap(format!(
+            "replication slot \"{name}\" stands at {}, but only changes up to {position} are \
+             delivered: it was made again or moved ahead",
+            slot.confirmed_flush
+        ))
+        .with_hint(begin_anew(name))),
+        Some(_) => Ok(()),
+    }
+}
+
+fn gap(message: String) -> Error {
+    Error::new(ErrorKind::Gap, message)
+}
+
+fn begin_anew(name: &str) -> String {
+    format!(
+        "Run headwater drop --slot {name}, then headwater stream, which begins with a snapshot \
+         and mends the topics."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSISTENT: Lsn = Lsn(100);
+
+    fn system() -> System {
+        System {
+            identifier: "7".to_owned(),
+            timeline: 1,
+        }
+    }
+
+    fn slot(confirmed_flush: u64) -> Slot {
+        Slot {
+            active_pid: None,
+            confirmed_flush: Lsn(confirmed_flush),
+            restart_lsn: None,
+            retained_wal_bytes: 0,
+        }
+    }
+
+    fn state(phase: Phase, position: u64) -> State {
+        State {
+            system_identifier: "7".to_owned(),
+            timeline: 1,
+            phase,
+            consistent_point: CONSISTENT,
+            position: Lsn(position),
+        }
+    }
+
+    fn stream(position: u64) -> Start {
+        Start::Stream {
+            consistent_point: CONSISTENT,
+            position: Lsn(position),
+        }
+    }
+
+    fn outcome(
+        mode: SnapshotMode,
+        recorded: Recorded<'_>,
+        slot: Option<&Slot>,
+    ) -> Result<Start, ErrorKind> {
+        decide(mode, recorded, slot, "headwater", &system()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_record_and_the_slot_decide() {
+        use Recorded::{Nothing, State as Kept, Unkept};
+        use SnapshotMode::{Initial, Never};
+        let copied = state(Phase::Copied, 100);
+        let streaming = state(Phase::Streaming, 150);
+        let (at_snapshot, behind, ahead) = (slot(100), slot(140), slot(151));
+        for (mode, recorded, slot, expected) in [
+            (Initial, Nothing, None, Ok(Start::Snapshot)),
+            (Never, Nothing, None, Ok(Start::CreateSlot)),
+            (Initial, Nothing, Some(&at_snapshot), Err(ErrorKind::Gap)),
+            (Never, Nothing, Some(&at_snapshot), Ok(stream(100))),
+            (Initial, Kept(&copied), None, Ok(Start::Snapshot)),
+            (Never, Kept(&copied), None, Err(ErrorKind::Gap)),
+            (Initial, Kept(&copied), Some(&at_snapshot), Ok(stream(100))),
+            (Initial, Kept(&copied), Some(&behind), Err(ErrorKind::Gap)),
+            (Initial, Kept(&streaming), None, Err(ErrorKind::Gap)),
+            (Initial, Kept(&streaming), Some(&behind), Ok(stream(150))),
+            (Initial, Kept(&streaming), Some(&ahead), Err(ErrorKind::Gap)),
+            (Never, Kept(&streaming), Some(&ahead), Err(ErrorKind::Gap)),
+            (Initial, Unkept, None, Ok(Start::Snapshot)),
+            (Never, Unkept, None, Ok(Start::CreateSlot)),
+            (Initial, Unkept, Some(&at_snapshot), Ok(stream(100))),
+        ] {
+            assert_eq!(
+                outcome(mode, recorded, slot),
+                expected,
+                "{mode:?} {recorded:?} {slot:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_copy_alone_is_refused_beside_a_recorded_stream() {
+        let streaming = state(Phase::Streaming, 150);
+        let only = SnapshotMode::Only;
+        assert_eq!(outcome(only, Recorded::Nothing, None), Ok(Start::Snapshot));
+        assert_eq!(
+            outcome(only, Recorded::Unkept, Some(&slot(1))),
+            Ok(Start::Snapshot)
+        );
+        assert_eq!(
+            outcome(only, Recorded::State(&streaming), Some(&slot(1))),
+            Err(ErrorKind::Failed)
+        );
+    }
+
+    #[test]
+    fn another_server_or_history_is_refused() {
+        let known = state(Phase::Streaming, 150);
+        for (identifier, timeline) in [("8", 1), ("7", 2)] {
+            let system = System {
+                identifier: identifier.to_owned(),
+                timeline,
+            };
+            let recorded = Recorded::State(&known);
+            let decided = decide(
+                SnapshotMode::Initial,
+                recorded,
+                Some(&slot(140)),
+                "s",
+                &system,
+            );
+            assert_eq!(decided.map_err(|error| error.kind()), Err(ErrorKind::Gap));
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What a pipeline remembers between runs, kept beside the data in Kafka.
+
+mod kafka;
+
+pub use kafka::{KafkaState, StateKey};
+
+use headwater_protocol::Lsn;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// How far a pipeline has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Every row of the snapshot is in Kafka; the permanent slot may not exist yet.
+    Copied,
+    /// The permanent slot exists and the stream follows it.
+    Streaming,
+}
+
+/// The newest record of one pipeline in the state topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// `IDENTIFY_SYSTEM`'s system identifier.
+    pub system_identifier: String,
+    /// The timeline on which it was written.
+    pub timeline: u32,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Where the stream begins and up to where the snapshot holds everything.
+    pub consistent_point: Lsn,
+    /// Every transaction that ends at or before it is durable in Kafka.
+    pub position: Lsn,
+}
+
+/// Where the state is kept: a compacted topic, keyed by prefix, database and slot.
+pub trait StateStore: Send {
+    /// The newest state, none if nothing was ever stored or it was cleared.
+    fn load(&mut self) -> Result<Option<State>>;
+
+    /// Returns once the state is durable.
+    fn store(&mut self, state: &State) -> Result<()>;
+
+    /// Forgets the state, returning once that is durable.
+    fn clear(&mut self) -> Result<()>;
+}

@@ -1,0 +1,224 @@
+//! The state in a compacted topic of one partition, beside the data.
+//!
+//! Several pipelines share the topic: each has its key. Reading takes the newest record of
+//! the key up to the end of what is committed, so that an aborted transaction never counts.
+//! Records go to partition 0 by number: a topic that somebody made with more partitions works.
+
+mod record;
+
+use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+
+pub use self::record::StateKey;
+use super::{State, StateStore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kafka::{
+    Connection, Existence, KafkaOptions, Purpose, Reader, TopicMaker, creation_error, first_contact,
+};
+
+/// Where the state of every pipeline is kept.
+const TOPIC: &str = "__headwater.state";
+
+const PARTITION: i32 = 0;
+
+/// How long a record may take to be acknowledged, retries included. The caller has a
+/// connection to Postgres to keep alive meanwhile, which waits for 60 seconds.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one look for the acknowledgement takes: it comes within a few milliseconds.
+const POLL: Duration = Duration::from_millis(2);
+
+/// How long reading may go without a record before it is given up.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A [`StateStore`] over the topic `__headwater.state`.
+pub struct KafkaState {
+    options: KafkaOptions,
+    key: Vec<u8>,
+    producer: BaseProducer<Reports>,
+    existence: Existence,
+    /// Numbers what was written, to know its reports apart.
+    stored: usize,
+}
+
+/// The newest report of the state's producer.
+struct Reports {
+    connection: Connection,
+    newest: Mutex<Option<Report>>,
+}
+
+#[derive(Clone, Copy)]
+struct Report {
+    number: usize,
+    outcome: Result<(), RDKafkaErrorCode>,
+}
+
+impl KafkaState {
+    /// Connects, waiting at most ten seconds for an answer, and creates the topic if it is
+    /// missing and topics may be created.
+    ///
+    /// # Errors
+    /// Kafka does not answer; the topic is missing or cannot be created.
+    pub fn connect(options: &KafkaOptions, key: &StateKey) -> Result<Self> {
+        let mut config = options.producer_config()?;
+        let timeout = STORE_TIMEOUT.as_millis().to_string();
+        config.set("message.timeout.ms", timeout);
+        config.set("linger.ms", "0");
+        let reports = Reports {
+            connection: Connection::silent(options.brokers()),
+            newest: Mutex::new(None),
+        };
+        let producer: BaseProducer<Reports> = config
+            .create_with_context(reports)
+            .map_err(|error| creation_error(&error))?;
+        first_contact(
+            producer.client(),
+            &producer.context().connection,
+            &mut || {
+                producer.poll(Duration::ZERO);
+                Ok(())
+            },
+        )?;
+        let existence =
+            TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
+        Ok(KafkaState {
+            options: options.clone(),
+            key: record::key(key)?,
+            stored: 0,
+            producer,
+            existence,
+        })
+    }
+
+    /// Writes a record of the key, none for a tombstone, and waits for its acknowledgement.
+    fn write(&mut self, value: Option<&[u8]>) -> Result<()> {
+        self.existence = Existence::Found;
+        self.stored += 1;
+        let record = BaseRecord {
+            topic: TOPIC,
+            partition: Some(PARTITION),
+            payload: value,
+            key: Some(self.key.as_slice()),
+            timestamp: None,
+            headers: None,
+            delivery_opaque: self.stored,
+        };
+        self.producer.send(record).map_err(|(error, _)| {
+            self.not_stored(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
+        })?;
+        // librdkafka reports a failure at its own timeout; the rest is for the report itself.
+        let deadline = Instant::now() + STORE_TIMEOUT + Duration::from_secs(2);
+        loop {
+            self.producer.poll(POLL);
+            match *self.producer.context().lock() {
+                Some(report) if report.number == self.stored => {
+                    return report.outcome.map_err(|code| self.not_stored(code));
+                }
+                _ if Instant::now() < deadline => {}
+                _ => return Err(self.not_stored(RDKafkaErrorCode::MessageTimedOut)),
+            }
+        }
+    }
+
+    fn still_patient(&self, heard: Instant) -> Result<()> {
+        if heard.elapsed() < LOAD_TIMEOUT {
+            return Ok(());
+        }
+        let brokers = self.options.brokers();
+        Err(Error::new(
+            ErrorKind::Disconnected,
+            format!("topic \"{TOPIC}\" cannot be read: Kafka at {brokers} stopped answering"),
+        ))
+    }
+
+    fn not_stored(&self, code: RDKafkaErrorCode) -> Error {
+        let (kind, hint) = match code {
+            RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::AllBrokersDown => {
+                (ErrorKind::Disconnected, "Kafka has to answer first.")
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => (
+                ErrorKind::Failed,
+                "Allow the user Read, Write and Describe on the topic (kafka-acls.sh).",
+            ),
+            _ => (ErrorKind::Failed, "Start again; nothing is lost."),
+        };
+        let brokers = self.options.brokers();
+        let message =
+            format!("the state was not stored in topic \"{TOPIC}\" of Kafka at {brokers}");
+        Error::new(kind, message).with_source(code).with_hint(hint)
+    }
+}
+
+impl StateStore for KafkaState {
+    fn load(&mut self) -> Result<Option<State>> {
+        if self.existence == Existence::Created {
+            return Ok(None);
+        }
+        let reader = Reader::connect(&self.options, Connection::silent, &mut || Ok(()))?;
+        let heard = Cell::new(Instant::now());
+        let mut newest = None;
+        reader.read_partition(
+            TOPIC,
+            PARTITION,
+            &mut || self.still_patient(heard.get()),
+            &mut |message| {
+                heard.set(Instant::now());
+                if message.key() == Some(&self.key) {
+                    newest = Some((message.offset(), message.payload().map(<[u8]>::to_vec)));
+                }
+                Ok(())
+            },
+        )?;
+        match newest {
+            Some((offset, Some(value))) => record::decode(&value)
+                .map(Some)
+                .map_err(|error| error.into_error(&format!("topic \"{TOPIC}\", offset {offset}"))),
+            Some((_, None)) | None => Ok(None),
+        }
+    }
+
+    fn store(&mut self, state: &State) -> Result<()> {
+        self.write(Some(&record::encode(state)?))
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        self.write(None)
+    }
+}
+
+impl Reports {
+    fn lock(&self) -> MutexGuard<'_, Option<Report>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        Connection::log(level, facility, line);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.connection.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let outcome = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        *self.lock() = Some(Report { number, outcome });
+    }
+}

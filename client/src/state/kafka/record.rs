@@ -1,0 +1,206 @@
+//! A state record: its key and its value, as JSON.
+//!
+//! The key is compared byte by byte, by compaction too, so its form never changes. The
+//! value carries the version of its form: one that is newer than this program is an error,
+//! since reading the rest of it by guesswork could skip changes.
+
+use headwater_protocol::Lsn;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::state::{Phase, State};
+
+/// The form that is written, and the newest that is read.
+const VERSION: u32 = 1;
+
+/// Whose state it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateKey {
+    /// `--topic-prefix`, empty without one.
+    pub prefix: String,
+    /// The name of the database.
+    pub database: String,
+    /// The name of the slot.
+    pub slot: String,
+}
+
+/// The value; LSNs as Postgres prints them.
+#[derive(Serialize, Deserialize)]
+struct Value {
+    version: u32,
+    system_identifier: String,
+    timeline: u32,
+    phase: Phase,
+    consistent_point: String,
+    position: String,
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// Why a value cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DecodeError {
+    Newer(u32),
+    Malformed(String),
+}
+
+impl DecodeError {
+    /// The error for a person; `place` says where the record is.
+    pub(super) fn into_error(self, place: &str) -> Error {
+        match self {
+            DecodeError::Newer(version) => Error::failed(format!(
+                "the state in {place} was written by a newer Headwater: it has version {version}, \
+                 this one reads up to {VERSION}"
+            ))
+            .with_hint("Run the newer Headwater again."),
+            DecodeError::Malformed(reason) => Error::failed(format!(
+                "the state in {place} cannot be read: {reason}"
+            ))
+            .with_hint("If nothing else writes to that topic, start over with --resnapshot."),
+        }
+    }
+}
+
+/// The key's bytes.
+pub(super) fn key(key: &StateKey) -> Result<Vec<u8>> {
+    serde_json::to_vec(key)
+        .map_err(|error| Error::failed("the state's key cannot be written").with_source(error))
+}
+
+/// The value's bytes.
+pub(super) fn encode(state: &State) -> Result<Vec<u8>> {
+    let value = Value {
+        version: VERSION,
+        system_identifier: state.system_identifier.clone(),
+        timeline: state.timeline,
+        phase: state.phase,
+        consistent_point: state.consistent_point.to_string(),
+        position: state.position.to_string(),
+    };
+    serde_json::to_vec(&value)
+        .map_err(|error| Error::failed("the state cannot be written").with_source(error))
+}
+
+/// The state that a value holds.
+pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+    let malformed = |error: &dyn std::fmt::Display| DecodeError::Malformed(error.to_string());
+    let lsn = |text: &str| text.parse::<Lsn>().map_err(|error| malformed(&error));
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+    if version > VERSION {
+        return Err(DecodeError::Newer(version));
+    }
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+    Ok(State {
+        consistent_point: lsn(&value.consistent_point)?,
+        position: lsn(&value.position)?,
+        system_identifier: value.system_identifier,
+        timeline: value.timeline,
+        phase: value.phase,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn state() -> State {
+        State {
+            system_identifier: "7461234567890123456".to_owned(),
+            timeline: 1,
+            phase: Phase::Streaming,
+            consistent_point: Lsn(0x16_B374_D848),
+            position: Lsn(0x16_B374_E000),
+        }
+    }
+
+    #[test]
+    fn the_form_is_fixed() {
+        let id = StateKey {
+            prefix: String::new(),
+            database: "shop".to_owned(),
+            slot: "headwater".to_owned(),
+        };
+        assert_eq!(
+            String::from_utf8(key(&id).unwrap()).unwrap(),
+            r#"{"prefix":"","database":"shop","slot":"headwater"}"#
+        );
+        assert_eq!(
+            String::from_utf8(encode(&state()).unwrap()).unwrap(),
+            concat!(
+                r#"{"version":1,"system_identifier":"7461234567890123456","timeline":1,"#,
+                r#""phase":"streaming","consistent_point":"16/B374D848","position":"16/B374E000"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_with_both_numbers() {
+        let error = decode(br#"{"version":2,"phase":"dreaming"}"#).unwrap_err();
+        assert_eq!(error, DecodeError::Newer(2));
+        let error = error.into_error("topic \"t\", offset 5");
+        let text = error.to_string();
+        assert!(
+            text.contains("version 2") && text.contains("up to 1"),
+            "{text}"
+        );
+        assert!(text.contains("offset 5"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_state_is_an_error() {
+        for text in [
+            "",
+            "null",
+            "{}",
+            "[1]",
+            r#"{"version":1}"#,
+            r#"{"version":-1}"#,
+            "\u{0}",
+        ] {
+            let decoded = decode(text.as_bytes());
+            assert!(
+                matches!(decoded, Err(DecodeError::Malformed(_))),
+                "{text:?}: {decoded:?}"
+            );
+        }
+        let text = String::from_utf8(encode(&state()).unwrap()).unwrap();
+        for (from, to) in [("16/B374D848", "16-B374D848"), ("streaming", "dreaming")] {
+            let decoded = decode(text.replace(from, to).as_bytes());
+            assert!(
+                matches!(decoded, Err(DecodeError::Malformed(_))),
+                "{to}: {decoded:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            system_identifier: String,
+            timeline: u32,
+            copied: bool,
+            consistent_point: u64,
+            position: u64,
+        ) {
+            let state = State {
+                system_identifier,
+                timeline,
+                phase: if copied { Phase::Copied } else { Phase::Streaming },
+                consistent_point: Lsn(consistent_point),
+                position: Lsn(position),
+            };
+            prop_assert_eq!(decode(&encode(&state).unwrap()), Ok(state));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = decode(&bytes);
+        }
+    }
+}
