@@ -11,7 +11,7 @@ use crate::state::{KafkaState, StateKey, StateStore};
 /// Where records go.
 pub fn sink(options: &StreamOptions) -> Result<Arc<dyn Sink>> {
     Ok(match options.sink {
-        SinkKind::Stdout => Arc::new(StdoutSink::default()),
+        SinkKind::Stdout => Arc::new(StdoutSink::open()?),
         SinkKind::Kafka => Arc::new(KafkaSink::connect(&kafka_options(options))?),
     })
 }

@@ -16,7 +16,7 @@ use self::print::Printer;
 use crate::assemble;
 use crate::cli::TailOptions;
 use crate::error::{Error, Result};
-use crate::kafka::{Connection, Reader};
+use crate::kafka::{Connection, Reader, Reading};
 use crate::stop::Stop;
 
 /// How long a wait for records lasts before a signal is noticed.
@@ -76,8 +76,13 @@ impl<W: Write> Tail<W> {
     fn run(&mut self, options: &TailOptions) -> Result<(), End> {
         let stop = self.stop.clone();
         let kafka = assemble::cluster(&options.kafka);
+        let reading = if options.exit {
+            Reading::Whole
+        } else {
+            Reading::Following
+        };
         let reader = interruptible(&stop, |tick| {
-            Reader::connect(&kafka, Connection::herald, tick)
+            Reader::connect(&kafka, reading, Connection::herald, tick)
         })?;
         let mut partitions = Vec::new();
         for topic in &options.topics {
@@ -87,8 +92,8 @@ impl<W: Write> Tail<W> {
         match (options.exit, options.from_beginning) {
             (true, false) => Ok(()),
             (true, true) => self.read_to_end(&reader, &partitions),
-            (false, true) => self.follow(&reader, &partitions, Offset::Beginning),
-            (false, false) => self.follow(&reader, &partitions, Offset::End),
+            (false, true) => self.follow(&reader, options, &partitions, Offset::Beginning),
+            (false, false) => self.follow(&reader, options, &partitions, Offset::End),
         }
     }
 
@@ -114,17 +119,18 @@ impl<W: Write> Tail<W> {
     fn follow(
         &mut self,
         reader: &Reader,
+        options: &TailOptions,
         partitions: &[(&str, i32)],
         from: Offset,
     ) -> Result<(), End> {
         reader.assign(partitions, from)?;
         while !self.stop.is_set() {
-            match reader.next(Duration::ZERO)? {
+            match reader.next(&options.topics, Duration::ZERO)? {
                 Some(message) => self.print(&message)?,
                 None => {
                     // Everything that came at once is printed: show it, then wait.
                     self.printer.flush()?;
-                    if let Some(message) = reader.next(POLL)? {
+                    if let Some(message) = reader.next(&options.topics, POLL)? {
                         self.print(&message)?;
                     }
                 }

@@ -69,15 +69,16 @@ impl Connection {
     /// Takes what librdkafka reports about its connections.
     pub(crate) fn error(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason, "error");
-        let Some(code) = error.rdkafka_error_code() else {
-            return;
-        };
-        if code == RDKafkaErrorCode::AllBrokersDown {
-            let reason = self.complaint().map(|complaint| complaint.reason);
-            self.lost(reason.as_deref().unwrap_or("no broker answers"));
-        } else {
-            let reason = reason.to_owned();
-            *self.lock() = Some(Complaint { code, reason });
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let reason = self.complaint().map(|complaint| complaint.reason);
+                self.lost(reason.as_deref().unwrap_or("no broker answers"));
+            }
+            Some(code) if is_of_connection(code) => {
+                let reason = plain(reason);
+                *self.lock() = Some(Complaint { code, reason });
+            }
+            _ => {}
         }
     }
 
@@ -183,6 +184,26 @@ impl rdkafka::producer::ProducerContext for Watch {
     fn delivery(&self, _: &rdkafka::producer::DeliveryResult<'_>, (): ()) {}
 }
 
+/// Whether the code says that a broker cannot be reached; a consumer reports others too.
+fn is_of_connection(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::OperationTimedOut
+    )
+}
+
+/// librdkafka's complaint without its inner state: `one:9092/bootstrap: no route (after 3ms
+/// in state CONNECT)` is `one:9092: no route`.
+fn plain(reason: &str) -> String {
+    let end = reason.rfind(" (after ").unwrap_or(reason.len());
+    reason[..end].replacen("/bootstrap: ", ": ", 1)
+}
+
 /// Waits for the cluster's first answer, at most ten seconds. `between` runs more often
 /// than once a second; in it the client can report its errors.
 ///
@@ -221,7 +242,14 @@ mod tests {
     #[test]
     fn an_unreachable_broker_is_named_with_the_last_complaint() {
         let connection = Connection::herald("one:9092,two:9092");
-        transport(&connection, "one:9092: connection refused");
+        connection.error(
+            &KafkaError::Global(RDKafkaErrorCode::PartitionEOF),
+            "no complaint at all",
+        );
+        transport(
+            &connection,
+            "one:9092/bootstrap: connection refused (after 0ms in state CONNECT)",
+        );
         connection.error(
             &KafkaError::Global(RDKafkaErrorCode::AllBrokersDown),
             "2/2 brokers are down",

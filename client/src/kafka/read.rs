@@ -20,7 +20,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::QUESTION;
-use super::{Connection, KafkaOptions, Watch, creation_error, first_contact};
+use super::{Connection, KafkaOptions, Reading, Watch, creation_error, first_contact};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a reader waits for a message before it looks up.
@@ -43,13 +43,14 @@ impl Reader {
     /// Kafka does not answer, or refuses a property; or what `tick` returns.
     pub(crate) fn connect(
         options: &KafkaOptions,
+        reading: Reading,
         connection: fn(&str) -> Connection,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
         let connection = Arc::new(connection(options.brokers()));
         let watch = Watch(Arc::clone(&connection));
         let consumer: BaseConsumer<Watch> = options
-            .reader_config()
+            .reader_config(reading)
             .create_with_context(watch)
             .map_err(|error| creation_error(&error))?;
         // Nothing is assigned yet: a poll can only serve events.
@@ -125,12 +126,16 @@ impl Reader {
             .map_err(|error| self.failed(topic, &error))
     }
 
-    /// The next message of the assigned partitions, none when `timeout` passes without one
-    /// or a partition has ended. Outages are waited through.
+    /// The next message of the assigned partitions of `topics`, none when `timeout` passes
+    /// without one or a partition has ended. Outages are waited through.
     ///
     /// # Errors
     /// A topic is gone or may not be read.
-    pub(crate) fn next(&self, timeout: Duration) -> Result<Option<BorrowedMessage<'_>>> {
+    pub(crate) fn next(
+        &self,
+        topics: &[String],
+        timeout: Duration,
+    ) -> Result<Option<BorrowedMessage<'_>>> {
         match self.consumer.poll(timeout) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
             Some(Ok(message)) => {
@@ -138,7 +143,7 @@ impl Reader {
                 Ok(Some(message))
             }
             Some(Err(error)) => match final_code(&error) {
-                Some(code) => Err(self.refused("", code)),
+                Some(code) => Err(self.refused_any(topics, code)),
                 None => Ok(None),
             },
         }
@@ -218,11 +223,18 @@ impl Reader {
     }
 
     fn refused(&self, topic: &str, code: RDKafkaErrorCode) -> Error {
-        let name = if topic.is_empty() {
-            "a topic".to_owned()
-        } else {
-            format!("topic \"{topic}\"")
-        };
+        self.refusal(&format!("topic \"{topic}\""), code)
+    }
+
+    /// librdkafka does not say which topic an error is about.
+    fn refused_any(&self, topics: &[String], code: RDKafkaErrorCode) -> Error {
+        match topics {
+            [topic] => self.refused(topic, code),
+            topics => self.refusal(&format!("one of the topics {topics:?}"), code),
+        }
+    }
+
+    fn refusal(&self, name: &str, code: RDKafkaErrorCode) -> Error {
         let brokers = self.connection.brokers();
         match code {
             RDKafkaErrorCode::UnknownTopicOrPartition

@@ -75,7 +75,7 @@ impl TopicMaker {
         purpose: Purpose,
     ) -> Result<Existence> {
         check_name(name)?;
-        let existence = match self.partitions(client, name)? {
+        let existence = match self.partitions(client, name, purpose)? {
             Some(partitions) => {
                 self.check_partitions(name, partitions, purpose);
                 Existence::Found
@@ -106,6 +106,7 @@ impl TopicMaker {
         &self,
         client: &Client<C>,
         name: &str,
+        purpose: Purpose,
     ) -> Result<Option<usize>> {
         let metadata = client
             .fetch_metadata(Some(name), REQUEST_TIMEOUT)
@@ -120,7 +121,7 @@ impl TopicMaker {
             }
             // Between its creation and the election of its leaders.
             Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Some(topic.partitions().len())),
-            Some(code) => Err(self.refused("may not be used", name, Purpose::Records, code)),
+            Some(code) => Err(self.refused("may not be used", name, purpose, code)),
         }
     }
 
@@ -270,7 +271,7 @@ impl TopicMaker {
         let hint = match code {
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed => format!(
-                "Allow the user Describe, Create and Write on the topic (kafka-acls.sh), \
+                "Allow the user Create and Write on the topic (kafka-acls.sh), \
                  or let an administrator create it: {command}"
             ),
             RDKafkaErrorCode::PolicyViolation => format!(

@@ -217,10 +217,7 @@ impl<'a> Applier<'a> {
                     &target.key_columns,
                     key,
                     transaction.xid,
-                    &mut || {
-                        session.delivery.stop.check()?;
-                        session.tick()
-                    },
+                    &mut || session.tick_blocked(),
                 )?;
                 if let Fetched::Row(row) = fetched {
                     let headers = Headers {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use headwater_protocol::Lsn;
 
 use super::positions::Positions;
-use super::status::StatusTimer;
+use super::status::{Attention, StatusTimer};
 use crate::ack::Ack;
 use crate::error::Result;
 use crate::sink::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
@@ -112,8 +112,19 @@ impl<'s, 'a> Session<'s, 'a> {
     /// Takes in reports and sends a status update if one is due. To be called at least
     /// once a second.
     pub(super) fn tick(&mut self) -> Result<()> {
+        self.tick_while(Attention::Listening)
+    }
+
+    /// As [`Session::tick`] while something else than the server is waited for; ends
+    /// the wait when it is time to stop.
+    pub(super) fn tick_blocked(&mut self) -> Result<()> {
+        self.delivery.stop.check()?;
+        self.tick_while(Attention::Blocked)
+    }
+
+    fn tick_while(&mut self, attention: Attention) -> Result<()> {
         let confirmed = self.delivery.collect()?;
-        if self.status.is_due(confirmed, Instant::now()) {
+        if self.status.is_due(confirmed, attention, Instant::now()) {
             self.confirm(confirmed)?;
         }
         Ok(())
@@ -129,9 +140,8 @@ impl<'s, 'a> Session<'s, 'a> {
                 }
                 Err(SendError::Failed(error)) => return Err(error),
                 Err(SendError::Full) => {
-                    self.delivery.stop.check()?;
                     self.delivery.sink.wait(SINK_WAIT);
-                    self.tick()?;
+                    self.tick_blocked()?;
                 }
             }
         }
@@ -140,14 +150,10 @@ impl<'s, 'a> Session<'s, 'a> {
     /// Writes a tombstone for every key of a topic, behind everything sent before.
     pub(super) fn empty_topic(&mut self, topic: TopicId, headers: Headers<'_>) -> Result<u64> {
         while !self.delivery.sink.flush(SINK_WAIT)? {
-            self.delivery.stop.check()?;
-            self.tick()?;
+            self.tick_blocked()?;
         }
         let sink = self.delivery.sink;
-        sink.sweep(topic, Ghosts::All, headers, &mut || {
-            self.delivery.stop.check()?;
-            self.tick()
-        })
+        sink.sweep(topic, Ghosts::All, headers, &mut || self.tick_blocked())
     }
 
     /// Delivers what is in flight, tells the server, and ends the stream.

@@ -190,7 +190,13 @@ impl KafkaSink {
     }
 
     fn error(&self, failure: &Failure) -> Error {
-        failure.to_error(self.options.brokers())
+        let brokers = self.options.brokers();
+        match self.producer.client().fatal_error() {
+            Some((code, reason)) if failure.wants_reason() => {
+                Failure::Producer { code, reason }.to_error(brokers)
+            }
+            _ => failure.to_error(brokers),
+        }
     }
 }
 
@@ -300,8 +306,9 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            let code = RDKafkaErrorCode::Fatal;
             let reason = reason.to_owned();
-            self.in_flight.ended(|| Failure::Producer { reason });
+            self.in_flight.ended(|| Failure::Producer { code, reason });
         }
         self.connection.error(&error, reason);
     }

@@ -1,111 +1,209 @@
 //! Records as lines on stdout: key, TAB, value; `null` for what is absent.
+//!
+//! A thread of its own writes, because a reader may be slow or paused: the pipeline
+//! must keep answering the server meanwhile, and finds the sink full instead.
 
-use std::io::{BufWriter, ErrorKind as IoErrorKind, Stdout, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Lines are written out when the pipeline collects deliveries, or when so much has
-/// gathered.
-const BUFFER_BYTES: usize = 64 << 10;
+/// How many bytes of lines wait for the reader at most, apart from those in the write
+/// that is under way. Several of the plugin's writes, so that neither side waits for
+/// the other's every step.
+const BUFFER_BYTES: usize = 1 << 20;
 
-/// Prints records. One is delivered when its line has been written out.
-pub struct StdoutSink<W: Write + Send = Stdout>(Mutex<Lines<W>>);
+/// Prints records. One is delivered when its line has been written.
+pub struct StdoutSink(Arc<Shared>);
 
-struct Lines<W: Write> {
-    out: BufWriter<W>,
-    /// What is in the buffer, or was written and not reported yet.
-    unreported: Vec<Delivered>,
+struct Shared {
+    lines: Mutex<Lines>,
+    changed: Condvar,
 }
 
-impl Default for StdoutSink {
-    fn default() -> Self {
-        StdoutSink::new(std::io::stdout())
+#[derive(Default)]
+struct Lines {
+    /// Lines that wait to be written.
+    buffer: Vec<u8>,
+    /// What they are.
+    accepted: Vec<Delivered>,
+    /// What was written and is not yet reported.
+    delivered: Vec<Delivered>,
+    is_writing: bool,
+    is_closed: bool,
+    failure: Option<(io::ErrorKind, String)>,
+}
+
+impl StdoutSink {
+    /// Prints to stdout.
+    pub fn open() -> Result<Self> {
+        StdoutSink::new(io::stdout())
     }
-}
 
-impl<W: Write + Send> StdoutSink<W> {
     /// Prints to `out`.
-    pub fn new(out: W) -> Self {
-        StdoutSink(Mutex::new(Lines {
-            out: BufWriter::with_capacity(BUFFER_BYTES, out),
-            unreported: Vec::new(),
-        }))
-    }
-
-    /// A panic elsewhere cannot leave a line half counted.
-    fn lock(&self) -> MutexGuard<'_, Lines<W>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn new(out: impl Write + Send + 'static) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            lines: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let writer = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("stdout".to_owned())
+            .spawn(move || writer.write_lines(out))
+            .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
+        Ok(StdoutSink(shared))
     }
 }
 
-impl<W: Write> Lines<W> {
-    fn line(&mut self, record: &Record<'_>) -> std::io::Result<()> {
-        self.field(record.key)?;
-        self.out.write_all(b"\t")?;
-        self.field(record.value)?;
-        self.out.write_all(b"\n")
+impl Drop for StdoutSink {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// A panic elsewhere cannot leave a line half counted: lines and counts change
+    /// together, by code that does not panic.
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_lines(&self, mut out: impl Write) {
+        let mut bytes = Vec::new();
+        let mut lines = self.lock();
+        loop {
+            while lines.buffer.is_empty() {
+                if lines.is_closed {
+                    return;
+                }
+                lines = self
+                    .changed
+                    .wait(lines)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            std::mem::swap(&mut bytes, &mut lines.buffer);
+            let mut accepted = std::mem::take(&mut lines.accepted);
+            lines.is_writing = true;
+            drop(lines);
+            let written = out.write_all(&bytes).and_then(|()| out.flush());
+            bytes.clear();
+            // A giant row's memory is not kept.
+            bytes.shrink_to(2 * BUFFER_BYTES);
+            lines = self.lock();
+            lines.is_writing = false;
+            match written {
+                Ok(()) => lines.delivered.append(&mut accepted),
+                Err(error) => {
+                    lines.failure = Some((error.kind(), error.to_string()));
+                    self.changed.notify_all();
+                    return;
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl Lines {
+    fn is_full(&self) -> bool {
+        self.buffer.len() >= BUFFER_BYTES
+    }
+
+    /// A reader that has seen enough, as `head` does, is no failure.
+    fn check(&self) -> Result<()> {
+        match &self.failure {
+            None => Ok(()),
+            Some((io::ErrorKind::BrokenPipe, _)) => Err(Error::new(
+                ErrorKind::Interrupted,
+                "the reader of stdout has gone",
+            )),
+            Some((_, reason)) => Err(Error::failed(format!("cannot write to stdout: {reason}"))),
+        }
+    }
+
+    fn push(&mut self, record: &Record<'_>, token: Token) {
+        self.field(record.key);
+        self.buffer.push(b'\t');
+        self.field(record.value);
+        self.buffer.push(b'\n');
+        match self.accepted.last_mut() {
+            Some(last) if last.token == token => last.count += 1,
+            _ => self.accepted.push(Delivered { token, count: 1 }),
+        }
     }
 
     /// Within JSON a bare line break or TAB stands between tokens only, where a space
     /// means the same.
-    fn field(&mut self, bytes: Option<&[u8]>) -> std::io::Result<()> {
+    fn field(&mut self, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else {
-            return self.out.write_all(b"null");
+            self.buffer.extend_from_slice(b"null");
+            return;
         };
-        for (index, part) in bytes
-            .split(|byte| matches!(byte, b'\n' | b'\r' | b'\t'))
-            .enumerate()
-        {
-            if index > 0 {
-                self.out.write_all(b" ")?;
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(bytes);
+        for byte in &mut self.buffer[start..] {
+            if matches!(byte, b'\n' | b'\r' | b'\t') {
+                *byte = b' ';
             }
-            self.out.write_all(part)?;
-        }
-        Ok(())
-    }
-
-    fn accepted(&mut self, token: Token) {
-        match self.unreported.last_mut() {
-            Some(last) if last.token == token => last.count += 1,
-            _ => self.unreported.push(Delivered { token, count: 1 }),
         }
     }
 }
 
-impl<W: Write + Send> Sink for StdoutSink<W> {
+impl Sink for StdoutSink {
     fn open_topic(&self, _name: &str) -> Result<TopicId> {
         Ok(TopicId(0))
     }
 
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError> {
-        let mut lines = self.lock();
-        lines
-            .line(record)
-            .map_err(|error| SendError::Failed(write_error(error)))?;
-        lines.accepted(token);
-        Ok(())
-    }
-
-    fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()> {
-        let mut lines = self.lock();
-        if !lines.unreported.is_empty() {
-            lines.out.flush().map_err(write_error)?;
-            into.append(&mut lines.unreported);
+        let mut lines = self.0.lock();
+        lines.check().map_err(SendError::Failed)?;
+        if lines.is_full() {
+            return Err(SendError::Full);
+        }
+        let was_empty = lines.buffer.is_empty();
+        lines.push(record, token);
+        // Otherwise the writer knows of it already.
+        if was_empty && !lines.is_writing {
+            self.0.changed.notify_all();
         }
         Ok(())
     }
 
-    fn wait(&self, timeout: Duration) {
-        // A write blocks until the reader takes it, so there is never less room later.
-        std::thread::sleep(timeout.min(Duration::from_millis(10)));
+    fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()> {
+        let mut lines = self.0.lock();
+        lines.check()?;
+        into.append(&mut lines.delivered);
+        Ok(())
     }
 
-    fn flush(&self, _timeout: Duration) -> Result<bool> {
-        self.lock().out.flush().map_err(write_error)?;
-        Ok(true)
+    fn wait(&self, timeout: Duration) {
+        let lines = self.0.lock();
+        let was_full = lines.is_full();
+        let waited = self.0.changed.wait_timeout_while(lines, timeout, |lines| {
+            lines.delivered.is_empty() && lines.failure.is_none() && was_full == lines.is_full()
+        });
+        drop(waited);
+    }
+
+    fn flush(&self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
+        let mut lines = self.0.lock();
+        while !lines.buffer.is_empty() || lines.is_writing {
+            lines.check()?;
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return Ok(false);
+            };
+            lines = self
+                .0
+                .changed
+                .wait_timeout(lines, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        lines.check().map(|()| true)
     }
 
     fn sweep(
@@ -119,22 +217,17 @@ impl<W: Write + Send> Sink for StdoutSink<W> {
     }
 }
 
-/// A reader that has seen enough, as `head` does, is no failure.
-fn write_error(error: std::io::Error) -> Error {
-    if error.kind() == IoErrorKind::BrokenPipe {
-        Error::new(ErrorKind::Interrupted, "the reader of stdout has gone")
-    } else {
-        Error::failed("cannot write to stdout").with_source(error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::mpsc;
+
     use headwater_protocol::Lsn;
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     fn record<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Record<'a> {
         Record {
@@ -152,10 +245,24 @@ mod tests {
         }
     }
 
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn a_record_is_a_line_and_delivered_once_written() {
-        let mut out = Vec::new();
-        let sink = StdoutSink::new(&mut out);
+        let page = Page::default();
+        let sink = StdoutSink::new(page.clone()).unwrap();
         for (key, value, token) in [
             (
                 Some(b"{\"id\":1}".as_slice()),
@@ -167,33 +274,67 @@ mod tests {
         ] {
             sink.send(&record(key, value), Token(token)).unwrap();
         }
-        let mut delivered = Vec::new();
-        sink.deliveries(&mut delivered).unwrap();
-        let count = |token, count| Delivered {
-            token: Token(token),
-            count,
-        };
-        assert_eq!(delivered, [count(1, 2), count(2, 1)]);
-        drop(sink);
+        assert!(sink.flush(PATIENCE).unwrap());
         assert_eq!(
-            String::from_utf8(out).unwrap(),
+            String::from_utf8(page.0.lock().unwrap().clone()).unwrap(),
             "{\"id\":1}\t{\"a\":  2}\n{\"id\":1}\tnull\nnull\t{}\n"
         );
+        let mut delivered = Vec::new();
+        sink.deliveries(&mut delivered).unwrap();
+        let count_of = |token| -> u64 {
+            let reports = delivered
+                .iter()
+                .filter(|report| report.token == Token(token));
+            reports.map(|report| report.count).sum()
+        };
+        assert_eq!((count_of(1), count_of(2)), (2, 1));
+    }
+
+    /// Takes a write only when it is told to.
+    struct Paused(mpsc::Receiver<()>);
+
+    impl Write for Paused {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_paused_reader_makes_the_sink_full_and_blocks_nobody() {
+        let (resume, paused) = mpsc::channel();
+        let sink = StdoutSink::new(Paused(paused)).unwrap();
+        let value = vec![b'x'; BUFFER_BYTES / 4];
+        let mut accepted: u64 = 0;
+        let full = loop {
+            match sink.send(&record(None, Some(&value)), Token(1)) {
+                Ok(()) => accepted += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, SendError::Full), "{full:?}");
+        assert!(!sink.flush(Duration::from_millis(1)).unwrap());
+        for _ in 0..accepted {
+            // The writer takes several lines at once; more turns than it needs are fine.
+            let _ = resume.send(());
+        }
+        assert!(sink.flush(PATIENCE).unwrap());
+        let mut delivered = Vec::new();
+        sink.deliveries(&mut delivered).unwrap();
+        assert_eq!(delivered.iter().map(|d| d.count).sum::<u64>(), accepted);
     }
 
     #[test]
     fn a_reader_that_goes_away_is_no_failure() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-                Err(IoErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let sink = StdoutSink::new(Closed);
+        let (_, gone) = mpsc::channel();
+        let sink = StdoutSink::new(Paused(gone)).unwrap();
         sink.send(&record(None, None), Token(1)).unwrap();
+        let error = sink.flush(PATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
         let error = sink.deliveries(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted);
     }

@@ -20,7 +20,8 @@ pub use self::record::StateKey;
 use super::{State, StateStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::{
-    Connection, Existence, KafkaOptions, Purpose, Reader, TopicMaker, creation_error, first_contact,
+    Connection, Existence, KafkaOptions, Purpose, Reader, Reading, TopicMaker, creation_error,
+    first_contact,
 };
 
 /// Where the state of every pipeline is kept.
@@ -161,7 +162,9 @@ impl StateStore for KafkaState {
         if self.existence == Existence::Created {
             return Ok(None);
         }
-        let reader = Reader::connect(&self.options, Connection::silent, &mut || Ok(()))?;
+        let reader = Reader::connect(&self.options, Reading::Own, Connection::silent, &mut || {
+            Ok(())
+        })?;
         let heard = Cell::new(Instant::now());
         let mut newest = None;
         reader.read_partition(

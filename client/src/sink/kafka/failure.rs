@@ -16,6 +16,7 @@ pub(super) enum Failure {
     },
     /// The producer as a whole: it accepts and delivers nothing any more.
     Producer {
+        code: RDKafkaErrorCode,
         /// In librdkafka's words.
         reason: String,
     },
@@ -26,13 +27,31 @@ impl Failure {
     pub(super) fn to_error(&self, brokers: &str) -> Error {
         match self {
             Failure::Record { topic, code, bytes } => record_error(brokers, topic, *code, *bytes),
-            Failure::Producer { reason } => Error::failed(format!(
+            Failure::Producer { code, reason } => Error::failed(format!(
                 "the producer for Kafka at {brokers} had to stop: {reason}"
             ))
-            .with_hint(START_AGAIN),
+            .with_hint(match code {
+                RDKafkaErrorCode::ClusterAuthorizationFailed => WRITE_SOMEWHERE,
+                _ => START_AGAIN,
+            }),
+        }
+    }
+
+    /// Whether it only says that the producer stopped, and not why.
+    pub(super) fn wants_reason(&self) -> bool {
+        match self {
+            Failure::Record { code, .. } | Failure::Producer { code, .. } => matches!(
+                code,
+                RDKafkaErrorCode::Fatal
+                    | RDKafkaErrorCode::PurgeQueue
+                    | RDKafkaErrorCode::PurgeInflight
+            ),
         }
     }
 }
+
+const WRITE_SOMEWHERE: &str = "Allow the user Write on the topics, or IdempotentWrite on the \
+                               cluster before Kafka 3.0 (kafka-acls.sh).";
 
 const START_AGAIN: &str = "Start again: everything that Kafka has not acknowledged is sent again.";
 
@@ -57,10 +76,9 @@ fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize
             ErrorKind::Failed,
             "Allow the user Write and Describe on the topic (kafka-acls.sh).".to_owned(),
         ),
-        RDKafkaErrorCode::ClusterAuthorizationFailed => (
-            ErrorKind::Failed,
-            "Allow the user IdempotentWrite on the cluster (kafka-acls.sh).".to_owned(),
-        ),
+        RDKafkaErrorCode::ClusterAuthorizationFailed => {
+            (ErrorKind::Failed, WRITE_SOMEWHERE.to_owned())
+        }
         RDKafkaErrorCode::UnknownTopic
         | RDKafkaErrorCode::UnknownTopicOrPartition
         | RDKafkaErrorCode::UnknownPartition => (
@@ -72,6 +90,10 @@ fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize
         RDKafkaErrorCode::MessageTimedOut => (
             ErrorKind::Disconnected,
             "Without -X message.timeout.ms records wait for ever.".to_owned(),
+        ),
+        RDKafkaErrorCode::BrokerDestroy => (
+            ErrorKind::Disconnected,
+            "A broker left the cluster with records under way. They are sent again.".to_owned(),
         ),
         RDKafkaErrorCode::PolicyViolation => (
             ErrorKind::Failed,

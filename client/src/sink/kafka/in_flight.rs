@@ -257,7 +257,8 @@ mod tests {
 
     fn failure(reason: &str) -> Failure {
         let reason = reason.to_owned();
-        Failure::Producer { reason }
+        let code = rdkafka::error::RDKafkaErrorCode::Fatal;
+        Failure::Producer { code, reason }
     }
 
     fn collected(in_flight: &InFlight) -> Vec<(u64, u64)> {

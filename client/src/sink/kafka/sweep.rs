@@ -21,7 +21,7 @@ use rdkafka::Message;
 use super::in_flight::SWEEP;
 use super::{KafkaSink, headers};
 use crate::error::{Error, Result};
-use crate::kafka::{Connection, Pace, Reader};
+use crate::kafka::{Connection, Pace, Reader, Reading};
 use crate::sink::{Ghosts, Headers, Record, SendError, TopicId};
 
 /// How long the sweep waits for deliveries before it looks up.
@@ -44,7 +44,7 @@ pub(super) fn sweep(
         );
         return Ok(0);
     }
-    let reader = Reader::connect(&sink.options, Connection::silent, tick)?;
+    let reader = Reader::connect(&sink.options, Reading::Own, Connection::silent, tick)?;
     let mut total = 0;
     for partition in reader.partitions(&name, tick)? {
         let keys = ghost_keys(&reader, &name, partition, ghosts, tick)?;
