@@ -15,14 +15,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// What a producer may hold that the broker has not acknowledged, unless
 /// `queue.buffering.max.kbytes` says otherwise: five full requests for one partition, the
 /// most that an idempotent producer has under way. Measured with 250-byte rows over
-/// loopback: 8, 16, 32 and 128 MiB carried the same number of records a second; more memory
-/// only stays out of the processor's caches.
+/// loopback: 8, 16, 32 and 128 MiB carried the same number of records a second, within noise.
 const DEFAULT_MEMORY_BYTES: u64 = 16 << 20;
 
 /// How long a record waits for company, in milliseconds. Under load a batch is full
 /// before (`batch.size`, a megabyte): 1, 2, 5 and 20 ms carried the same number of records a
-/// second. At 50,000 a second 2 ms cost client and broker half of what 0 ms did, and 5 ms a
-/// seventh less again; below that it is latency that users would feel.
+/// second. At 50,000 a second 2 ms cost client and broker less than half of what 0 ms did, and
+/// 5 ms a fifth less again, for latency that users would feel.
 const LINGER_MS: &str = "2";
 
 /// Two names of one property: what users write, what is set.
@@ -62,7 +61,7 @@ const READER_DEFAULTS: [(&str, &str); 6] = [
     ("isolation.level", "read_committed"),
     // Read ahead 16 MiB or 20,000 records (each takes some 300 bytes beside its own), and
     // look soon whether there is room to go on: the default of a second made a sweep of
-    // narrow rows wait five seconds of six.
+    // a million rows wait six seconds of seven.
     ("queued.max.messages.kbytes", "16384"),
     ("queued.min.messages", "20000"),
     ("fetch.queue.backoff.ms", "5"),

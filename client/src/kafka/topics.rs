@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sink::Keying;
 
 /// How long one question may take. A controller that is being elected needs some seconds;
 /// Postgres waits a minute for a sign of life.
@@ -30,7 +31,7 @@ const MAX_NAME_BYTES: usize = 249;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Rows: partitions as the user wants them.
-    Records,
+    Records(Keying),
     /// The state of pipelines: one partition, rolled every hour, so that compaction keeps
     /// it short and it is read in no time at the start.
     State,
@@ -84,15 +85,17 @@ impl TopicMaker {
             None => self.create(name, purpose)?,
         };
         if existence == Existence::Found {
-            self.check_compaction(name);
+            self.check_cleanup(name, purpose)?;
         }
         Ok(existence)
     }
 
     /// Gives the administrative connection up when it is idle. Nobody serves its queue of
-    /// log lines, so it must not stay for good.
+    /// log lines, so it must not stay for good. Never waits for one that is in use.
     pub(crate) fn rest(&self) {
-        let mut admin = self.lock();
+        let Ok(mut admin) = self.admin.try_lock() else {
+            return;
+        };
         let idle = admin
             .as_ref()
             .is_some_and(|admin| admin.used.elapsed() > ADMIN_IDLE);
@@ -140,7 +143,8 @@ impl TopicMaker {
         })?;
         match created.into_iter().next() {
             Some(Ok(_)) => {
-                tracing::info!(topic = name, "created the topic, compacted");
+                let policy = configuration(purpose)[0].1;
+                tracing::info!(topic = name, cleanup.policy = policy, "created the topic");
                 Ok(Existence::Created)
             }
             // Another client was quicker.
@@ -161,7 +165,8 @@ impl TopicMaker {
     }
 
     /// Warns where the topic expires records: rows that never change would disappear.
-    fn check_compaction(&self, name: &str) {
+    /// Refuses one that is compacted for records without key, which it would refuse.
+    fn check_cleanup(&self, name: &str, purpose: Purpose) -> Result<()> {
         let resource = ResourceSpecifier::Topic(name);
         let described = self.administer(name, |admin, options| {
             pollster::block_on(admin.describe_configs([&resource], options))
@@ -173,10 +178,26 @@ impl TopicMaker {
             // Describing a topic takes a permission that writing to it does not.
             _ => None,
         };
-        match policy {
-            None => tracing::debug!(topic = name, "the topic's cleanup.policy is unknown"),
-            Some(policy) if policy.split(',').any(|part| part.trim() == "compact") => {}
-            Some(policy) => tracing::warn!(
+        let Some(policy) = policy else {
+            tracing::debug!(topic = name, "the topic's cleanup.policy is unknown");
+            return Ok(());
+        };
+        let is_compacted = policy.split(',').any(|part| part.trim() == "compact");
+        match (purpose, is_compacted) {
+            (Purpose::Records(Keying::Unkeyed), true) => {
+                return Err(Error::failed(format!(
+                    "topic \"{name}\" has cleanup.policy={policy}, and a compacted topic takes no \
+                     records without a key"
+                ))
+                .with_hint(format!(
+                    "Give the table a primary key, or let the topic expire its records: \
+                     kafka-configs.sh --bootstrap-server {} --alter --entity-type topics \
+                     --entity-name {name} --add-config cleanup.policy=delete",
+                    self.options.brokers()
+                )));
+            }
+            (Purpose::Records(Keying::Unkeyed), false) | (_, true) => {}
+            (_, false) => tracing::warn!(
                 topic = name,
                 "the topic has cleanup.policy={policy} and will lose records by age or size; \
                  to keep the newest of each key: kafka-configs.sh --bootstrap-server {} --alter \
@@ -184,6 +205,7 @@ impl TopicMaker {
                 self.options.brokers()
             ),
         }
+        Ok(())
     }
 
     /// Runs one administrative operation over the connection kept for it.
@@ -221,7 +243,7 @@ impl TopicMaker {
     /// Partitions and replicas that a new topic is to have; none for the broker's default.
     fn layout(&self, purpose: Purpose) -> (Option<i32>, Option<i32>) {
         match purpose {
-            Purpose::Records => (self.options.partitions, self.options.replication),
+            Purpose::Records(_) => (self.options.partitions, self.options.replication),
             Purpose::State => (Some(1), self.options.replication),
         }
     }
@@ -314,7 +336,8 @@ fn described(what: &str, number: Option<i32>) -> String {
 
 fn configuration(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
     match purpose {
-        Purpose::Records => &[("cleanup.policy", "compact")],
+        Purpose::Records(Keying::Keyed) => &[("cleanup.policy", "compact")],
+        Purpose::Records(Keying::Unkeyed) => &[("cleanup.policy", "delete")],
         Purpose::State => &[
             ("cleanup.policy", "compact"),
             ("segment.ms", "3600000"),
@@ -372,7 +395,7 @@ mod tests {
     #[test]
     fn the_command_makes_the_topic_that_headwater_would_make() {
         assert_eq!(
-            maker(None, None).command("test", Purpose::Records),
+            maker(None, None).command("test", Purpose::Records(Keying::Keyed)),
             "kafka-topics.sh --bootstrap-server one:9092 --create --topic test \
              --config cleanup.policy=compact"
         );
@@ -399,7 +422,12 @@ mod tests {
             (RDKafkaErrorCode::InvalidConfig, "kafka-topics.sh"),
         ] {
             let maker = maker(Some(6), Some(3));
-            let error = maker.refused("cannot be created", "test", Purpose::Records, code);
+            let error = maker.refused(
+                "cannot be created",
+                "test",
+                Purpose::Records(Keying::Keyed),
+                code,
+            );
             let text = error.to_string();
             assert!(
                 text.starts_with("topic \"test\" cannot be created: "),
@@ -412,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_missing_topic_that_may_not_be_created_comes_with_the_command() {
-        let error = maker(None, None).missing("test", Purpose::Records);
+        let error = maker(None, None).missing("test", Purpose::Records(Keying::Keyed));
         assert!(error.to_string().contains("--no-create-topics"), "{error}");
         let hint = error.hint().unwrap_or_default();
         assert!(hint.contains("--create --topic test"), "{hint}");

@@ -21,7 +21,7 @@ use super::session::Session;
 use crate::cli::{StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Router;
-use crate::sink::{Headers, Record, Token, TopicId};
+use crate::sink::{Headers, Keying, Record, Token, TopicId};
 use crate::source::sql;
 
 /// The frames' reader. What it knows of relations lasts one session.
@@ -149,7 +149,12 @@ impl<'a> Applier<'a> {
             None
         } else {
             let name = self.router.topic(relation.schema, relation.table)?;
-            Some(session.delivery.sink.open_topic(&name)?)
+            Some(
+                session
+                    .delivery
+                    .sink
+                    .open_topic(&name, Keying::of(relation.is_keyed()))?,
+            )
         };
         let key_columns = relation.columns.iter().filter(|column| column.is_key);
         let target = Target {

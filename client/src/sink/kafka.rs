@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 use crate::kafka::{
     Connection, KafkaOptions, Purpose, TopicMaker, creation_error, first_contact, in_flight_limit,
 };
-use crate::sink::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
+use crate::sink::{Delivered, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId};
 
 /// What a record takes beside its key, its value and `hw.unchanged`: librdkafka's message,
 /// its list of headers and five headers, each allocated for itself.
@@ -201,13 +201,13 @@ impl KafkaSink {
 }
 
 impl Sink for KafkaSink {
-    fn open_topic(&self, name: &str) -> Result<TopicId> {
+    fn open_topic(&self, name: &str, keying: Keying) -> Result<TopicId> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(topic) = opened.get(name) {
             return Ok(*topic);
         }
         self.maker
-            .ensure(self.producer.client(), name, Purpose::Records)?;
+            .ensure(self.producer.client(), name, Purpose::Records(keying))?;
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let number = u32::try_from(topics.len())
             .map_err(|_| Error::failed(format!("too many topics to open \"{name}\"")))?;

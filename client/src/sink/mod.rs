@@ -71,6 +71,27 @@ pub enum SendError {
     Failed(Error),
 }
 
+/// Whether a topic's records have keys, which decides what it may forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keying {
+    /// The newest record of each key is kept for ever: the topic is compacted.
+    Keyed,
+    /// Records without a key, which a compacted topic refuses: they are kept as long as
+    /// the cluster keeps records.
+    Unkeyed,
+}
+
+impl Keying {
+    /// By whether the table has a key.
+    pub fn of(is_keyed: bool) -> Self {
+        if is_keyed {
+            Keying::Keyed
+        } else {
+            Keying::Unkeyed
+        }
+    }
+}
+
 /// Which of a topic's live keys get a tombstone.
 #[derive(Clone, Copy, Debug)]
 pub enum Ghosts {
@@ -87,7 +108,7 @@ pub enum Ghosts {
 /// of one key that one thread sends keep their order to the end, whatever is retried.
 pub trait Sink: Send + Sync {
     /// Makes sure that the topic exists, creating it where that is allowed. Idempotent.
-    fn open_topic(&self, name: &str) -> Result<TopicId>;
+    fn open_topic(&self, name: &str, keying: Keying) -> Result<TopicId>;
 
     /// Accepts a record, copying its bytes, or nothing at all.
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError>;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
+use super::{Delivered, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many bytes of lines wait for the reader at most, apart from those in the write
@@ -153,7 +153,7 @@ impl Lines {
 }
 
 impl Sink for StdoutSink {
-    fn open_topic(&self, _name: &str) -> Result<TopicId> {
+    fn open_topic(&self, _name: &str, _keying: Keying) -> Result<TopicId> {
         Ok(TopicId(0))
     }
 

@@ -67,7 +67,7 @@ pub(super) fn unchanged_text(columns: &[&str]) -> Option<String> {
     Some(text)
 }
 
-/// The length of `hw.unchanged` in what [`write`] wrote: the one header without a bound.
+/// The length of `hw.unchanged` in what [`fn@write`] wrote: the one header without a bound.
 pub(super) fn unchanged_bytes(headers: Option<&BorrowedHeaders>) -> usize {
     let Some(headers) = headers.filter(|headers| headers.count() > USUAL) else {
         return 0;

@@ -46,7 +46,7 @@ use crate::cli::{StreamOptions, UnkeyedMode};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::route::Router;
-use crate::sink::{Ghosts, Headers, Sink, Token, TopicId};
+use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
 use crate::stop::Stop;
 
 /// How often to begin anew because a table came or went meanwhile.
@@ -178,9 +178,10 @@ impl Snapshot<'_> {
         let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
         let rows = session.query_with(&query, &[], Format::Binary)?;
         let described = rows.bytes(0, 0).unwrap_or_default();
-        let topic = match Frames::new(described).next() {
+        let (topic, keying) = match Frames::new(described).next() {
             Some(Ok(Frame::Relation(relation))) => {
-                self.router.topic(relation.schema, relation.table)?
+                let topic = self.router.topic(relation.schema, relation.table)?;
+                (topic, Keying::of(relation.is_keyed()))
             }
             Some(Err(error)) => {
                 return Err(Error::failed("a table's description is no frame").with_source(error));
@@ -192,7 +193,7 @@ impl Snapshot<'_> {
                 )));
             }
         };
-        self.sink.open_topic(&topic)
+        self.sink.open_topic(&topic, keying)
     }
 
     fn copy(
