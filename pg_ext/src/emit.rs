@@ -6,11 +6,12 @@
 //! leaves with it.
 //!
 //! The SQL interface makes a row of its result from each write, so there every line is
-//! written by itself.
+//! written by itself. Such a row is a `text` in the database's encoding; where that is not
+//! UTF-8, what is not ASCII is written as JSON's escapes, which are the same in all.
 
 use headwater_protocol::options::{Output, PluginOptions};
 
-use crate::pg::Writer;
+use crate::pg::{DatabaseEncoding, Writer};
 
 /// What is ready and not yet written.
 pub(crate) struct Batch {
@@ -18,18 +19,21 @@ pub(crate) struct Batch {
     limit: usize,
     packed: bool,
     lines: bool,
+    ascii: bool,
     /// Writes since the transaction began.
     writes: u64,
 }
 
 impl Batch {
     /// `packed` says whether several changes may share a write.
-    pub(crate) fn new(options: &PluginOptions, packed: bool) -> Self {
+    pub(crate) fn new(options: &PluginOptions, packed: bool, encoding: DatabaseEncoding) -> Self {
+        let lines = options.output == Output::Lines;
         Batch {
             bytes: Vec::new(),
             limit: options.batch_bytes,
             packed,
-            lines: options.output == Output::Lines,
+            lines,
+            ascii: lines && !packed && encoding != DatabaseEncoding::Utf8,
             writes: 0,
         }
     }
@@ -68,7 +72,11 @@ impl Batch {
         if self.bytes.is_empty() {
             return;
         }
-        writer.write(&self.bytes);
+        if self.ascii {
+            writer.write(&escaped(&self.bytes));
+        } else {
+            writer.write(&self.bytes);
+        }
         self.writes += 1;
         self.bytes.clear();
         // One giant row must not be paid for until the connection ends.
@@ -82,4 +90,19 @@ impl Batch {
         self.send(writer);
         std::mem::take(&mut self.writes) > 0
     }
+}
+
+/// JSON with every character outside ASCII as `\uXXXX`. It can stand only in a string.
+fn escaped(json: &[u8]) -> Vec<u8> {
+    let mut ascii = Vec::with_capacity(json.len());
+    for character in String::from_utf8_lossy(json).chars() {
+        if character.is_ascii() {
+            ascii.push(character as u8);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                ascii.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+            }
+        }
+    }
+    ascii
 }

@@ -6,7 +6,6 @@
 
 use headwater_protocol::frame::{Column, Relation, ReplicaIdentity};
 use headwater_protocol::json;
-use headwater_protocol::options::PluginOptions;
 use pgrx::pg_sys::{self, Oid};
 
 use crate::pg::{
@@ -72,14 +71,16 @@ pub(crate) enum Codec {
 }
 
 impl RelationPlan {
+    /// `selects` says of a schema and a table whether its rows are asked for; the plan of
+    /// one that is not has no columns.
     pub(crate) fn compile(
         relation: RelationRef<'_>,
-        options: &PluginOptions,
         encoding: DatabaseEncoding,
+        selects: impl FnOnce(&str, &str) -> bool,
     ) -> Self {
         let schema = relation.schema(encoding);
         let table = relation.name(encoding);
-        let selected = options.selects(&schema, &table);
+        let selected = selects(&schema, &table);
         let key_numbers = if selected {
             relation.key_columns()
         } else {

@@ -3,6 +3,9 @@
 //! A plan is used only after everything that the server reported since the last change
 //! was applied, and only with the very descriptor it was compiled from. The second test
 //! needs no message: a relation that was loaded anew has another descriptor.
+//!
+//! What is reported is forgotten, not kept as stale: a dropped table is reported too, and
+//! a session that lives for months must not remember every table that ever was.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,7 +20,6 @@ pub(crate) struct CachedPlan {
     pub(crate) plan: RelationPlan,
     /// Whether the reader was sent this very plan's description.
     pub(crate) announced: bool,
-    stale: bool,
 }
 
 #[derive(Default)]
@@ -35,19 +37,21 @@ impl PlanCache {
     ) -> &mut CachedPlan {
         self.apply_invalidations();
         let id = relation.id();
-        let current = self.plans.get(&id).is_some_and(|cached| {
-            !cached.stale && cached.plan.descriptor_address == relation.descriptor_address()
-        });
+        let current = self
+            .plans
+            .get(&id)
+            .is_some_and(|cached| cached.plan.descriptor_address == relation.descriptor_address());
         if !current {
             // Lookups within may note further invalidations; they are applied at the next
             // change, before this plan is used again.
-            let plan = RelationPlan::compile(relation, options, encoding);
+            let plan = RelationPlan::compile(relation, encoding, |schema, table| {
+                options.selects(schema, table)
+            });
             self.plans.insert(
                 id,
                 CachedPlan {
                     plan,
                     announced: false,
-                    stale: false,
                 },
             );
         }
@@ -58,15 +62,8 @@ impl PlanCache {
 
     fn apply_invalidations(&mut self) {
         take_invalidated(|stale| match stale {
-            Stale::Relation(id) => {
-                if let Some(cached) = self.plans.get_mut(&id) {
-                    cached.stale = true;
-                }
-            }
-            Stale::All => self
-                .plans
-                .values_mut()
-                .for_each(|cached| cached.stale = true),
+            Stale::Relation(id) => drop(self.plans.remove(&id)),
+            Stale::All => self.plans.clear(),
         });
     }
 }

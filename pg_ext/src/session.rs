@@ -82,7 +82,7 @@ impl Session {
         let values = ValueEncoder::new(encoding, OutputSettings::replay(), &options);
         Session {
             encoder: Encoder::new(&options, &connection.database, values),
-            batch: Batch::new(&options, connection.walsender),
+            batch: Batch::new(&options, connection.walsender, encoding),
             preamble: Preamble::new(connection.server_version),
             options,
             plans: PlanCache::default(),
@@ -101,7 +101,7 @@ impl Session {
     pub(crate) fn begin(&mut self) {
         self.transaction = Progress::default();
         self.silent = 0;
-        self.encoder.values.settings().transaction();
+        self.encoder.values.settings().enter();
     }
 
     pub(crate) fn change(
@@ -220,9 +220,7 @@ impl Session {
             return self.stay_silent(writer);
         }
         let encoding = self.encoder.values.encoding();
-        let Ok(prefix) = encoding.to_utf8(message.prefix) else {
-            return self.stay_silent(writer);
-        };
+        let prefix = encoding.to_utf8_lossy(message.prefix);
         if lines {
             let source = match transaction {
                 Some(transaction) => transaction.source(seq),
@@ -235,7 +233,7 @@ impl Session {
             };
             let encoder = &mut self.encoder;
             self.batch.append(writer, |out| {
-                encoder.message_envelope(&prefix, message.content, &source, out);
+                encoder.message_envelope(prefix.as_bytes(), message.content, &source, out);
             });
         } else {
             match transaction {
@@ -246,7 +244,7 @@ impl Session {
                 transactional: transaction.is_some(),
                 lsn: message.lsn,
                 seq,
-                prefix: &String::from_utf8_lossy(&prefix),
+                prefix: &prefix,
                 content: message.content,
             };
             self.batch.append(writer, |out| write::message(out, &frame));

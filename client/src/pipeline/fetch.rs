@@ -281,7 +281,7 @@ impl<'a> Fetch<'a> {
         Ok(Some(format!(
             "SELECT {} FROM ONLY {table} AS t, \
              pg_catalog.json_to_record($1::pg_catalog.json) AS k({}) WHERE {}",
-            self.plugin.encode_call("t"),
+            self.plugin.encode_call("t.*"),
             fields.join(", "),
             conditions.join(" AND ")
         )))

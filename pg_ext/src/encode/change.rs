@@ -207,7 +207,7 @@ impl Encoder {
         Ok(true)
     }
 
-    fn within_limit(&self, bytes: usize) -> Result<(), EncodeError> {
+    pub(super) fn within_limit(&self, bytes: usize) -> Result<(), EncodeError> {
         if bytes <= self.max_row_bytes {
             Ok(())
         } else {

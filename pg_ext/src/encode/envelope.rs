@@ -66,7 +66,8 @@ impl Encoder {
     }
 
     /// Appends a logical message's envelope; the content is in base64, as it may be any
-    /// bytes.
+    /// bytes. A content larger than a row may be is left out: near the gigabyte that a
+    /// message may have, its base64 would be an ERROR of the server's at every attempt.
     pub(crate) fn message_envelope(
         &mut self,
         prefix: &[u8],
@@ -76,9 +77,14 @@ impl Encoder {
     ) {
         out.extend_from_slice(b"{\"message\":{\"prefix\":");
         json::string(out, prefix);
-        out.extend_from_slice(b",\"content\":\"");
-        base64(out, content);
-        out.extend_from_slice(b"\"}");
+        if let Err(reason) = self.within_limit(content.len()) {
+            out.extend_from_slice(b",\"content\":null},\"quarantined\":");
+            json::string(out, reason.to_string().as_bytes());
+        } else {
+            out.extend_from_slice(b",\"content\":\"");
+            base64(out, content);
+            out.extend_from_slice(b"\"}");
+        }
         self.envelope_end(b"\"schema\":\"\",\"table\":\"\"", source, "m", out);
     }
 

@@ -34,6 +34,9 @@ impl Encoder {
                     self.values
                         .encode(out, &mut column.codec, value)
                         .map_err(|fault| fault.of(&column.name, self.max_row_bytes))?;
+                    // Each value is bounded, and here their sum: a row that is too large
+                    // is left before all of it stands in memory.
+                    self.within_limit(out.len() - start)?;
                 }
             }
         }

@@ -50,6 +50,11 @@ impl ValueEncoder {
         codec: &mut Codec,
         value: Value<'_>,
     ) -> Result<(), ValueFault> {
+        // Before anything is expanded: an output function that is given half a gigabyte
+        // fails in a way that cannot be caught here.
+        if value.expanded_size() > self.max_row_bytes {
+            return Err(ValueFault::TooLarge);
+        }
         match codec {
             Codec::Bool => {
                 let text: &[u8] = if value.bool() { b"true" } else { b"false" };

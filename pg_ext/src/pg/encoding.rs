@@ -1,7 +1,7 @@
 //! Text in UTF-8, whatever the database's encoding is.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
@@ -10,8 +10,8 @@ use pgrx::pg_sys;
 pub(crate) enum DatabaseEncoding {
     /// It is UTF-8: the server verified every byte when it was stored.
     Utf8,
-    /// It has another encoding, which the server can convert.
-    Other,
+    /// It has another encoding, by the server's number (`pg_enc`).
+    Other(c_int),
     /// Nobody knows what the bytes mean.
     SqlAscii,
 }
@@ -30,7 +30,7 @@ impl DatabaseEncoding {
         } else if encoding == pg_sys::pg_enc::PG_SQL_ASCII as c_int {
             DatabaseEncoding::SqlAscii
         } else {
-            DatabaseEncoding::Other
+            DatabaseEncoding::Other(encoding)
         }
     }
 
@@ -40,62 +40,112 @@ impl DatabaseEncoding {
     /// `str`, so that even a byte that slipped past the server is no undefined
     /// behaviour here.
     pub(crate) fn to_utf8<'t>(self, text: &'t [u8]) -> Result<Cow<'t, [u8]>, NotUtf8> {
-        if self == DatabaseEncoding::Utf8 || text.is_ascii() {
-            return Ok(Cow::Borrowed(text));
-        }
-        if self == DatabaseEncoding::SqlAscii {
-            return Err(NotUtf8);
-        }
-        let length = c_int::try_from(text.len()).map_err(|_| NotUtf8)?;
-        // SAFETY: the pointer and length are one slice; the conversion only reads it and
-        // answers with the same pointer or with a new terminated string in the current
-        // memory context, which the end of the callback frees.
-        let converted = unsafe {
-            let source = text.as_ptr().cast::<c_char>();
-            let result = pg_sys::pg_server_to_any(source, length, pg_sys::pg_enc::PG_UTF8 as c_int);
-            if result.is_null() || std::ptr::eq(result, source) {
-                return Ok(Cow::Borrowed(text));
+        match self {
+            DatabaseEncoding::Utf8 => Ok(Cow::Borrowed(text)),
+            _ if text.is_ascii() => Ok(Cow::Borrowed(text)),
+            DatabaseEncoding::SqlAscii => Err(NotUtf8),
+            DatabaseEncoding::Other(encoding) => {
+                in_transaction(|| convert(encoding, text)).map(Cow::Owned)
             }
-            CStr::from_ptr(result).to_bytes()
-        };
-        Ok(Cow::Owned(converted.to_vec()))
+        }
+    }
+
+    /// Text that is only shown or named by: what can't be converted is replaced.
+    pub(crate) fn to_utf8_lossy(self, text: &[u8]) -> String {
+        let converted = self.to_utf8(text);
+        let bytes = converted.as_deref().unwrap_or(text);
+        String::from_utf8_lossy(bytes).into_owned()
     }
 
     /// The name of the database that this process is connected to.
-    ///
-    /// A walsender starts a session outside any transaction, where the catalogs can't be
-    /// read: there the lookup gets a transaction of its own, which has no xid and ends at
-    /// once.
     pub(super) fn database_name(self) -> String {
-        // SAFETY: a catalog lookup within a transaction; the result is a terminated string in
-        // the current memory context. Starting and committing a transaction both switch that
-        // context, which is put back.
-        unsafe {
-            let outer = pg_sys::CurrentMemoryContext;
-            let own_transaction = !pg_sys::IsTransactionState();
-            if own_transaction {
-                pg_sys::StartTransactionCommand();
-                pg_sys::CurrentMemoryContext = outer;
+        in_transaction(|| {
+            // SAFETY: a catalog lookup within a transaction; the result is null or a
+            // terminated string in the current memory context.
+            unsafe {
+                let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+                if name.is_null() {
+                    String::new()
+                } else {
+                    self.name(CStr::from_ptr(name))
+                }
             }
-            let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-            let name = if name.is_null() {
-                String::new()
-            } else {
-                self.name(CStr::from_ptr(name))
-            };
-            if own_transaction {
-                pg_sys::CommitTransactionCommand();
-                pg_sys::CurrentMemoryContext = outer;
-            }
-            name
-        }
+        })
     }
 
     /// A name of the catalog as UTF-8.
     pub(super) fn name(self, name: &CStr) -> String {
-        match self.to_utf8(name.to_bytes()) {
-            Ok(name) => String::from_utf8_lossy(&name).into_owned(),
-            Err(NotUtf8) => String::from_utf8_lossy(name.to_bytes()).into_owned(),
+        self.to_utf8_lossy(name.to_bytes())
+    }
+}
+
+/// Runs what reads the catalogs. A walsender starts a session, and is handed a message
+/// that belongs to no transaction, outside any: there `read` gets one of its own, which
+/// has no xid and ends at once.
+fn in_transaction<T>(read: impl FnOnce() -> T) -> T {
+    // SAFETY: started and committed in pairs; an ERROR in between ends the session, which
+    // aborts the transaction. Both switch the current memory context, which is put back.
+    unsafe {
+        if pg_sys::IsTransactionState() {
+            return read();
+        }
+        let outer = pg_sys::CurrentMemoryContext;
+        pg_sys::StartTransactionCommand();
+        pg_sys::CurrentMemoryContext = outer;
+        let result = read();
+        pg_sys::CommitTransactionCommand();
+        pg_sys::CurrentMemoryContext = outer;
+        result
+    }
+}
+
+/// Source bytes given to the server's conversion at once; the rest of a character that
+/// is cut goes with the next.
+const CHUNK: usize = 16 << 10;
+
+/// `MAX_CONVERSION_GROWTH`: bytes that one byte may become.
+const GROWTH: usize = 4;
+
+/// The text from another encoding, through the server's conversion.
+///
+/// Some encodings have bytes that mean no character (0x81 in WIN1252) and that the server
+/// stores all the same. So the conversion is asked not to raise an ERROR, which would stop
+/// the stream there for ever, but to say how far it came.
+fn convert(encoding: c_int, text: &[u8]) -> Result<Vec<u8>, NotUtf8> {
+    let utf8 = pg_sys::pg_enc::PG_UTF8 as c_int;
+    // SAFETY: a catalog lookup.
+    let function = unsafe { pg_sys::FindDefaultConversionProc(encoding, utf8) };
+    if function == pg_sys::InvalidOid {
+        return Err(NotUtf8);
+    }
+    let mut converted = Vec::with_capacity(text.len() + text.len() / 8);
+    let mut buffer = vec![0_u8; GROWTH * CHUNK.min(text.len()) + 2 * GROWTH];
+    let size = c_int::try_from(buffer.len()).map_err(|_| NotUtf8)?;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let chunk = &rest[..rest.len().min(CHUNK)];
+        // SAFETY: reads the chunk alone and writes at most GROWTH bytes for each of its
+        // bytes and a terminator; returns how many bytes of the chunk it converted.
+        let (taken, written) = unsafe {
+            let taken = pg_sys::pg_do_encoding_conversion_buf(
+                function,
+                encoding,
+                utf8,
+                chunk.as_ptr().cast_mut(),
+                chunk.len() as c_int,
+                buffer.as_mut_ptr(),
+                size,
+                true,
+            );
+            (taken, CStr::from_ptr(buffer.as_ptr().cast()).to_bytes())
+        };
+        match usize::try_from(taken) {
+            Ok(taken @ 1..) => {
+                converted.extend_from_slice(written);
+                rest = &rest[taken..];
+            }
+            _ => return Err(NotUtf8),
         }
     }
+    Ok(converted)
 }

@@ -59,8 +59,8 @@ pub unsafe extern "C-unwind" fn headwater_relation(
         let Some(relation) = argument(fcinfo, 0) else {
             return null(fcinfo);
         };
-        let EncodeOptions { options, .. } = options_argument(argument(fcinfo, 1));
-        let plan = compile(pg_sys::Oid::from(relation.value() as u32), &options);
+        options_argument(argument(fcinfo, 1));
+        let plan = open(pg_sys::Oid::from(relation.value() as u32), compile);
         let mut frame = Vec::new();
         write::relation(&mut frame, &plan.describe());
         varlena_datum(&frame)
@@ -146,31 +146,29 @@ impl EncodeQuery {
     ///
     /// `options` is a text array or null. The current `fn_mcxt` outlives the result.
     unsafe fn new(row_type: RowType, options: Option<pg_sys::Datum>) -> Self {
-        // SAFETY: catalog lookups; the descriptor is copied for the whole process, since a
-        // query's own memory is gone before the callback that drops this could free it.
+        // SAFETY: catalog lookups.
         unsafe {
             let relation = pg_sys::get_typ_typrelid(row_type.oid);
             if row_type.oid == pg_sys::RECORDOID || relation == pg_sys::InvalidOid {
                 refuse(
                     PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                     "headwater.encode needs a row of a table".to_owned(),
-                    Some("Write SELECT headwater.encode(t) FROM the_table AS t.".to_owned()),
+                    Some("Write SELECT headwater.encode(t.*) FROM the_table AS t.".to_owned()),
                 );
             }
-            let EncodeOptions { mut options, lsn } = options_argument(options);
-            // A row that was asked for by name is always selected.
-            options.tables = None;
+            let EncodeOptions { options, lsn } = options_argument(options);
             let encoding = DatabaseEncoding::current();
             let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
-            let outer = pg_sys::CurrentMemoryContext;
-            pg_sys::CurrentMemoryContext = pg_sys::CacheMemoryContext;
-            let descriptor = pg_sys::lookup_rowtype_tupdesc_copy(row_type.oid, row_type.modifier);
-            pg_sys::CurrentMemoryContext = outer;
+            let encoder = Encoder::new(&options, &encoding.database_name(), values);
+            // Plan and descriptor of one moment: the plan's columns are read by it.
+            let (plan, descriptor) = open(relation, |relation| {
+                (compile(relation), relation.copy_descriptor())
+            });
             EncodeQuery {
                 row_type,
                 descriptor,
-                plan: compile(relation, &options),
-                encoder: Encoder::new(&options, &encoding.database_name(), values),
+                plan,
+                encoder,
                 output: options.output,
                 source: Source {
                     lsn,
@@ -206,6 +204,7 @@ impl EncodeQuery {
             new: row,
         };
         self.bytes.clear();
+        self.encoder.values.settings().enter();
         let (encoder, plan, bytes) = (&mut self.encoder, &mut self.plan, &mut self.bytes);
         let result = match self.output {
             Output::Lines => encoder.line(plan, &change, bytes),
@@ -229,24 +228,25 @@ impl Drop for EncodeQuery {
     }
 }
 
-/// Opens a table, compiles its plan and closes it again, keeping the lock to the end of
-/// the transaction, as a query on it does.
+/// The plan of a table that was asked for by name, whatever the options select.
+fn compile(relation: RelationRef<'_>) -> RelationPlan {
+    RelationPlan::compile(relation, DatabaseEncoding::current(), |_, _| true)
+}
+
+/// Opens a table, reads it and closes it again, keeping the lock to the end of the
+/// transaction, as a query on it does.
 ///
 /// # Safety
 ///
 /// Called from a SQL function.
-unsafe fn compile(relation: pg_sys::Oid, options: &PluginOptions) -> RelationPlan {
+unsafe fn open<T>(relation: pg_sys::Oid, read: impl FnOnce(RelationRef<'_>) -> T) -> T {
     // SAFETY: a relation that does not exist is an ERROR of the server's own.
     unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let relation = pg_sys::relation_open(relation, lock);
-        let plan = RelationPlan::compile(
-            RelationRef::new(relation),
-            options,
-            DatabaseEncoding::current(),
-        );
+        let result = read(RelationRef::new(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        plan
+        result
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) enum Stale {
     All,
 }
 
-/// Takes the notes and hands each to `mark`, which must call nothing of the server's.
+/// Takes the notes and hands each to `mark`, which must look up nothing in a catalog.
 /// Costs one test when there are none, as for almost every change.
 pub(crate) fn take_invalidated(mut mark: impl FnMut(Stale)) {
     NOTES.with_borrow_mut(|notes| {

@@ -71,6 +71,19 @@ impl<'cb> RelationRef<'cb> {
         unsafe { (*self.relation).rd_att }
     }
 
+    /// A copy of the descriptor that lives until `FreeTupleDesc`: it may outlive the query
+    /// that asked for it, and a reference instead would be one to lose.
+    pub(super) fn copy_descriptor(self) -> pg_sys::TupleDesc {
+        // SAFETY: the relation is open. The copy is made in memory that is never emptied.
+        unsafe {
+            let outer = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = pg_sys::CacheMemoryContext;
+            let copy = pg_sys::CreateTupleDescCopyConstr(self.descriptor());
+            pg_sys::CurrentMemoryContext = outer;
+            copy
+        }
+    }
+
     /// The table's name.
     pub(crate) fn name(self, encoding: DatabaseEncoding) -> String {
         // SAFETY: an open relation has its pg_class row; a name is terminated.

@@ -219,6 +219,26 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// Bytes of the varlena once it is expanded, header included, found without expanding
+    /// it; 0 for other values, which are small.
+    pub(crate) fn expanded_size(self) -> usize {
+        if self.attribute.length != -1 {
+            return 0;
+        }
+        let pointer = self.datum.cast_mut_ptr::<pg_sys::varlena>();
+        // SAFETY: the attribute says that the datum points to a varlena, whose header says
+        // which form it has.
+        unsafe {
+            if pgrx::varatt_is_4b_u(pointer) {
+                pgrx::varsize_4b(pointer)
+            } else if pgrx::varatt_is_1b(pointer) && !pgrx::varatt_is_1b_e(pointer) {
+                pgrx::varsize_1b(pointer)
+            } else {
+                pg_sys::toast_raw_datum_size(self.datum)
+            }
+        }
+    }
+
     pub(super) fn datum(self) -> pg_sys::Datum {
         self.datum
     }

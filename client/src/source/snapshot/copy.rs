@@ -118,7 +118,7 @@ impl Copy<'_> {
         };
         session.begin_copy(&format!(
             "COPY (SELECT {} FROM ONLY {} AS t{}) TO STDOUT (FORMAT binary)",
-            self.plugin.encode_call("t"),
+            self.plugin.encode_call("t.*"),
             target.table.sql_name(),
             job.condition()
         ))?;
