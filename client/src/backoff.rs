@@ -13,7 +13,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// Nobody waits longer than this for a server that is back.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Waits that double up to [`LONGEST`], each shortened by chance to between half and
+/// Waits that double up to 10 seconds, each shortened by chance to between half and
 /// the whole of it.
 #[derive(Debug)]
 pub struct Backoff {

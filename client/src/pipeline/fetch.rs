@@ -178,7 +178,10 @@ impl<'a> Fetch<'a> {
         let Some(statement) = self.statement(relation, key_columns)? else {
             return Ok(Fetched::Nothing);
         };
-        match self.connection()?.execute(&statement, &[key]) {
+        // A statement that has the table for itself keeps this waiting. An error of
+        // `tick` comes again with the next one.
+        let mut waiting = |_| drop(tick());
+        match self.connection()?.execute(&statement, &[key], &mut waiting) {
             Ok(rows) if rows.is_empty() => Ok(Fetched::Nothing),
             Ok(rows) => Ok(Fetched::Row(FetchedRow(rows))),
             Err(error) if error.is_any_of(&GONE) => {

@@ -1,7 +1,7 @@
 //! A thin wrapper of libpq: connecting, statements, and the copy protocol.
 //!
 //! Every wait for the server is a wait on the socket, never inside libpq, so that a
-//! signal ends it within [`WAIT_SLICE`]. Connecting alone blocks in libpq, which has
+//! signal ends it within a fifth of a second. Connecting alone blocks in libpq, which has
 //! its own timeout for each of several hosts.
 //!
 //! # Why session settings are set by a statement
@@ -135,7 +135,7 @@ impl Connection {
         self.query_watched(sql, &mut |_| ())
     }
 
-    /// As [`Connection::query`], calling `waiting` every [`WAIT_SLICE`] or so with the
+    /// As [`Connection::query`], calling `waiting` every fifth of a second or so with the
     /// time that has passed.
     pub fn query_watched(
         &self,
@@ -169,12 +169,18 @@ impl Connection {
     }
 
     /// Runs a prepared statement with text parameters; results come as binary.
-    pub fn execute(&self, name: &str, parameters: &[&[u8]]) -> Result<Rows, SqlError> {
+    /// `waiting` is called as in [`Connection::query_watched`].
+    pub fn execute(
+        &self,
+        name: &str,
+        parameters: &[&[u8]],
+        waiting: &mut dyn FnMut(Duration),
+    ) -> Result<Rows, SqlError> {
         let parameters = Parameters::new(parameters);
         self.pq
             .send_query_prepared(Some(name), &parameters.values(), &[], Format::Binary)
             .map_err(|error| self.lost(&error))?;
-        self.results(&mut |_| ())
+        self.results(waiting)
     }
 
     /// Begins a copy out of the server, or a replication stream.

@@ -27,6 +27,8 @@ pub enum SqlError {
 
 /// SQLSTATEs that the client acts upon.
 pub mod sqlstate {
+    /// `deadlock_detected`
+    pub const DEADLOCK_DETECTED: &str = "40P01";
     /// `duplicate_object`
     pub const DUPLICATE_OBJECT: &str = "42710";
     /// `insufficient_privilege`
@@ -35,6 +37,8 @@ pub mod sqlstate {
     pub const OBJECT_IN_USE: &str = "55006";
     /// `object_not_in_prerequisite_state`
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
+    /// `lock_not_available`
+    pub const LOCK_NOT_AVAILABLE: &str = "55P03";
     /// `undefined_column`
     pub const UNDEFINED_COLUMN: &str = "42703";
     /// `undefined_file`

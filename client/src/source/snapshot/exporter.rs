@@ -50,17 +50,15 @@ impl Exporter {
         self.consistent_point
     }
 
-    /// Opens a session that reads the snapshot, in one transaction to its end.
-    pub(super) fn import(&self, connector: &Connector) -> Result<Connection> {
-        let connection = connector.connect()?;
-        connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-        connection.query(&format!(
+    /// Makes a session see the snapshot, in its one transaction to the end.
+    pub(super) fn import(&self, session: &Connection) -> Result<()> {
+        session.query(&format!(
             "SET TRANSACTION SNAPSHOT {}",
             sql::literal(&self.snapshot)
         ))?;
         // A role under row security gets an error instead of a part of the rows.
-        connection.query("SET LOCAL row_security = off")?;
-        Ok(connection)
+        session.query("SET LOCAL row_security = off")?;
+        Ok(())
     }
 
     /// Whether the slot is still there. Any statement here ends the exported snapshot,

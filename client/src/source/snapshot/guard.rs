@@ -6,16 +6,26 @@
 //! and delays nothing else; the session has no transaction id, so nothing waits for it
 //! either, least of all the slot that is created meanwhile.
 //!
+//! # Why the copying sessions hold the same locks
+//!
+//! A statement that wants a table for itself queues behind the guard, and everyone who
+//! asks for that table later queues behind the statement, a copying session too. The
+//! guard would wait for the copy, the copy for the statement and the statement for
+//! the guard: a deadlock that the server cannot see, because the guard's wait is in
+//! the client. So every session takes its locks before the slot is created, the guard
+//! patiently, the others without waiting; where one is refused, all let go, the
+//! statement gets its turn, and the snapshot begins anew.
+//!
 //! The same session holds an advisory lock named after the slot: two instances that
 //! copied at once could overwrite records of the other's stream with older rows.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::waiting::Waiting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::catalog::Table;
-use crate::source::connection::{Connection, Connector};
+use crate::source::connection::{Connection, Connector, Rows};
 use crate::source::sql;
 use crate::source::sql_error::{SqlError, sqlstate};
 
@@ -26,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// session.
 pub(super) struct Guard {
     connection: Connection,
-    locked: HashSet<(String, String)>,
+    locked: BTreeSet<(String, String)>,
 }
 
 impl Guard {
@@ -42,7 +52,7 @@ impl Guard {
         }
         Ok(Guard {
             connection,
-            locked: HashSet::new(),
+            locked: BTreeSet::new(),
         })
     }
 
@@ -51,7 +61,8 @@ impl Guard {
         &self.connection
     }
 
-    /// Locks the tables. False if one of them is gone: read the catalog again.
+    /// Locks the tables, waiting for those who have them now. False if one of them is
+    /// gone: read the catalog again.
     pub(super) fn lock<'t>(
         &mut self,
         tables: impl Iterator<Item = &'t Table>,
@@ -59,33 +70,45 @@ impl Guard {
     ) -> Result<bool> {
         self.connection
             .query("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")?;
-        let mut names = Vec::new();
         for table in tables {
-            names.push(table.sql_name());
             self.locked
                 .insert((table.schema.clone(), table.name.clone()));
         }
-        if names.is_empty() {
+        let Some(statement) = self.lock_statement() else {
             return Ok(true);
-        }
-        let statement = format!(
-            "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
-            names.join(", ONLY ")
-        );
+        };
         let pid = self.connection.backend_pid();
         let mut waiting = Waiting::new(reporter, pid, "locks on the captured tables");
-        match self
-            .connection
-            .query_watched(&statement, &mut |waited| waiting.report(waited))
-        {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error.is_any_of(&[sqlstate::UNDEFINED_TABLE, sqlstate::INVALID_SCHEMA_NAME]) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
+        is_locked(
+            self.connection
+                .query_watched(&statement, &mut |waited| waiting.report(waited)),
+        )
+    }
+
+    /// Opens a session that holds the same locks, in a transaction that has seen
+    /// nothing yet. None if somebody waits for one of the tables.
+    pub(super) fn companion(&self, connector: &Connector) -> Result<Option<Connection>> {
+        let connection = connector.connect()?;
+        connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        let locked = match self.lock_statement() {
+            None => true,
+            Some(statement) => is_locked(connection.query(&format!("{statement} NOWAIT")))?,
+        };
+        Ok(locked.then_some(connection))
+    }
+
+    fn lock_statement(&self) -> Option<String> {
+        let names: Vec<String> = self
+            .locked
+            .iter()
+            .map(|(schema, table)| sql::qualified(schema, table))
+            .collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
+                names.join(", ONLY ")
+            )
+        })
     }
 
     /// Whether the lock on a table is held. Names identify tables here: a locked table
@@ -98,6 +121,24 @@ impl Guard {
     /// Lets the tables go. That this succeeds proves that the locks were held until now.
     pub(super) fn release(&mut self) -> Result<(), SqlError> {
         self.connection.query("COMMIT").map(drop)
+    }
+}
+
+/// Tells locks that another try may get from other errors.
+fn is_locked(result: Result<Rows, SqlError>) -> Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error)
+            if error.is_any_of(&[
+                sqlstate::UNDEFINED_TABLE,
+                sqlstate::INVALID_SCHEMA_NAME,
+                sqlstate::LOCK_NOT_AVAILABLE,
+                sqlstate::DEADLOCK_DETECTED,
+            ]) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,10 +2,10 @@
 //! which the stream then goes on.
 //!
 //! ```text
-//! guard     LOCK … ACCESS SHARE ─────────────────────────────► COMMIT
-//! exporter    CREATE_REPLICATION_SLOT … TEMPORARY ─────────────────────────► promoted
-//! workers        SET TRANSACTION SNAPSHOT, COPY, COPY, … ──►
-//! sink             records ─────────────► all delivered ─► ghosts swept ─► copied
+//! guard     LOCK … ACCESS SHARE ──────────────────────────────────────► COMMIT
+//! workers     LOCK … NOWAIT ─────────── SET TRANSACTION SNAPSHOT, COPY, COPY, … ─►
+//! exporter          CREATE_REPLICATION_SLOT … TEMPORARY ─────────────────────────► promoted
+//! sink                                           records ─► all delivered ─► ghosts swept ─► copied
 //! ```
 //!
 //! # Why nothing is lost and nothing is read twice
@@ -42,6 +42,7 @@ use super::catalog::{Catalog, Table};
 use super::connection::{Connection, Connector};
 use super::plugin::Plugin;
 use super::sql;
+use crate::backoff::Backoff;
 use crate::cli::{StreamOptions, UnkeyedMode};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -49,7 +50,8 @@ use crate::route::Router;
 use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
 use crate::stop::Stop;
 
-/// How often to begin anew because a table came or went meanwhile.
+/// How often to begin anew because a table came, went or was wanted by another
+/// statement meanwhile.
 const MAX_TRIES: u32 = 10;
 
 /// What a snapshot needs.
@@ -94,19 +96,21 @@ impl Copied {
 impl Snapshot<'_> {
     /// Takes the snapshot and returns when the sink has delivered it.
     pub fn take(&mut self) -> Result<Copied> {
+        let mut backoff = Backoff::default();
         for _ in 0..MAX_TRIES {
             if let Some(copied) = self.try_once()? {
                 return Ok(copied);
             }
-            tracing::info!("tables were created or dropped meanwhile, beginning the snapshot anew");
+            tracing::info!("tables were changed meanwhile, beginning the snapshot anew");
+            backoff.wait(self.stop)?;
         }
         Err(Error::failed(format!(
-            "tables kept being created or dropped during {MAX_TRIES} attempts at a snapshot"
+            "tables kept being changed during {MAX_TRIES} attempts at a snapshot"
         ))
         .with_hint("Name the tables to capture with --table, or try again later."))
     }
 
-    /// None if the tables that were locked are not those of the snapshot.
+    /// None if the tables cannot be locked, or are not those of the snapshot.
     fn try_once(&mut self) -> Result<Option<Copied>> {
         *self.attempt += 1;
         let reporter = self.connector.connect()?;
@@ -115,10 +119,13 @@ impl Snapshot<'_> {
         if !guard.lock(self.captured(&listed), &reporter)? {
             return Ok(None);
         }
+        let Some(sessions) = self.sessions(&guard)? else {
+            return Ok(None);
+        };
         let exporter = Exporter::create(self.connector, &reporter)?;
-        let sessions = (0..self.options.snapshot_workers)
-            .map(|_| exporter.import(self.connector))
-            .collect::<Result<Vec<Connection>>>()?;
+        for session in &sessions {
+            exporter.import(session)?;
+        }
         let Some(first) = sessions.first() else {
             return Err(Error::failed("a snapshot needs a session"));
         };
@@ -142,6 +149,13 @@ impl Snapshot<'_> {
             _guard: guard,
             rows,
         }))
+    }
+
+    /// The sessions that will copy; none if one does not get its locks.
+    fn sessions(&self, guard: &Guard) -> Result<Option<Vec<Connection>>> {
+        (0..self.options.snapshot_workers)
+            .map(|_| guard.companion(self.connector))
+            .collect()
     }
 
     fn captured<'c>(&self, catalog: &'c Catalog) -> impl Iterator<Item = &'c Table> + use<'c> {
