@@ -1,0 +1,123 @@
+# The front door. `make` alone says what there is.
+#
+# Everything that is built or fetched lies in target/; only `make install` writes
+# elsewhere: into the Postgres whose pg_config it is given.
+
+PG_CONFIG ?= pg_config
+CARGO     ?= cargo
+INSTALL   ?= install
+# The major versions that `make test-versions` builds for and runs on.
+VERSIONS  ?= 14 15 16 17 18
+
+SHELL        := /bin/sh
+.DEFAULT_GOAL := help
+TARGET       := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# Asked when used, not when read: before `make setup` there may be no pg_config.
+pg_major  = $(shell $(PG_CONFIG) --version 2>/dev/null | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+extension = $(TARGET)/extension/pg$(pg_major)
+control   = pg_ext/headwater.control
+scripts   = $(wildcard sql/headwater--*.sql)
+
+# pgrx reads the server's headers through this, and builds its bindings anew whenever
+# the value changes: the same absolute path for every command keeps them.
+export PGRX_PG_CONFIG_PATH = $(shell command -v $(PG_CONFIG) 2>/dev/null)
+
+for_pg    = -p headwater-pg --no-default-features --features pg$(pg_major)
+rust_only = -p headwater-protocol -p headwater -p headwater-tests
+
+.PHONY: help
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 26
+	@echo
+	@echo '  PG_CONFIG=/path/to/pg_config chooses the Postgres that is built for (default: the one in PATH).'
+
+.PHONY: setup
+setup: ## install what is missing: distribution packages through apt, Kafka into target/
+	@setup/packages.sh
+	@setup/toolchain.sh
+	@setup/kafka.sh
+
+.PHONY: build
+build: client extension ## the client and the extension, in target/release and target/extension
+
+.PHONY: client
+client:
+	$(CARGO) build --locked --release -p headwater
+
+.PHONY: extension
+extension:
+	@test -n '$(pg_major)' || { echo 'make: "$(PG_CONFIG)" is no pg_config; give PG_CONFIG=/path/to/pg_config' >&2; exit 1; }
+	$(CARGO) build --locked --release $(for_pg)
+	@mkdir -p $(extension)
+	@cmp -s $(TARGET)/release/libheadwater.so $(extension)/headwater.so \
+		|| cp $(TARGET)/release/libheadwater.so $(extension)/headwater.so
+
+.PHONY: install
+install: ## the extension into the Postgres of PG_CONFIG, after `make build` (DESTDIR is honoured)
+	@test -f $(extension)/headwater.so \
+		|| { echo 'make: not built for Postgres $(pg_major) yet; run "make build PG_CONFIG=$(PG_CONFIG)" first' >&2; exit 1; }
+	$(INSTALL) -d '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)' '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
+	$(INSTALL) -m 755 $(extension)/headwater.so '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/headwater.so'
+	$(INSTALL) -m 644 $(control) $(scripts) '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
+
+.PHONY: uninstall
+uninstall: ## what `make install` brought
+	rm -f '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/headwater.so' \
+		'$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)'/extension/headwater.control \
+		'$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)'/extension/headwater--*.sql
+
+# A private copy of the server with the extension in it: see setup/server-copy.sh.
+.PHONY: server
+server: extension
+	@copy=$$(setup/server-copy.sh $(PG_CONFIG) $(TARGET)/postgres/system) \
+		&& $(MAKE) --no-print-directory -s install PG_CONFIG=$$copy
+
+.PHONY: demo
+demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on throwaway servers
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) build --locked --release -p headwater-tests --bin demo
+	@$(TARGET)/release/demo
+
+.PHONY: test
+test: setup ## unit, property and end-to-end tests, on throwaway servers
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked $(rust_only)
+
+.PHONY: test-versions
+test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS
+	@$(MAKE) --no-print-directory client
+	$(CARGO) build --locked -p headwater-tests --bin versions
+	@set -e; for major in $(VERSIONS); do \
+		if [ $$major = '$(pg_major)' ]; then \
+			$(MAKE) --no-print-directory server; \
+			server=$$(setup/server-copy.sh $(PG_CONFIG) $(TARGET)/postgres/system); \
+		else \
+			server=$$(setup/postgres.sh $$major); \
+			$(MAKE) --no-print-directory extension install PG_CONFIG=$$server; \
+		fi; \
+		servers="$$servers $$server"; \
+	done; \
+	$(TARGET)/debug/versions $$servers
+
+.PHONY: lint
+lint: ## formatting, clippy, rustdoc, shell scripts, dependencies, what the code may not say
+	@setup/packages.sh lint
+	@setup/toolchain.sh
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked $(rust_only) --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(for_pg) --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps $(rust_only)
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps $(for_pg)
+	shellcheck setup/*.sh .ci/run .ci/confinement
+	.ci/confinement
+	$(CARGO) fetch --locked
+	$$(setup/cargo-deny.sh) --offline --locked check --hide-inclusion-graph licenses bans sources
+
+.PHONY: docs
+docs: ## the library documentation, in target/doc
+	$(CARGO) doc --locked --no-deps $(rust_only)
+
+.PHONY: clean
+clean: ## remove target/
+	$(CARGO) clean

@@ -1,0 +1,22 @@
+//! The behaviours that users rely on, each on a real Postgres and a real Kafka.
+//!
+//! Most tests share one server and one broker and keep to a database, a slot and topics
+//! of their own (see [`world`]). Tests that kill a server, or hold transactions open,
+//! which every new slot of a server waits for, start their own.
+
+#![allow(clippy::unwrap_used)]
+
+mod demo;
+mod drain;
+mod gaps;
+mod handoff;
+mod lines;
+mod parity;
+mod refusals;
+mod resume;
+mod toast;
+mod unencodable;
+mod values;
+mod walkthrough;
+mod workload;
+mod world;

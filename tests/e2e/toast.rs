@@ -1,0 +1,127 @@
+//! Values that an update left where they are (TOAST) are not in the WAL.
+
+use headwater_tests::topic;
+
+use crate::world::World;
+
+/// A table with a value that Postgres keeps out of line, and an update that does not
+/// touch it.
+fn documents(world: &World) {
+    world.sql.run(
+        "create table documents (id int primary key, title text, body text);
+         alter table documents alter body set storage external;
+         insert into documents values (1, 'first', repeat('0123456789abcdef', 1024))",
+    );
+}
+
+#[test]
+fn fetch_replaces_the_record_by_the_row_as_it_is_now() {
+    let world = World::new("toast_fetch");
+    documents(&world);
+    let mut client = world.stream(&[]);
+    client.streams();
+    world.sql.run("update documents set title = 'second'");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("documents", "t.id");
+    let records = topic::read(world.kafka, &world.topic("documents"));
+    let update = records.last().unwrap();
+    assert_eq!(update.header("hw.op"), "u");
+    assert!(
+        update.headers.contains_key("hw.fetched"),
+        "{:?}",
+        update.headers
+    );
+    assert!(
+        !update.headers.contains_key("hw.unchanged"),
+        "{:?}",
+        update.headers
+    );
+}
+
+#[test]
+fn fetch_converges_where_the_row_has_moved_on() {
+    let world = World::new("toast_moved");
+    documents(&world);
+    let mut client = world.stream(&[]);
+    client.streams();
+    // Each of these is decoded after all of them are committed.
+    world.sql.run(
+        "begin;
+         update documents set title = 'second';
+         update documents set id = 2;
+         update documents set title = 'third';
+         insert into documents values (3, 'gone soon', repeat('x', 10000));
+         update documents set title = 'gone sooner' where id = 3;
+         delete from documents where id = 3;
+         commit",
+    );
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("documents", "t.id");
+}
+
+#[test]
+fn mark_leaves_the_column_out_and_names_it() {
+    let world = World::new("toast_mark");
+    documents(&world);
+    let mut client = world.stream(&["--toast", "mark"]);
+    client.streams();
+    world.sql.run("update documents set title = 'second'");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    let records = topic::read(world.kafka, &world.topic("documents"));
+    let update = records.last().unwrap();
+    assert_eq!(
+        update.value.as_deref(),
+        Some(r#"{"id":1,"title":"second"}"#)
+    );
+    assert_eq!(update.header("hw.unchanged"), "body");
+    assert!(
+        !update.headers.contains_key("hw.fetched"),
+        "{:?}",
+        update.headers
+    );
+}
+
+#[test]
+fn require_full_refuses_tables_that_could_come_to_it_and_names_the_cure() {
+    let world = World::new("toast_full");
+    documents(&world);
+    world
+        .stream(&["--toast", "require-full"])
+        .wait()
+        .expect(1, &["documents", "REPLICA IDENTITY FULL"]);
+    assert_eq!(
+        world.slots(),
+        [] as [&str; 0],
+        "a refused start leaves no slot"
+    );
+
+    world.sql.run("alter table documents replica identity full");
+    let mut client = world.stream(&["--toast", "require-full"]);
+    client.streams();
+    world.sql.run("update documents set title = 'second'");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("documents", "t.id");
+    let records = topic::read(world.kafka, &world.topic("documents"));
+    assert!(!records.last().unwrap().headers.contains_key("hw.fetched"));
+}
+
+#[test]
+fn a_column_may_have_any_name() {
+    let world = World::new("toast_names");
+    // `t` is also what a query may call the table.
+    world.sql.run(
+        "create table documents (id int primary key, t text, k text, \"T\"\"q\" text);
+         alter table documents alter t set storage external;
+         insert into documents values (1, repeat('0123456789abcdef', 1024), 'first', 'x')",
+    );
+    let mut client = world.stream(&[]);
+    client.streams();
+    world.sql.run("update documents set k = 'second'");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("documents", "t.id");
+}

@@ -1,0 +1,185 @@
+//! `make test-versions`: what the extension does on each server that it was built for.
+//!
+//! Every argument is the `pg_config` of a server with the extension installed. For each,
+//! a throwaway cluster runs the plugin in both outputs, the snapshot's encoder and the
+//! client; the table shows what came of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+
+use headwater_protocol::frame::{Frame, Frames};
+use headwater_tests::postgres::Options;
+use headwater_tests::session::Session;
+use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Client, Installation, Postgres};
+
+/// One row with something of each kind, and what Postgres says of it.
+const ROW: &str = "(1, 'text', 1.50, '2024-02-29 12:00+00', '{\"a\": 1}', null)";
+const COLUMNS: &str = "id int primary key, a text, b numeric, c timestamptz, d jsonb, e float8";
+
+/// Panics unless the server does as it should.
+type Check = fn(&Postgres);
+
+/// What is tried, in this order; each fails alone.
+const CHECKS: [(&str, Check); 5] = [
+    ("loads", loads),
+    ("lines", lines),
+    ("frames", frames),
+    ("encode", encode),
+    ("client", client),
+];
+
+fn main() -> ExitCode {
+    let servers: Vec<String> = std::env::args().skip(1).collect();
+    if servers.is_empty() {
+        eprintln!("versions: give the pg_config of each server, as `make test-versions` does");
+        return ExitCode::from(2);
+    }
+    std::panic::set_hook(Box::new(|failure| {
+        let message = failure
+            .payload_as_str()
+            .unwrap_or("failed without a message");
+        eprintln!("versions: {message}");
+    }));
+    let names = CHECKS.map(|(name, _)| format!("{name:8}"));
+    println!("{:44}{}", "Postgres", names.concat().trim_end());
+    let (mut passed, mut failed) = (0, 0);
+    for server in &servers {
+        let installation = Installation::of(Path::new(server));
+        print!("{:44}", installation.version());
+        let postgres = Options::default().installation(installation).start();
+        let mut verdicts = String::new();
+        for (_, check) in CHECKS {
+            // What went wrong is on standard error already.
+            let verdict = match catch_unwind(AssertUnwindSafe(|| check(&postgres))) {
+                Ok(()) => {
+                    passed += 1;
+                    "ok"
+                }
+                Err(_) => {
+                    failed += 1;
+                    "FAILED"
+                }
+            };
+            verdicts.push_str(&format!("{verdict:8}"));
+        }
+        println!("{}", verdicts.trim_end());
+    }
+    println!("{passed} passed, {failed} failed");
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn loads(postgres: &Postgres) {
+    let sql = postgres.database("loads");
+    assert_eq!(
+        sql.value("select headwater.version()"),
+        headwater_protocol::VERSION
+    );
+}
+
+/// A database with a slot and then a table of one row, inserted, updated and deleted.
+fn changed(postgres: &Postgres, name: &str) -> Session {
+    let sql = postgres.database(name);
+    sql.run(&format!(
+        "select pg_create_logical_replication_slot('{name}', 'headwater')"
+    ));
+    sql.run(&format!("create table t ({COLUMNS})"));
+    sql.run(&format!(
+        "insert into t values {ROW}; update t set id = 2; delete from t"
+    ));
+    sql.run(&format!("insert into t values {ROW}"));
+    sql
+}
+
+fn oracle(sql: &Session) -> String {
+    sql.value("select row_to_json(t)::text from t")
+}
+
+fn lines(postgres: &Postgres) {
+    let sql = changed(postgres, "lines");
+    let end = sql.value("select pg_current_wal_insert_lsn()");
+    let lines = headwater_tests::installation::output(
+        postgres
+            .pg_recvlogical("lines", "lines", &end)
+            .args(["-o", "envelope=row"]),
+    );
+    let row = oracle(&sql);
+    let moved = row.replacen("\"id\":1", "\"id\":2", 1);
+    assert_eq!(
+        lines,
+        format!(
+            "{{\"id\":1}}\t{row}\n{{\"id\":1}}\t\n{{\"id\":2}}\t{moved}\n{{\"id\":2}}\t\n{{\"id\":1}}\t{row}\n"
+        )
+    );
+}
+
+fn frames(postgres: &Postgres) {
+    let sql = changed(postgres, "frames");
+    let writes = sql.column(
+        "select encode(data, 'hex') from \
+         pg_logical_slot_get_binary_changes('frames', null, null, 'output', 'frames')",
+    );
+    let values = values_of(&writes);
+    let row = oracle(&sql);
+    let moved = row.replacen("\"id\":1", "\"id\":2", 1);
+    assert_eq!(values, [row.clone(), moved, String::new(), row]);
+}
+
+fn encode(postgres: &Postgres) {
+    let sql = changed(postgres, "encoded");
+    let frame = sql.column("select encode(headwater.encode(t, 'output=frames'), 'hex') from t");
+    assert_eq!(values_of(&frame), [oracle(&sql)]);
+}
+
+/// The values of the changes in frames that are given in hexadecimal.
+fn values_of(writes: &[String]) -> Vec<String> {
+    let mut values = Vec::new();
+    for write in writes {
+        let bytes: Vec<u8> = (0..write.len() / 2)
+            .map(
+                |at| match u8::from_str_radix(&write[2 * at..2 * at + 2], 16) {
+                    Ok(byte) => byte,
+                    Err(e) => panic!("{e} in {write}"),
+                },
+            )
+            .collect();
+        for frame in Frames::new(&bytes) {
+            match frame {
+                Ok(Frame::Change(change)) => {
+                    let value = change.value.unwrap_or_default();
+                    values.push(String::from_utf8_lossy(value).into_owned());
+                }
+                Ok(_) => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+    values
+}
+
+fn client(postgres: &Postgres) {
+    let sql = postgres.database("client");
+    sql.run(&format!(
+        "create table t ({COLUMNS}); insert into t values {ROW}"
+    ));
+    let row = oracle(&sql);
+    let conninfo = postgres.conninfo("client");
+    let mut client = Client::start([
+        "stream", "-d", &conninfo, "-S", "client", "--sink", "stdout",
+    ]);
+    client.prints(&row);
+    client.streams();
+    sql.run("update t set id = 2");
+    let moved = row.replacen("\"id\":1", "\"id\":2", 1);
+    client.prints(&moved);
+    let end = sql.value("select pg_current_wal_insert_lsn()");
+    eventually("the slot follows", SOON, || {
+        let confirmed = sql.value(
+            "select confirmed_flush_lsn from pg_replication_slots where slot_name = 'client'",
+        );
+        let passed = sql.holds(&format!("select '{confirmed}'::pg_lsn >= '{end}'"));
+        check(passed, || format!("{confirmed}, not {end}"))
+    });
+    client.terminate().expect(0, &[]);
+}

@@ -1,0 +1,299 @@
+//! A throwaway Postgres cluster.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::installation::{Installation, output};
+use crate::keeper::{self, Folder, Kept, Service, clean_environment};
+use crate::port;
+use crate::session::Session;
+use crate::wait::{SOON, eventually};
+
+/// The plugins that the tests compare with stand beside Headwater: setting the list
+/// replaces the default.
+const OUTPUT_PLUGINS: &str = "pgoutput, test_decoding, headwater, wal2json";
+
+/// What every cluster is set to, unless a test says otherwise. Nothing here outlives the
+/// test, so nothing is synced.
+const SETTINGS: [(&str, &str); 8] = [
+    ("wal_level", "logical"),
+    ("fsync", "off"),
+    ("max_wal_senders", "40"),
+    ("max_replication_slots", "200"),
+    ("max_connections", "120"),
+    ("listen_addresses", "127.0.0.1"),
+    ("log_line_prefix", "%m [%p] %a "),
+    ("log_min_messages", "info"),
+];
+
+/// How a cluster differs from the ordinary one.
+#[derive(Debug, Default)]
+pub struct Options {
+    settings: Vec<(String, String)>,
+    password: Option<String>,
+    plugins_unlisted: bool,
+    installation: Option<Installation>,
+}
+
+impl Options {
+    /// A setting of `postgresql.conf`.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Every connection over TCP has to bring this password, for the user `postgres`.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Leaves `output_plugin_libraries` at its default.
+    #[must_use]
+    pub fn with_output_plugins_unlisted(mut self) -> Self {
+        self.plugins_unlisted = true;
+        self
+    }
+
+    /// Another server than the usual one.
+    #[must_use]
+    pub fn installation(mut self, installation: Installation) -> Self {
+        self.installation = Some(installation);
+        self
+    }
+
+    /// Makes the cluster and starts it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn start(self) -> Postgres {
+        let folder = Folder::new();
+        let installation = self
+            .installation
+            .unwrap_or_else(Installation::from_environment)
+            .reachable(folder.path());
+
+        let mut initdb = unprivileged(installation.program("initdb"));
+        initdb
+            .args(["-D".as_ref(), folder.path().join("data").as_os_str()])
+            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"])
+            .args(["--no-sync", "--no-instructions"]);
+        output(&mut initdb);
+
+        let mut settings: Vec<(String, String)> = SETTINGS
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        if !self.plugins_unlisted && installation.lists_output_plugins() {
+            settings.push(("output_plugin_libraries".into(), OUTPUT_PLUGINS.into()));
+        }
+        settings.extend(self.settings);
+
+        let mut postgres = Postgres {
+            server: None,
+            port: port::free(),
+            installation,
+            settings,
+            folder,
+        };
+        postgres.start();
+        if let Some(password) = &self.password {
+            postgres.require_password(password);
+        }
+        postgres
+    }
+}
+
+/// A running cluster of one server. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Option<Kept>,
+    port: u16,
+    installation: Installation,
+    settings: Vec<(String, String)>,
+    folder: Folder,
+}
+
+impl Postgres {
+    /// A cluster as the tests use it: see [`Options`] for others.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn new() -> Self {
+        Options::default().start()
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's programs.
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    /// The connection string of a database, over TCP.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!(
+            "host=127.0.0.1 port={} user=postgres dbname={database}",
+            self.port
+        )
+    }
+
+    /// The same over the Unix socket, where no password is asked for.
+    pub fn local_conninfo(&self, database: &str) -> String {
+        let socket = self.folder.path().display();
+        format!(
+            "host={socket} port={} user=postgres dbname={database}",
+            self.port
+        )
+    }
+
+    /// A session with a database.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    #[track_caller]
+    pub fn session(&self, database: &str) -> Session {
+        match Session::connect(&self.local_conninfo(database)) {
+            Ok(session) => session,
+            Err(e) => panic!(
+                "cannot connect to database \"{database}\": {e}\n{}",
+                self.log()
+            ),
+        }
+    }
+
+    /// Makes a database with the extension in it and opens a session there.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot.
+    #[track_caller]
+    pub fn database(&self, name: &str) -> Session {
+        self.session("postgres")
+            .run(&format!("create database {name}"));
+        let session = self.session(name);
+        session.run("create extension headwater");
+        session
+    }
+
+    /// One of the server's client programs, connected to a database by its environment.
+    pub fn program(&self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(self.installation.program(name));
+        command
+            .env_clear()
+            .envs(clean_environment())
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", database);
+        command
+    }
+
+    /// pg_recvlogical, printing what a slot has up to an LSN.
+    pub fn pg_recvlogical(&self, database: &str, slot: &str, end: &str) -> Command {
+        let mut command = self.program("pg_recvlogical", database);
+        command
+            .args(["--dbname", database, "--slot", slot, "--start"])
+            .args(["--no-loop", "--endpos", end, "--file", "-"]);
+        command
+    }
+
+    /// Kills one server process outright; the postmaster then restarts all of them.
+    pub fn kill_backend(&self, pid: i32) {
+        let _gone = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+
+    /// The end of the server's log.
+    pub fn log(&self) -> String {
+        keeper::tail_of(&self.log_file(), 60)
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn start(&mut self) {
+        let mut service = Service::new(self.installation.program("postgres"))
+            .arg("-D")
+            .arg(self.folder.path().join("data"))
+            .args(["-p", &self.port.to_string()])
+            .arg("-c")
+            .arg(format!(
+                "unix_socket_directories={}",
+                self.folder.path().display()
+            ));
+        for (name, value) in &self.settings {
+            service = service.arg("-c").arg(format!("{name}={value}"));
+        }
+        let mut server = service
+            .unprivileged()
+            // An immediate shutdown: it ends every server process and its shared memory.
+            .ended_by(Signal::SIGQUIT)
+            .logging_to(&self.log_file())
+            .start();
+        eventually("Postgres answers", SOON, || {
+            if let Some(exit) = server.ended() {
+                panic!("Postgres ended with {exit:?}:\n{}", self.log());
+            }
+            Session::connect(&self.local_conninfo("postgres"))
+        });
+        self.server = Some(server);
+    }
+
+    fn require_password(&self, password: &str) {
+        let session = self.session("postgres");
+        session.run(&format!("alter user postgres password '{password}'"));
+        let rules = "local all all trust\nlocal replication all trust\n\
+                     host all all 127.0.0.1/32 scram-sha-256\n\
+                     host replication all 127.0.0.1/32 scram-sha-256\n";
+        let file = self.folder.path().join("data/pg_hba.conf");
+        std::fs::write(&file, rules)
+            .unwrap_or_else(|e| panic!("cannot write {}: {e}", file.display()));
+        session.run("select pg_reload_conf()");
+        eventually(
+            "the password is asked for",
+            SOON,
+            || match Session::connect(&self.conninfo("postgres")) {
+                Ok(_) => Err("a connection without password was let in"),
+                Err(_) => Ok(()),
+            },
+        );
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Postgres::new()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the end of the Postgres log\n{}", self.log());
+        }
+    }
+}
+
+/// A command that the server's own user runs: Postgres refuses root.
+fn unprivileged(program: PathBuf) -> Command {
+    let mut words = keeper::unprivileged_prefix();
+    words.push(program.into_os_string());
+    let mut command = Command::new(&words[0]);
+    command
+        .args(&words[1..])
+        .env_clear()
+        .envs(clean_environment());
+    command
+}

@@ -1,0 +1,166 @@
+//! Topics as a consumer sees them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::kafka::Kafka;
+use crate::wait::SOON;
+
+/// One record.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The partition that it lies in.
+    pub partition: i32,
+    /// Its place there.
+    pub offset: i64,
+    /// The key as text.
+    pub key: Option<String>,
+    /// The value as text; none for a tombstone.
+    pub value: Option<String>,
+    /// The headers as text.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// A header's value.
+    ///
+    /// # Panics
+    ///
+    /// If the record has no such header.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        match self.headers.get(name) {
+            Some(value) => value,
+            None => panic!("no header \"{name}\" on {self:?}"),
+        }
+    }
+
+    fn of(message: &BorrowedMessage<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = message.headers().map(|headers| {
+            headers
+                .iter()
+                .map(|header| {
+                    (
+                        header.key.to_owned(),
+                        text(header.value.unwrap_or_default()),
+                    )
+                })
+                .collect()
+        });
+        Record {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(text),
+            value: message.payload().map(text),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+}
+
+/// Key TAB value, as a console consumer prints it, and where it lies.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &Option<String>| bytes.clone().unwrap_or_else(|| "null".into());
+        write!(
+            f,
+            "{}:{} {}\t{} {:?}",
+            self.partition,
+            self.offset,
+            text(&self.key),
+            text(&self.value),
+            self.headers
+        )
+    }
+}
+
+/// Reads a topic from its beginning to the end that it has at the call. Records of one
+/// partition are in their order.
+///
+/// # Panics
+///
+/// If there is no such topic or it cannot be read.
+#[track_caller]
+pub fn read(kafka: &Kafka, topic: &str) -> Vec<Record> {
+    match try_read(kafka, topic) {
+        Ok(records) => records,
+        Err(e) => panic!("cannot read topic \"{topic}\": {e}"),
+    }
+}
+
+/// As [`read`], with an error for a topic that is not there yet.
+pub fn try_read(kafka: &Kafka, topic: &str) -> Result<Vec<Record>, KafkaError> {
+    let consumer: BaseConsumer = kafka
+        .config()
+        .set("group.id", "headwater-tests")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .create()?;
+    // Asking first spares librdkafka half a second of looking for the leaders.
+    let metadata = consumer.fetch_metadata(Some(topic), SOON)?;
+    let partitions = metadata
+        .topics()
+        .first()
+        .map_or(0, |t| t.partitions().len() as i32);
+    if partitions == 0 {
+        return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic));
+    }
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&assignment)?;
+
+    let mut records = Vec::new();
+    let mut at_end = vec![false; partitions as usize];
+    let begin = Instant::now();
+    while at_end.contains(&false) {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => records.push(Record::of(&message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => at_end[partition as usize] = true,
+            Some(Err(e)) => return Err(e),
+            None if begin.elapsed() > SOON => {
+                return Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::OperationTimedOut,
+                ));
+            }
+            None => {}
+        }
+    }
+    Ok(records)
+}
+
+/// What a compacted topic comes to: the newest value of each key, without tombstoned ones.
+///
+/// # Panics
+///
+/// If a record has no key, or a key's records lie in several partitions: then compaction
+/// would not be this.
+pub fn fold(records: &[Record]) -> BTreeMap<String, String> {
+    let mut partition_of = BTreeMap::new();
+    let mut folded = BTreeMap::new();
+    for record in records {
+        let Some(key) = &record.key else {
+            panic!("no key: {record:?}");
+        };
+        let partition = *partition_of.entry(key).or_insert(record.partition);
+        assert_eq!(
+            partition, record.partition,
+            "key in two partitions: {record:?}"
+        );
+        match &record.value {
+            Some(value) => folded.insert(key.clone(), value.clone()),
+            None => folded.remove(key),
+        };
+    }
+    folded
+}
