@@ -107,8 +107,10 @@ lint: ## formatting, clippy, rustdoc, shell scripts, dependencies, what the code
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked $(rust_only) --all-targets -- -D warnings
 	$(CARGO) clippy --locked $(for_pg) --all-targets -- -D warnings
+	@# A library that nothing links to: its documentation is for those who change it.
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+		$(CARGO) doc --locked --no-deps --document-private-items $(for_pg)
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps $(rust_only)
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps $(for_pg)
 	shellcheck setup/*.sh .ci/run .ci/confinement
 	.ci/confinement
 	$(CARGO) fetch --locked

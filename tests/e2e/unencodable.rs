@@ -46,7 +46,11 @@ fn received(database: &str) -> String {
 #[test]
 fn a_database_in_another_encoding_streams_utf8() {
     for (name, encoding, sql_name) in [
-        ("encoding_latin1", "LATIN1", "convert_from('\\xc3a9', 'UTF8')"),
+        (
+            "encoding_latin1",
+            "LATIN1",
+            "convert_from('\\xc3a9', 'UTF8')",
+        ),
         (
             "encoding_euc_jp",
             "EUC_JP",

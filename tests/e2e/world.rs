@@ -130,7 +130,7 @@ impl<'s> World<'s> {
 #[track_caller]
 pub(crate) fn rows(sql: &Session, table: &str, key: &str) -> BTreeMap<String, String> {
     let rows = sql.rows(&format!(
-        "select (select row_to_json(k) from (select {key}) k)::text, row_to_json(t)::text \
+        "select (select row_to_json(k.*) from (select {key}) k)::text, row_to_json(t.*)::text \
          from {table} t"
     ));
     let text = |value: Option<String>| value.unwrap_or_default();
