@@ -125,3 +125,21 @@ fn a_column_may_have_any_name() {
     client.terminate().expect(0, &[]);
     world.topic_equals_table("documents", "t.id");
 }
+
+#[test]
+fn nothing_is_left_out_because_the_extension_is_missing() {
+    let world = World::new("toast_extension");
+    documents(&world);
+    let mut client = world.stream(&[]);
+    client.streams();
+    world
+        .sql
+        .run("drop extension headwater; update documents set title = 'second'");
+    client.wait().expect(1, &["headwater"]);
+    world.sql.run("create extension headwater");
+    let mut client = world.stream(&[]);
+    client.says("streaming");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("documents", "t.id");
+}

@@ -64,8 +64,10 @@ const KEY_COLUMNS: &str = "SELECT a.attname, pg_catalog.format_type(a.atttypid, 
      JOIN pg_catalog.pg_namespace on_ ON on_.oid = o.oprnamespace \
      WHERE c.oid = $1::oid AND k.position <= i.indnkeyatts ORDER BY k.position";
 
-/// SQLSTATEs that mean that the table is not any more what the change was made on.
-const GONE: [&str; 5] = [
+/// SQLSTATEs of a statement that names what was changed or dropped meanwhile. Whether it
+/// was the table, the catalog says; anything else that is missing, the extension for
+/// one, is an error: rows must not be left out for it.
+const STALE: [&str; 5] = [
     sqlstate::UNDEFINED_TABLE,
     sqlstate::UNDEFINED_COLUMN,
     sqlstate::UNDEFINED_FUNCTION,
@@ -175,20 +177,35 @@ impl<'a> Fetch<'a> {
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Fetched> {
         self.await_visible(xid, tick)?;
+        match self.query_row(relation, key_columns, key, tick) {
+            Err(error) if error.is_any_of(&STALE) => {
+                self.forget(relation);
+                Ok(self.query_row(relation, key_columns, key, tick)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn query_row(
+        &mut self,
+        relation: u32,
+        key_columns: &[String],
+        key: &[u8],
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Fetched, SqlError> {
         let Some(statement) = self.statement(relation, key_columns)? else {
             return Ok(Fetched::Nothing);
         };
         // A statement that has the table for itself keeps this waiting. An error of
         // `tick` comes again with the next one.
         let mut waiting = |_| drop(tick());
-        match self.connection()?.execute(&statement, &[key], &mut waiting) {
-            Ok(rows) if rows.is_empty() => Ok(Fetched::Nothing),
-            Ok(rows) => Ok(Fetched::Row(FetchedRow(rows))),
-            Err(error) if error.is_any_of(&GONE) => {
-                self.gone(relation);
-                Ok(Fetched::Nothing)
-            }
-            Err(error) => Err(error.into()),
+        let rows = self
+            .connection()?
+            .execute(&statement, &[key], &mut waiting)?;
+        if rows.is_empty() {
+            Ok(Fetched::Nothing)
+        } else {
+            Ok(Fetched::Row(FetchedRow(rows)))
         }
     }
 
@@ -232,7 +249,11 @@ impl<'a> Fetch<'a> {
         Ok(self.connection.insert(connection))
     }
 
-    fn statement(&mut self, relation: u32, key_columns: &[String]) -> Result<Option<String>> {
+    fn statement(
+        &mut self,
+        relation: u32,
+        key_columns: &[String],
+    ) -> Result<Option<String>, SqlError> {
         if let Some(known) = self.statements.get(&relation) {
             return Ok(known.clone());
         }
@@ -242,21 +263,17 @@ impl<'a> Fetch<'a> {
         };
         self.prepared += 1;
         let name = format!("fetch_{}", self.prepared);
-        match self.connection()?.prepare(&name, &query) {
-            Ok(()) => {
-                self.statements.insert(relation, Some(name.clone()));
-                Ok(Some(name))
-            }
-            Err(error) if error.is_any_of(&GONE) => {
-                self.gone(relation);
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        self.connection()?.prepare(&name, &query)?;
+        self.statements.insert(relation, Some(name.clone()));
+        Ok(Some(name))
     }
 
     /// None if the relation is gone or has another key now.
-    fn row_query(&mut self, relation: u32, key_columns: &[String]) -> Result<Option<String>> {
+    fn row_query(
+        &mut self,
+        relation: u32,
+        key_columns: &[String],
+    ) -> Result<Option<String>, SqlError> {
         let oid = relation.to_string();
         let rows =
             self.connection()?
