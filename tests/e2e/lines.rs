@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use headwater_protocol::frame::{Frame, Frames};
 use headwater_tests::session::Session;
 use serde_json::Value;
 
+use crate::values::bytes;
 use crate::world::postgres;
 
 fn database(name: &str) -> Session {
@@ -185,5 +187,37 @@ fn options_that_are_not_understood_are_quoted_and_break_nothing() {
         peek(&sql, "lines_refused", "").len(),
         1,
         "the change is still there"
+    );
+}
+
+#[test]
+fn a_relation_is_described_again_only_when_it_has_changed() {
+    let sql = database("lines_plans");
+    sql.run("create schema first; create table first.moved (id int primary key)");
+    for round in 0..3 {
+        // Every new table changes the catalogs, but not this one.
+        sql.run(&format!(
+            "insert into items values ({round}, 'x'); create table unrelated_{round} (id int)"
+        ));
+    }
+    sql.run("insert into first.moved values (1)");
+    sql.run("alter schema first rename to second");
+    sql.run("insert into second.moved values (2)");
+    let frames = sql.column(
+        "select encode(data, 'hex') from pg_logical_slot_peek_binary_changes('lines_plans', null, null, 'output', 'frames')",
+    );
+    let writes: Vec<Vec<u8>> = frames.iter().map(|hex| bytes(hex)).collect();
+    let described: Vec<String> = writes
+        .iter()
+        .flat_map(|write| Frames::new(write))
+        .filter_map(|frame| match frame.unwrap() {
+            Frame::Relation(relation) => Some(format!("{}.{}", relation.schema, relation.table)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        described,
+        ["public.items", "first.moved", "second.moved"],
+        "described once, and again under its new name"
     );
 }

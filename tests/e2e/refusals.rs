@@ -320,3 +320,28 @@ fn the_server_outlives_every_refusal() {
         1
     );
 }
+
+#[test]
+fn a_database_without_an_encoding_is_refused_before_a_slot_exists() {
+    let server = postgres();
+    server
+        .session("postgres")
+        .run("create database ascii encoding 'SQL_ASCII' locale 'C' template template0");
+    let sql = server.session("ascii");
+    sql.run("create extension headwater; create table items (id int primary key)");
+    let brokers = kafka().brokers();
+    Client::run([
+        "stream",
+        "-d",
+        &server.conninfo("ascii"),
+        "-S",
+        "ascii",
+        "-b",
+        &brokers,
+    ])
+    .expect(1, &["SQL_ASCII", "Recreate the database"]);
+    assert_eq!(
+        sql.value("select count(*) from pg_replication_slots where database = current_database()"),
+        "0"
+    );
+}

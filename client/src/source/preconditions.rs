@@ -21,7 +21,8 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('wal_level'), \
        pg_catalog.current_setting('max_wal_senders')::int \
          - (SELECT count(*) FROM pg_catalog.pg_stat_replication)::int, \
        pg_catalog.current_setting('max_replication_slots'), \
-       pg_catalog.current_setting('max_wal_senders') \
+       pg_catalog.current_setting('max_wal_senders'), \
+       pg_catalog.current_setting('server_encoding') \
      FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER";
 
 /// Checks everything that does not depend on the tables. `new_slots` is how many
@@ -36,6 +37,7 @@ pub fn check(connection: &Connection, new_slots: i32) -> Result<()> {
     }
     let facts = connection.query(FACTS)?;
     server_settings(&facts)?;
+    encoding(&facts)?;
     role(&facts)?;
     extension(&facts)?;
     let code_version = connection.query("SELECT headwater.version()")?;
@@ -81,6 +83,18 @@ fn server_settings(facts: &Rows) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The plugin refuses it too, but only once a slot exists that would keep WAL for nobody.
+fn encoding(facts: &Rows) -> Result<()> {
+    match facts.text(0, 11)? {
+        "SQL_ASCII" => Err(Error::failed(format!(
+            "database \"{}\" has encoding SQL_ASCII, which does not say what its bytes mean",
+            facts.text(0, 4)?
+        ))
+        .with_hint("Recreate the database with the encoding that its text has.")),
+        _ => Ok(()),
+    }
 }
 
 fn role(facts: &Rows) -> Result<()> {

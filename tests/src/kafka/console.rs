@@ -4,7 +4,7 @@ use crate::keeper::{Kept, Service};
 use crate::lines::Lines;
 use crate::wait::SOON;
 
-use super::{Kafka, class_path};
+use super::Kafka;
 
 /// A consumer that prints a topic from its beginning and then live, each record as key,
 /// TAB and value; a tombstone's value is `null`. Dropped, it ends.
@@ -18,9 +18,7 @@ pub struct ConsoleConsumer {
 impl ConsoleConsumer {
     pub(super) fn start(kafka: &Kafka, topic: &str) -> Self {
         let mut process = Service::new("java")
-            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"])
-            .arg(class_path())
-            .arg(kafka.logging())
+            .args(kafka.java_options())
             .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
             .args(["--bootstrap-server", &kafka.brokers(), "--topic", topic])
             .args(["--from-beginning", "--formatter-property", "print.key=true"])

@@ -26,13 +26,8 @@ use crate::keeper::{self, Folder, Kept, Service};
 use crate::port;
 use crate::wait::{SOON, eventually};
 
-/// Enough for a broker under test, and quick to start.
-const JVM: [&str; 4] = [
-    "-Xms256m",
-    "-Xmx256m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-];
+/// Enough for a broker under test.
+const HEAP: [&str; 2] = ["-Xms256m", "-Xmx256m"];
 
 /// How long the broker may take for a question of the harness.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -110,10 +105,7 @@ impl Kafka {
     /// One of Kafka's own command-line tools, by its class.
     pub fn tool(&self, class: &str) -> Command {
         let mut java = Command::new("java");
-        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"])
-            .arg(class_path())
-            .arg(self.logging())
-            .arg(class);
+        java.args(self.java_options()).arg(class);
         java
     }
 
@@ -132,10 +124,8 @@ impl Kafka {
     /// If it does not start, with its log.
     pub fn start(&mut self) {
         let mut broker = Service::new("java")
-            .args(JVM)
-            .arg("-cp")
-            .arg(class_path())
-            .arg(self.logging())
+            .args(HEAP)
+            .args(self.java_options())
             .arg("kafka.Kafka")
             .arg(self.folder.path().join("server.properties"))
             .logging_to(&self.log_file())
@@ -242,9 +232,18 @@ impl Kafka {
             .unwrap_or_else(|e| panic!("cannot make an admin client: {e}"))
     }
 
-    fn logging(&self) -> String {
-        let file = self.folder.path().join("log4j2.properties");
-        format!("-Dlog4j2.configurationFile={}", file.display())
+    /// Options with which Java starts quickly and writes nothing outside the folder.
+    fn java_options(&self) -> [String; 7] {
+        let folder = self.folder.path().display();
+        [
+            "-XX:TieredStopAtLevel=1".into(),
+            "-XX:+UseSerialGC".into(),
+            "-XX:-UsePerfData".into(),
+            format!("-Djava.io.tmpdir={folder}"),
+            format!("-Dlog4j2.configurationFile={folder}/log4j2.properties"),
+            "-cp".into(),
+            format!("{}/*", installation::kafka().display()),
+        ]
     }
 
     fn log_file(&self) -> PathBuf {
@@ -271,10 +270,6 @@ fn config(brokers: &str) -> ClientConfig {
         .set("fetch.wait.max.ms", "20")
         .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg);
     config
-}
-
-fn class_path() -> String {
-    format!("{}/*", installation::kafka().display())
 }
 
 /// Runs a future of the admin client, which has a thread of its own to complete it.
