@@ -12,6 +12,8 @@ fi
 echo "setup: fetching Apache Kafka" >&2
 rm -rf "$kafka"
 mkdir -p "$kafka"
+# Without MAVEN_OPTS the JVM leaves a folder in /tmp.
+export MAVEN_OPTS=-XX:-UsePerfData
 if ! mvn -q -B -f "$setup/kafka.xml" -Dmaven.repo.local="$kafka/cache" \
     dependency:copy-dependencies -DoutputDirectory="$kafka/libs" -DincludeScope=runtime >"$kafka/log" 2>&1; then
     cat "$kafka/log" >&2

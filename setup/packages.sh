@@ -16,7 +16,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 # The newest Java from 17 on, the oldest that Kafka's broker runs on.
 java_is_new_enough() {
-    has java && [ "$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ] 2>/dev/null
+    has java && [ "$(java -XX:-UsePerfData -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ] 2>/dev/null
 }
 
 # pg_config of a server with its headers and programs, not of libpq alone.

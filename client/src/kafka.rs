@@ -28,7 +28,7 @@ pub struct KafkaOptions {
     /// Whether missing topics are created; otherwise they are an error.
     pub create_topics: bool,
     /// Whether records carry the headers `hw.*`. Without them a record does not say
-    /// which snapshot it belongs to, and [`crate::sink::Ghosts::OlderThan`] finds nothing.
+    /// which snapshot it belongs to, and a sweep after a snapshot finds no ghosts.
     pub headers: bool,
 }
 

@@ -1,9 +1,10 @@
 //! How far the snapshot is: a bar on a terminal, lines in the log otherwise.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// One line this often where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -95,15 +96,23 @@ fn bar(expected: Option<u64>) -> ProgressBar {
     let (bar, template) = match expected {
         Some(rows) => (
             ProgressBar::new(rows),
-            "snapshot {bar:30} {human_pos} of about {human_len} rows, {per_sec}, {eta} left",
+            "snapshot {bar:30} {human_pos} of about {human_len} rows, {rate} rows/s, {eta} left",
         ),
         None => (
             ProgressBar::new_spinner(),
-            "snapshot {spinner} {human_pos} rows, {per_sec}, {elapsed}",
+            "snapshot {spinner} {human_pos} rows, {rate} rows/s, {elapsed}",
         ),
     };
-    let style = ProgressStyle::with_template(template);
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style = ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", whole_rows_a_second);
+    bar.with_style(style)
+}
+
+/// The crate's own rate has four decimals.
+fn whole_rows_a_second(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // A line that cannot be drawn is drawn again.
+    let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
 }
 
 fn rate(rows: u64, elapsed: Duration) -> u64 {

@@ -65,6 +65,9 @@ pub fn decide(
             .with_hint("Choose another --slot and --topic-prefix for the copy.")),
         };
     }
+    if let Some(slot) = slot {
+        check_wal(slot, name)?;
+    }
     match (recorded, slot) {
         (Recorded::Unkept, Some(slot)) => Ok(from_slot(slot)),
         (Recorded::Unkept | Recorded::Nothing, None) if mode == SnapshotMode::Never => {
@@ -145,6 +148,19 @@ fn check_server(state: &State, system: &System, name: &str) -> Result<()> {
     Ok(())
 }
 
+fn check_wal(slot: &Slot, name: &str) -> Result<()> {
+    if !slot.has_lost_wal {
+        return Ok(());
+    }
+    Err(gap(format!(
+        "replication slot \"{name}\" has lost WAL that it needs: the changes in it are gone"
+    ))
+    .with_hint(format!(
+        "{} A higher max_slot_wal_keep_size prevents it.",
+        begin_anew(name)
+    )))
+}
+
 /// That the slot on the server is still the one of this stream, after a connection broke.
 pub fn check_unmoved(slot: Option<&Slot>, name: &str, position: Lsn) -> Result<()> {
     match slot {
@@ -158,7 +174,7 @@ pub fn check_unmoved(slot: Option<&Slot>, name: &str, position: Lsn) -> Result<(
             slot.confirmed_flush
         ))
         .with_hint(begin_anew(name))),
-        Some(_) => Ok(()),
+        Some(slot) => check_wal(slot, name),
     }
 }
 
@@ -192,6 +208,7 @@ mod tests {
             confirmed_flush: Lsn(confirmed_flush),
             restart_lsn: None,
             retained_wal_bytes: 0,
+            has_lost_wal: false,
         }
     }
 
@@ -265,6 +282,25 @@ mod tests {
             outcome(only, Recorded::State(&streaming), Some(&slot(1))),
             Err(ErrorKind::Failed)
         );
+    }
+
+    #[test]
+    fn a_slot_without_its_wal_is_refused_at_every_start() {
+        let streaming = state(Phase::Streaming, 150);
+        let lost = Slot {
+            has_lost_wal: true,
+            ..slot(140)
+        };
+        for (mode, recorded) in [
+            (SnapshotMode::Initial, Recorded::State(&streaming)),
+            (SnapshotMode::Initial, Recorded::Unkept),
+            (SnapshotMode::Never, Recorded::Nothing),
+        ] {
+            let outcome = outcome(mode, recorded, Some(&lost));
+            assert_eq!(outcome, Err(ErrorKind::Gap), "{mode:?} {recorded:?}");
+        }
+        let unmoved = check_unmoved(Some(&lost), "headwater", Lsn(150));
+        assert_eq!(unmoved.map_err(|error| error.kind()), Err(ErrorKind::Gap));
     }
 
     #[test]

@@ -129,15 +129,9 @@ impl Launch<'_> {
     fn try_begin(&mut self, store: &mut Store) -> Result<Option<Begun>> {
         let replication = self.connector.connect_replication()?;
         let system = System::identify(&replication)?;
-        let slot = Slot::find(&replication, &self.options.slot)?;
-        let state = store.as_mut().map(|store| store.load()).transpose()?;
-        let recorded = match &state {
-            None => Recorded::Unkept,
-            Some(None) => Recorded::Nothing,
-            Some(Some(state)) => Recorded::State(state),
-        };
-        let (mode, name) = (self.options.snapshot, &self.options.slot);
-        match start::decide(mode, recorded, slot.as_ref(), name, &system)? {
+        let name = &self.options.slot;
+        let slot = Slot::find(&replication, name)?;
+        match decide(self.options, store, slot.as_ref(), &system)? {
             Start::Snapshot => {
                 drop(replication);
                 self.snapshot(store, system)
@@ -163,6 +157,7 @@ impl Launch<'_> {
     }
 
     fn snapshot(&mut self, store: &mut Store, system: System) -> Result<Option<Begun>> {
+        let options = self.options;
         let copied = Snapshot {
             connector: self.connector,
             plugin: self.plugin,
@@ -171,6 +166,7 @@ impl Launch<'_> {
             router: &mut self.router,
             stop: self.stop,
             attempt: &mut self.attempt,
+            still_due: &mut |connection| still_due(connection, options, store, &system),
         }
         .take()?;
         let consistent_point = copied.consistent_point();
@@ -212,18 +208,27 @@ impl Launch<'_> {
 
     /// Streams. The state says so only once the slot is taken, so that an instance that
     /// does not get it changes nothing.
-    fn follow(mut self, begun: &Begun, store: Store) -> Result<()> {
+    ///
+    /// What is before the position that the stream begins at is never sent again: a
+    /// record sent again and newer ones not yet would leave an older row behind, under a
+    /// position that says all is well.
+    fn follow(mut self, begun: &Begun, mut store: Store) -> Result<()> {
+        let (connector, options) = (self.connector, self.options);
         let pipeline = Pipeline {
-            connector: self.connector,
+            connector,
             plugin: self.plugin,
-            options: self.options,
+            options,
             sink: self.sink,
             router: &mut self.router,
             system: &begun.system,
             stop: self.stop,
         };
-        let taken = pipeline.take_slot()?;
-        let state = begun.state(Phase::Streaming);
+        let taken = pipeline.take_slot(begun.position)?;
+        let position = position_of_taken(connector, options, &mut store, begun)?;
+        let state = State {
+            position,
+            ..begun.state(Phase::Streaming)
+        };
         let positions = match store {
             None => Positions::unrecorded(),
             Some(mut store) => {
@@ -231,9 +236,60 @@ impl Launch<'_> {
                 Positions::recorded(store, state)?
             }
         };
-        tracing::info!(slot = %self.options.slot, position = %begun.position, "streaming");
-        pipeline.run(taken, begun.position, positions)
+        tracing::info!(slot = %options.slot, %position, "streaming");
+        pipeline.run(taken, position, positions)
     }
+}
+
+/// What to do first, by what is on record now.
+fn decide(
+    options: &StreamOptions,
+    store: &mut Store,
+    slot: Option<&Slot>,
+    system: &System,
+) -> Result<Start> {
+    let state = store.as_mut().map(|store| store.load()).transpose()?;
+    let recorded = match &state {
+        None => Recorded::Unkept,
+        Some(None) => Recorded::Nothing,
+        Some(Some(state)) => Recorded::State(state),
+    };
+    start::decide(options.snapshot, recorded, slot, &options.slot, system)
+}
+
+/// Refuses a snapshot that another instance has taken while this one waited for its turn:
+/// a copy now would write older rows behind the records of the other's stream.
+fn still_due(
+    connection: &Connection,
+    options: &StreamOptions,
+    store: &mut Store,
+    system: &System,
+) -> Result<()> {
+    let name = &options.slot;
+    let slot = Slot::find(connection, name)?;
+    match decide(options, store, slot.as_ref(), system)? {
+        Start::Snapshot => Ok(()),
+        Start::CreateSlot | Start::Stream { .. } => Err(Error::new(
+            ErrorKind::SlotInUse,
+            format!("another instance took the snapshot for replication slot \"{name}\" meanwhile"),
+        )
+        .with_hint("Stop the other instance, or choose another name with --slot.")),
+    }
+}
+
+/// Where a slot that was just taken streams from: what was asked for, or where the slot
+/// stands if that is later. Another instance may have held it until now and moved it, so
+/// what was decided before is decided again.
+fn position_of_taken(
+    connector: &Connector,
+    options: &StreamOptions,
+    store: &mut Store,
+    begun: &Begun,
+) -> Result<Lsn> {
+    let slot = Slot::find(&connector.connect()?, &options.slot)?;
+    decide(options, store, slot.as_ref(), &begun.system)?;
+    let confirmed = slot.map_or(Lsn::INVALID, |slot| slot.confirmed_flush);
+    Ok(begun.position.max(confirmed))
 }
 
 impl Begun {

@@ -10,7 +10,13 @@ use crate::source::conninfo::Conninfo;
 pub struct ConnectionOptions {
     /// Database name, connection string or URI; what it leaves open comes from PG*
     /// variables, service and password files
-    #[arg(short, long, value_name = "CONNINFO", env = "HEADWATER_DBNAME")]
+    #[arg(
+        short,
+        long,
+        value_name = "CONNINFO",
+        env = "HEADWATER_DBNAME",
+        hide_env_values = true
+    )]
     pub dbname: Option<String>,
 
     /// Server host or socket directory

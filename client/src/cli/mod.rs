@@ -100,6 +100,19 @@ mod tests {
     }
 
     #[test]
+    fn help_shows_no_value_that_may_hold_a_password() {
+        let mut command = Cli::command();
+        for subcommand in command.get_subcommands_mut() {
+            for argument in subcommand.get_arguments() {
+                let variable = argument.get_env().and_then(|name| name.to_str());
+                if let Some("HEADWATER_DBNAME" | "HEADWATER_PROPERTIES") = variable {
+                    assert!(argument.is_hide_env_values_set(), "{argument}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn short_h_is_the_host_as_in_psql() {
         let cli = Cli::try_parse_from(["headwater", "drop", "-h", "db", "-p", "5433", "-S", "s"]);
         let Command::Drop(options) = cli.unwrap().command else {

@@ -247,6 +247,7 @@ pub struct KafkaArguments {
         short = 'X',
         value_name = "KEY=VALUE",
         env = "HEADWATER_PROPERTIES",
+        hide_env_values = true,
         value_delimiter = '\n',
         value_parser = parse_property
     )]

@@ -193,12 +193,12 @@ impl<'a> Fetch<'a> {
         key: &[u8],
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Fetched, SqlError> {
-        let Some(statement) = self.statement(relation, key_columns)? else {
-            return Ok(Fetched::Nothing);
-        };
         // A statement that has the table for itself keeps this waiting. An error of
         // `tick` comes again with the next one.
         let mut waiting = |_| drop(tick());
+        let Some(statement) = self.statement(relation, key_columns, &mut waiting)? else {
+            return Ok(Fetched::Nothing);
+        };
         let rows = self
             .connection()?
             .execute(&statement, &[key], &mut waiting)?;
@@ -253,6 +253,7 @@ impl<'a> Fetch<'a> {
         &mut self,
         relation: u32,
         key_columns: &[String],
+        waiting: &mut dyn FnMut(Duration),
     ) -> Result<Option<String>, SqlError> {
         if let Some(known) = self.statements.get(&relation) {
             return Ok(known.clone());
@@ -263,7 +264,7 @@ impl<'a> Fetch<'a> {
         };
         self.prepared += 1;
         let name = format!("fetch_{}", self.prepared);
-        self.connection()?.prepare(&name, &query)?;
+        self.connection()?.prepare(&name, &query, waiting)?;
         self.statements.insert(relation, Some(name.clone()));
         Ok(Some(name))
     }

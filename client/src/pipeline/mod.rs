@@ -77,12 +77,13 @@ pub struct Taken {
 }
 
 impl Pipeline<'_> {
-    /// Takes the slot. While it is held, no other instance can stream from it.
-    pub fn take_slot(&self) -> Result<Taken> {
+    /// Takes the slot, to stream from `position` or from where it stands if that is later.
+    /// While it is held, no other instance can stream from it.
+    pub fn take_slot(&self, position: Lsn) -> Result<Taken> {
         let start = Instant::now();
         let mut backoff = Backoff::default();
         loop {
-            match self.start(Lsn::INVALID) {
+            match self.start(position) {
                 Err(error)
                     if error.kind() == ErrorKind::SlotInUse
                         && start.elapsed() < FIRST_START_PATIENCE =>

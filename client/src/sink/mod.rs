@@ -98,6 +98,10 @@ pub enum Ghosts {
     /// Those whose newest record is older than the snapshot of this consistent point:
     /// rows of an earlier snapshot or stream that this snapshot did not see.
     OlderThan(Lsn),
+    /// Those whose newest record is not of the snapshot of this consistent point. For a
+    /// stream that begins there: it brings again all that is newer, while records of another
+    /// server or of a history that was rewound may carry any LSN.
+    NotOf(Lsn),
     /// All of them: the table was truncated.
     All,
 }

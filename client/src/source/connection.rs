@@ -160,12 +160,18 @@ impl Connection {
         self.results(&mut |_| ())
     }
 
-    /// Prepares a statement under `name`.
-    pub fn prepare(&self, name: &str, sql: &str) -> Result<(), SqlError> {
+    /// Prepares a statement under `name`, which waits for whoever has its tables for
+    /// himself. `waiting` is called as in [`Connection::query_watched`].
+    pub fn prepare(
+        &self,
+        name: &str,
+        sql: &str,
+        waiting: &mut dyn FnMut(Duration),
+    ) -> Result<(), SqlError> {
         self.pq
             .send_prepare(Some(name), sql, &[])
             .map_err(|error| self.lost(&error))?;
-        self.results(&mut |_| ()).map(drop)
+        self.results(waiting).map(drop)
     }
 
     /// Runs a prepared statement with text parameters; results come as binary.

@@ -39,16 +39,20 @@ pub struct Slot {
     pub restart_lsn: Option<Lsn>,
     /// How much WAL it keeps, in bytes.
     pub retained_wal_bytes: i64,
+    /// Whether WAL that it needs is gone: nothing can be streamed from it any more.
+    pub has_lost_wal: bool,
 }
 
 impl Slot {
     /// Looks a slot up. One that is no logical slot of this database and this plugin
-    /// is an error, and so is one that has lost the WAL it needs.
+    /// is an error.
     pub fn find(connection: &Connection, name: &str) -> Result<Option<Self>> {
         let rows = connection.query(&format!(
             "SELECT s.slot_type, s.plugin, s.database, s.temporary, s.active_pid, \
                     s.confirmed_flush_lsn, s.restart_lsn, s.wal_status, \
-                    pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::int8, \
+                    pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
+                      THEN pg_catalog.pg_last_wal_replay_lsn() \
+                      ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::int8, \
                     pg_catalog.current_database() \
              FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = {}",
             sql::literal(name)
@@ -79,16 +83,6 @@ impl Slot {
         if rows.flag(0, 3)? {
             return Err(other("is temporary".to_owned()));
         }
-        if rows.optional(0, 7)? == Some("lost") {
-            return Err(Error::new(
-                ErrorKind::Gap,
-                format!("replication slot \"{name}\" has lost WAL that it needs: the changes in it are gone"),
-            )
-            .with_hint(
-                "Run headwater drop, then headwater stream, which begins with a snapshot; \
-                 a higher max_slot_wal_keep_size prevents it.",
-            ));
-        }
         Ok(Some(Slot {
             active_pid: rows.optional(0, 4)?.and_then(|pid| pid.parse().ok()),
             confirmed_flush: rows.lsn(0, 5)?,
@@ -97,6 +91,7 @@ impl Slot {
                 .optional(0, 8)?
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(0),
+            has_lost_wal: rows.optional(0, 7)? == Some("lost"),
         }))
     }
 

@@ -53,6 +53,8 @@ pub mod sqlstate {
     pub const UNDEFINED_FUNCTION: &str = "42883";
     /// `configuration_limit_exceeded`
     pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
+    /// `query_canceled`
+    pub const QUERY_CANCELED: &str = "57014";
     /// `out_of_memory`, also the lock table's
     pub const OUT_OF_MEMORY: &str = "53200";
 }

@@ -159,7 +159,8 @@ impl KafkaState {
 
 impl StateStore for KafkaState {
     fn load(&mut self) -> Result<Option<State>> {
-        if self.existence == Existence::Created {
+        // Only once: others may have written since.
+        if std::mem::replace(&mut self.existence, Existence::Found) == Existence::Created {
             return Ok(None);
         }
         let reader = Reader::connect(&self.options, Reading::Own, Connection::silent, &mut || {

@@ -4,7 +4,8 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::{Error, ErrorKind};
 
-/// The first thing that failed for good.
+/// The first thing that failed for good. The sink is of no use afterwards, so its error is
+/// never one that trying again within this process could help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// One record.
@@ -88,12 +89,12 @@ fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize
                 .to_owned(),
         ),
         RDKafkaErrorCode::MessageTimedOut => (
-            ErrorKind::Disconnected,
+            ErrorKind::Failed,
             "Without -X message.timeout.ms records wait for ever.".to_owned(),
         ),
         RDKafkaErrorCode::BrokerDestroy => (
-            ErrorKind::Disconnected,
-            "A broker left the cluster with records under way. They are sent again.".to_owned(),
+            ErrorKind::Failed,
+            format!("A broker left the cluster with records under way. {START_AGAIN}"),
         ),
         RDKafkaErrorCode::PolicyViolation => (
             ErrorKind::Failed,
@@ -108,6 +109,23 @@ fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_failure_is_tried_again_by_a_process_whose_sink_has_ended() {
+        for code in [
+            RDKafkaErrorCode::MessageTimedOut,
+            RDKafkaErrorCode::BrokerDestroy,
+            RDKafkaErrorCode::BrokerTransportFailure,
+        ] {
+            let failure = Failure::Record {
+                topic: "test".to_owned(),
+                code,
+                bytes: 1,
+            };
+            let error = failure.to_error("one:9092");
+            assert_eq!(error.kind(), ErrorKind::Failed, "{code:?}");
+        }
+    }
 
     #[test]
     fn a_failure_names_topic_size_and_cause_and_a_cure() {

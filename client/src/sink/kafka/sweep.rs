@@ -2,7 +2,8 @@
 //!
 //! A snapshot that is repeated leaves rows of the first attempt that were deleted before
 //! the second; nothing in the stream will ever delete them. So the topic is read to its end and each
-//! key whose newest record is older than the snapshot gets a tombstone.
+//! key whose newest record is not of the snapshot gets a tombstone. A snapshot that no stream
+//! follows spares what is newer than itself.
 //!
 //! Compaction keeps keys apart by partition, and so does the sweep: what counts is the
 //! newest record of a key *in that partition*, and the tombstone is written to that same
@@ -35,7 +36,7 @@ pub(super) fn sweep(
     tick: &mut dyn FnMut() -> Result<()>,
 ) -> Result<u64> {
     let name = sink.topic_name(topic)?;
-    if matches!(ghosts, Ghosts::OlderThan(_)) && !sink.options.headers {
+    if !matches!(ghosts, Ghosts::All) && !sink.options.headers {
         // This snapshot's rows carry no hw.lsn either: every row would look like a ghost.
         tracing::warn!(
             topic = name,
@@ -148,6 +149,7 @@ impl GhostKeys {
             Ghosts::All => true,
             // A record that does not say its LSN is none of this snapshot's.
             Ghosts::OlderThan(point) => lsn().is_none_or(|lsn| lsn < point),
+            Ghosts::NotOf(point) => lsn() != Some(point),
         }
     }
 }
@@ -179,9 +181,11 @@ mod tests {
             (3, false, Some(50)), // deleted since
             (3, true, Some(60)),
             (4, false, None),      // not Headwater's, or older than its headers
-            (5, false, Some(120)), // streamed
+            (5, false, Some(120)), // streamed since, or before on another server
         ];
         assert_eq!(ghosts(point, &records), BTreeSet::from([1, 4]));
+        let not_of = Ghosts::NotOf(Lsn(100));
+        assert_eq!(ghosts(not_of, &records), BTreeSet::from([1, 4, 5]));
         assert_eq!(ghosts(Ghosts::All, &records), BTreeSet::from([1, 2, 4, 5]));
     }
 

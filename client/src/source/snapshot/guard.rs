@@ -155,12 +155,14 @@ fn lock_key(slot: &str) -> String {
 }
 
 fn other_instance(connection: &Connection, slot: &str) -> Result<Error, SqlError> {
-    let rows = connection.query(
+    let rows = connection.query(&format!(
         "SELECT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database \
          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
            AND d.datname = pg_catalog.current_database() \
-           AND l.classid::int8 = pg_catalog.hashtext('headwater')::int8 & 4294967295",
-    )?;
+           AND l.classid::int8 = pg_catalog.hashtext('headwater')::int8 & 4294967295 \
+           AND l.objid::int8 = pg_catalog.hashtext({})::int8 & 4294967295",
+        sql::literal(slot)
+    ))?;
     let pid = rows.optional(0, 0)?.unwrap_or("unknown").to_owned();
     Ok(Error::new(
         ErrorKind::SlotInUse,

@@ -31,6 +31,8 @@ mod guard;
 mod job;
 mod waiting;
 
+use std::time::Duration;
+
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::{Frame, Frames};
 use libpq::Format;
@@ -43,7 +45,7 @@ use super::connection::{Connection, Connector};
 use super::plugin::Plugin;
 use super::sql;
 use crate::backoff::Backoff;
-use crate::cli::{StreamOptions, UnkeyedMode};
+use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::route::Router;
@@ -53,6 +55,9 @@ use crate::stop::Stop;
 /// How often to begin anew because a table came, went or was wanted by another
 /// statement meanwhile.
 const MAX_TRIES: u32 = 10;
+
+/// How long to wait for the sink at a time.
+const FLUSH_WAIT: Duration = Duration::from_millis(100);
 
 /// What a snapshot needs.
 pub struct Snapshot<'a> {
@@ -70,6 +75,8 @@ pub struct Snapshot<'a> {
     pub stop: &'a Stop,
     /// Reports of rows that an attempt before has sent must not be taken for this one's.
     pub attempt: &'a mut u64,
+    /// Asked when no other instance can begin a snapshot any more; its error ends this one.
+    pub still_due: &'a mut dyn FnMut(&Connection) -> Result<()>,
 }
 
 /// A snapshot whose every row is delivered. The temporary slot lives as long as this.
@@ -115,6 +122,7 @@ impl Snapshot<'_> {
         *self.attempt += 1;
         let reporter = self.connector.connect()?;
         let mut guard = Guard::open(self.connector, &self.options.slot)?;
+        (self.still_due)(guard.connection())?;
         let listed = Catalog::read(guard.connection(), self.plugin)?;
         if !guard.lock(self.captured(&listed), &reporter)? {
             return Ok(None);
@@ -122,7 +130,11 @@ impl Snapshot<'_> {
         let Some(sessions) = self.sessions(&guard)? else {
             return Ok(None);
         };
-        let exporter = Exporter::create(self.connector, &reporter)?;
+        let locking = sessions.iter().chain([guard.connection()]);
+        let locking: Vec<u32> = locking.map(Connection::backend_pid).collect();
+        let Some(exporter) = Exporter::create(self.connector, &reporter, &locking)? else {
+            return Ok(None);
+        };
         for session in &sessions {
             exporter.import(session)?;
         }
@@ -143,6 +155,7 @@ impl Snapshot<'_> {
         let rows = self.copy(&targets, &exporter, sessions)?;
         guard.release()?;
         exporter.verify()?;
+        self.flush()?;
         self.sweep(&targets, exporter.consistent_point())?;
         Ok(Some(Copied {
             exporter,
@@ -236,9 +249,22 @@ impl Snapshot<'_> {
         Token(u64::MAX - *self.attempt)
     }
 
+    /// Waits for the rows of attempts before this one, too: one that came to the topic
+    /// after the sweep would stay.
+    fn flush(&self) -> Result<()> {
+        while !self.sink.flush(FLUSH_WAIT)? {
+            self.stop.check()?;
+        }
+        Ok(())
+    }
+
     /// Rows that an earlier snapshot or stream sent and that were deleted before this
     /// snapshot began are still live in the topic: nothing after would delete them.
     fn sweep(&self, targets: &[Target], consistent_point: Lsn) -> Result<()> {
+        let ghosts = match self.options.snapshot {
+            SnapshotMode::Only => Ghosts::OlderThan(consistent_point),
+            SnapshotMode::Initial | SnapshotMode::Never => Ghosts::NotOf(consistent_point),
+        };
         let headers = Headers {
             op: "d",
             lsn: consistent_point,
@@ -253,12 +279,9 @@ impl Snapshot<'_> {
                 continue;
             }
             swept.push(target.topic);
-            let tombstones = self.sink.sweep(
-                target.topic,
-                Ghosts::OlderThan(consistent_point),
-                headers,
-                &mut || self.stop.check(),
-            )?;
+            let tombstones = self
+                .sink
+                .sweep(target.topic, ghosts, headers, &mut || self.stop.check())?;
             if tombstones > 0 {
                 tracing::info!(
                     table = %target.table.sql_name(),
