@@ -182,6 +182,12 @@ impl<'a> Fetch<'a> {
                 self.forget(relation);
                 Ok(self.query_row(relation, key_columns, key, tick)?)
             }
+            // The key is no value of the type that its columns have by now, so no row has
+            // it. The message would quote the key.
+            Err(error) if error.is_data_exception() => {
+                self.gone(relation);
+                Ok(Fetched::Nothing)
+            }
             other => Ok(other?),
         }
     }

@@ -11,6 +11,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// The output plugin's name, the extension's and its schema's.
 pub const PLUGIN: &str = "headwater";
 
+/// Logical messages have no topic yet: unless they are asked for by name, the server
+/// does not send them at all.
+const ROW_OPERATIONS: &str = "insert,update,delete,truncate";
+
 /// Options as names and arguments, and what they mean.
 #[derive(Clone, Debug)]
 pub struct Plugin {
@@ -37,9 +41,8 @@ impl Plugin {
         if !excluded.is_empty() {
             arguments.push(("exclude_tables", excluded.to_string()));
         }
-        if let Some(operations) = &stream.operations {
-            arguments.push(("operations", operations.clone()));
-        }
+        let operations = stream.operations.as_deref().unwrap_or(ROW_OPERATIONS);
+        arguments.push(("operations", operations.to_owned()));
         if stream.origin == OriginMode::None {
             arguments.push(("origin", "none".to_owned()));
         }
@@ -48,6 +51,9 @@ impl Plugin {
             .map(|(name, value)| (*name, Some(value.as_str())));
         let options = PluginOptions::parse(pairs)
             .map_err(|error| Error::new(ErrorKind::Usage, error.message))?;
+        if options.operations.message {
+            tracing::warn!("logical messages have no topic in this release: they are left out");
+        }
         Ok(Plugin { arguments, options })
     }
 

@@ -68,6 +68,11 @@ impl SqlError {
         }
     }
 
+    /// Whether a value did not fit: SQLSTATE class 22. The message then quotes it.
+    pub fn is_data_exception(&self) -> bool {
+        self.sqlstate().is_some_and(|own| own.starts_with("22"))
+    }
+
     /// Whether the server gave one of these SQLSTATEs.
     pub fn is_any_of(&self, sqlstates: &[&str]) -> bool {
         self.sqlstate().is_some_and(|own| sqlstates.contains(&own))

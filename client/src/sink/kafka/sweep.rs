@@ -11,6 +11,10 @@
 //! were added to the topic: then a key's old records are in one partition and its row of this
 //! snapshot in another, and a tombstone sent by the partitioner would delete the row.
 //!
+//! A record without `hw.lsn` is somebody else's, or was written with `--headers off`: it is
+//! no ghost of a snapshot. To bury a stranger's data would be worse than to leave a row of
+//! our own, and one line of the log says that there are such records.
+//!
 //! Memory: the ghost keys of one partition.
 
 use std::collections::HashSet;
@@ -47,10 +51,20 @@ pub(super) fn sweep(
     }
     let reader = Reader::connect(&sink.options, Reading::Own, Connection::silent, tick)?;
     let mut total = 0;
+    let mut foreign = 0;
     for partition in reader.partitions(&name, tick)? {
-        let keys = ghost_keys(&reader, &name, partition, ghosts, tick)?;
-        total += keys.len() as u64;
-        bury(sink, topic, partition, &keys, headers, tick)?;
+        let found = ghost_keys(&reader, &name, partition, ghosts, tick)?;
+        total += found.keys.len() as u64;
+        foreign += found.foreign;
+        bury(sink, topic, partition, &found.keys, headers, tick)?;
+    }
+    if foreign > 0 {
+        tracing::warn!(
+            topic = name,
+            records = foreign,
+            "the topic holds records without hw.lsn: they are left alone, and rows among them \
+             that the table does not have any more stay"
+        );
     }
     Ok(total)
 }
@@ -61,7 +75,7 @@ fn ghost_keys(
     partition: i32,
     rule: Ghosts,
     tick: &mut dyn FnMut() -> Result<()>,
-) -> Result<HashSet<Box<[u8]>>> {
+) -> Result<GhostKeys> {
     let mut ghosts = GhostKeys::new(rule);
     reader.read_partition(topic, partition, tick, &mut |message| {
         // A record without a key cannot be deleted by one.
@@ -71,7 +85,7 @@ fn ghost_keys(
         }
         Ok(())
     })?;
-    Ok(ghosts.keys)
+    Ok(ghosts)
 }
 
 /// Writes the tombstones and waits for their delivery.
@@ -112,6 +126,8 @@ fn bury(
 struct GhostKeys {
     rule: Ghosts,
     keys: HashSet<Box<[u8]>>,
+    /// Records with a value that do not say their LSN, where the rule asks for it.
+    foreign: u64,
 }
 
 impl GhostKeys {
@@ -119,6 +135,7 @@ impl GhostKeys {
         GhostKeys {
             rule,
             keys: HashSet::new(),
+            foreign: 0,
         }
     }
 
@@ -144,12 +161,18 @@ impl GhostKeys {
         Ok(())
     }
 
-    fn is_ghost(&self, lsn: impl FnOnce() -> Option<Lsn>) -> bool {
+    fn is_ghost(&mut self, lsn: impl FnOnce() -> Option<Lsn>) -> bool {
+        if matches!(self.rule, Ghosts::All) {
+            return true;
+        }
+        let Some(lsn) = lsn() else {
+            self.foreign += 1;
+            return false;
+        };
         match self.rule {
             Ghosts::All => true,
-            // A record that does not say its LSN is none of this snapshot's.
-            Ghosts::OlderThan(point) => lsn().is_none_or(|lsn| lsn < point),
-            Ghosts::NotOf(point) => lsn() != Some(point),
+            Ghosts::OlderThan(point) => lsn < point,
+            Ghosts::NotOf(point) => lsn != point,
         }
     }
 }
@@ -180,19 +203,20 @@ mod tests {
             (2, false, Some(100)),
             (3, false, Some(50)), // deleted since
             (3, true, Some(60)),
-            (4, false, None),      // not Headwater's, or older than its headers
+            (4, false, Some(50)), // written since by somebody else
+            (4, false, None),
             (5, false, Some(120)), // streamed since, or before on another server
         ];
-        assert_eq!(ghosts(point, &records), BTreeSet::from([1, 4]));
+        assert_eq!(ghosts(point, &records), BTreeSet::from([1]));
         let not_of = Ghosts::NotOf(Lsn(100));
-        assert_eq!(ghosts(not_of, &records), BTreeSet::from([1, 4, 5]));
+        assert_eq!(ghosts(not_of, &records), BTreeSet::from([1, 5]));
         assert_eq!(ghosts(Ghosts::All, &records), BTreeSet::from([1, 2, 4, 5]));
     }
 
     #[test]
     fn a_swept_topic_has_no_ghosts_left() {
         let point = Ghosts::OlderThan(Lsn(100));
-        let mut records = vec![(1, false, Some(50)), (2, false, None)];
+        let mut records = vec![(1, false, Some(50)), (2, false, Some(7))];
         let tombstones: Vec<Entry> = ghosts(point, &records)
             .into_iter()
             .map(|key| (key, true, Some(100)))
@@ -217,7 +241,7 @@ mod tests {
             let live: BTreeMap<_, _> = newest.into_iter().filter(|(_, (tombstone, _))| !tombstone).collect();
             let older = live
                 .iter()
-                .filter(|(_, (_, lsn))| lsn.is_none_or(|lsn| lsn < point))
+                .filter(|(_, (_, lsn))| lsn.is_some_and(|lsn| lsn < point))
                 .map(|(key, _)| *key)
                 .collect();
             prop_assert_eq!(ghosts(Ghosts::OlderThan(Lsn(point)), &records), older);
