@@ -1,6 +1,8 @@
 //! A slot and a state that do not fit each other are refused: going on would lose changes.
 
-use headwater_tests::Client;
+use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Client, topic};
+use serde_json::Value;
 
 use crate::world::World;
 
@@ -84,4 +86,49 @@ fn drop_removes_the_slot_and_what_belongs_to_it() {
     client.says("snapshot complete, streaming changes");
     client.terminate().expect(0, &[]);
     world.topic_equals_table("items", "t.id");
+}
+
+/// A client that died between recording a position and telling the server of it leaves a
+/// record ahead of the slot.
+#[test]
+fn a_record_ahead_of_the_slot_confirms_nothing_that_is_not_delivered() {
+    let world = stopped("gap_ahead");
+    world.sql.run("alter table items add v text");
+    let records = topic::read(world.kafka, "__headwater.state");
+    let state = records
+        .iter()
+        .rev()
+        .find(|record| {
+            record
+                .key
+                .as_deref()
+                .is_some_and(|key| key.contains("\"gap_ahead\""))
+        })
+        .unwrap();
+    let mut value: Value = serde_json::from_str(state.value.as_deref().unwrap()).unwrap();
+
+    world.sql.run("update items set v = 'first'");
+    world
+        .sql
+        .run("insert into items select n, 'filler' from generate_series(2, 200000) n");
+    world.sql.run("update items set v = 'second' where id = 1");
+    // As if all of it had been delivered, and recorded, and the client had died then.
+    let position = world.sql.value("select pg_current_wal_lsn()");
+    value["position"] = position.clone().into();
+    let key = state.key.as_deref().unwrap();
+    topic::write(world.kafka, "__headwater.state", key, &value.to_string());
+    let row = "{\"id\":1,\"v\":\"second\"}";
+    topic::write(world.kafka, &world.topic("items"), "{\"id\":1}", row);
+
+    let mut client = world.stream(&[]);
+    client.says("streaming slot=");
+    eventually("the slot passes the record", SOON, || {
+        let passed = world.sql.holds(&format!(
+            "select confirmed_flush_lsn >= '{position}' from pg_replication_slots where slot_name = 'gap_ahead'"
+        ));
+        check(passed, || "not yet".into())
+    });
+    client.terminate().expect(0, &[]);
+    let folded = world.folded("items");
+    assert_eq!(folded.get("{\"id\":1}").map(String::as_str), Some(row));
 }

@@ -155,3 +155,35 @@ fn partitions_unlogged_and_keyless_tables_are_dealt_with() {
     client.streams();
     client.terminate().expect(0, &[]);
 }
+
+#[test]
+fn a_transaction_that_comes_to_want_a_table_is_let_through() {
+    let (postgres, kafka) = (Postgres::new(), Kafka::new());
+    let world = World::on(&postgres, &kafka, "migration");
+    world.sql.run(
+        "create table items (id int primary key, name text); insert into items values (1, 'old')",
+    );
+    // A migration of several statements: the slot waits for its end, and it is about to
+    // wait for the table.
+    let migration = world.session();
+    migration.run("begin; create table step (id int primary key)");
+    let mut client = world.stream(&[]);
+    eventually("the slot waits for the migration", SOON, || {
+        let waiting = world.sql.value(
+            "select count(*) from pg_stat_activity \
+             where query like 'CREATE_REPLICATION_SLOT%' and wait_event_type = 'Lock'",
+        );
+        check(waiting == "1", || format!("{waiting} sessions"))
+    });
+    let migration = std::thread::spawn(move || {
+        migration.run("alter table items add column more int default 7");
+        migration.run("commit");
+    });
+    client.streams();
+    migration.join().unwrap();
+    world.sql.run("insert into items values (2, 'new', 8)");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("items", "t.id");
+    assert_eq!(world.slots(), ["migration"]);
+}

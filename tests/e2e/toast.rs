@@ -1,8 +1,10 @@
 //! Values that an update left where they are (TOAST) are not in the WAL.
 
+use headwater_tests::postgres::Options;
 use headwater_tests::topic;
+use headwater_tests::wait::{SOON, check, eventually};
 
-use crate::world::World;
+use crate::world::{World, kafka};
 
 /// A table with a value that Postgres keeps out of line, and an update that does not
 /// touch it.
@@ -170,4 +172,33 @@ fn a_key_whose_type_has_changed_since_is_left_out_and_stops_nothing() {
     );
     let next = "{\"id\":\"00000000-0000-0000-0000-000000000002\"}";
     assert!(world.folded("documents").contains_key(next));
+}
+
+#[test]
+fn the_server_is_answered_while_a_locked_table_is_waited_for() {
+    let postgres = Options::default()
+        .setting("wal_sender_timeout", "2s")
+        .start();
+    let world = World::on(&postgres, kafka(), "toast_locked");
+    documents(&world);
+    let mut client = world.stream(&[]);
+    client.streams();
+    let pid = "select active_pid from pg_replication_slots where slot_name = 'toast_locked'";
+    let walsender = world.sql.value(pid);
+    let locker = world.session();
+    locker.run("begin; lock table documents in access exclusive mode; update documents set title = 'second'");
+    locker.run("commit; begin; lock table documents in access exclusive mode");
+    // Twice the timeout: the lock's age is the clock.
+    eventually("the lock is old", SOON, || {
+        let old = world.sql.holds(
+            "select coalesce(bool_or(now() - xact_start > interval '4 s'), false) \
+             from pg_stat_activity where query like '%lock table documents%' and state = 'idle in transaction'",
+        );
+        check(old, || "not yet".into())
+    });
+    assert_eq!(world.sql.value(pid), walsender, "the same connection");
+    locker.run("commit");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("documents", "t.id");
 }

@@ -5,9 +5,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::kafka::Kafka;
@@ -137,6 +139,26 @@ pub fn try_read(kafka: &Kafka, topic: &str) -> Result<Vec<Record>, KafkaError> {
         }
     }
     Ok(records)
+}
+
+/// Writes one record and waits for the broker's acknowledgement.
+///
+/// # Panics
+///
+/// If it is not acknowledged.
+#[track_caller]
+pub fn write(kafka: &Kafka, topic: &str, key: &str, value: &str) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.brokers())
+        .set("partitioner", "murmur2_random")
+        .create()
+        .unwrap_or_else(|e| panic!("a producer: {e}"));
+    producer
+        .send(BaseRecord::to(topic).key(key).payload(value))
+        .unwrap_or_else(|(e, _)| panic!("a record for {topic}: {e}"));
+    producer
+        .flush(SOON)
+        .unwrap_or_else(|e| panic!("a record for {topic}: {e}"));
 }
 
 /// What a compacted topic comes to: the newest value of each key, without tombstoned ones.
