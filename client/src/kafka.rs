@@ -10,7 +10,7 @@ use std::fmt;
 
 pub use config::parse_property;
 pub(crate) use config::{Limit, Reading, creation_error, in_flight_limit};
-pub(crate) use connection::{Connection, Watch, first_contact};
+pub(crate) use connection::{Connection, Watch, first_contact, producer};
 pub(crate) use read::{Pace, Reader};
 pub(crate) use topics::{Existence, Purpose, TopicMaker};
 

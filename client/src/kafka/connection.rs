@@ -9,10 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
+use super::creation_error;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long brokers may take to answer for the first time. Long enough for one that is
@@ -228,6 +230,30 @@ pub(crate) fn first_contact<C: ClientContext>(
             Err(_) => return Err(connection.unreachable()),
         }
     }
+}
+
+/// A producer that has had the cluster's first answer. `connection` finds in its context
+/// what its errors are reported to.
+///
+/// # Errors
+/// A property that librdkafka does not take; or as [`first_contact`].
+pub(crate) fn producer<C: ProducerContext>(
+    config: &ClientConfig,
+    context: C,
+    connection: impl Fn(&C) -> &Connection,
+) -> Result<BaseProducer<C>> {
+    let producer: BaseProducer<C> = config
+        .create_with_context(context)
+        .map_err(|error| creation_error(&error))?;
+    first_contact(
+        producer.client(),
+        connection(producer.context()),
+        &mut || {
+            producer.poll(Duration::ZERO);
+            Ok(())
+        },
+    )?;
+    Ok(producer)
 }
 
 #[cfg(test)]

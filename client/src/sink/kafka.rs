@@ -39,9 +39,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use self::failure::Failure;
 use self::in_flight::InFlight;
 use crate::error::{Error, Result};
-use crate::kafka::{
-    Connection, KafkaOptions, Purpose, TopicMaker, creation_error, first_contact, in_flight_limit,
-};
+use crate::kafka::{Connection, KafkaOptions, Purpose, TopicMaker, in_flight_limit, producer};
 use crate::sink::{Delivered, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId};
 
 /// What a record takes beside its key, its value and `hw.unchanged`: librdkafka's message,
@@ -93,18 +91,8 @@ impl KafkaSink {
             in_flight: InFlight::new(in_flight_limit(options)?),
             headers: options.headers,
         };
-        let producer: BaseProducer<Reports> = options
-            .producer_config()?
-            .create_with_context(reports)
-            .map_err(|error| creation_error(&error))?;
-        first_contact(
-            producer.client(),
-            &producer.context().connection,
-            &mut || {
-                producer.poll(Duration::ZERO);
-                Ok(())
-            },
-        )?;
+        let config = options.producer_config()?;
+        let producer = producer(&config, reports, |reports| &reports.connection)?;
         let producer = Arc::new(producer);
         let maker = Arc::new(TopicMaker::new(options));
         let thread = DeliveryThread::start(Arc::clone(&producer), Arc::clone(&maker))?;

@@ -20,8 +20,7 @@ pub use self::record::StateKey;
 use super::{State, StateStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::{
-    Connection, Existence, KafkaOptions, Purpose, Reader, Reading, TopicMaker, creation_error,
-    first_contact,
+    Connection, Existence, KafkaOptions, Purpose, Reader, Reading, TopicMaker, producer,
 };
 
 /// Where the state of every pipeline is kept.
@@ -76,17 +75,7 @@ impl KafkaState {
             connection: Connection::silent(options.brokers()),
             newest: Mutex::new(None),
         };
-        let producer: BaseProducer<Reports> = config
-            .create_with_context(reports)
-            .map_err(|error| creation_error(&error))?;
-        first_contact(
-            producer.client(),
-            &producer.context().connection,
-            &mut || {
-                producer.poll(Duration::ZERO);
-                Ok(())
-            },
-        )?;
+        let producer = producer(&config, reports, |reports| &reports.connection)?;
         let existence =
             TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
         Ok(KafkaState {

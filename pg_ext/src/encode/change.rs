@@ -98,24 +98,17 @@ impl Encoder {
         change: &RowChange<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let mut new_key = std::mem::take(&mut self.new_key);
-        let mut old_key = std::mem::take(&mut self.old_key);
-        let keys = self.keys(plan, change, &mut new_key, &mut old_key);
+        let (has_key, key_changed) = self.keys(plan, change)?;
         let frame = write::change(out, change.op, plan.id, change.source.seq);
-        if let Ok((has_key, key_changed)) = keys {
-            for (present, key) in [(has_key, &new_key), (key_changed, &old_key)] {
-                if present {
-                    let section = frame.section(out);
-                    out.extend_from_slice(key);
-                    section.end(out);
-                } else {
-                    frame.absent(out);
-                }
+        for (present, key) in [(has_key, &self.new_key), (key_changed, &self.old_key)] {
+            if present {
+                let section = frame.section(out);
+                out.extend_from_slice(key);
+                section.end(out);
+            } else {
+                frame.absent(out);
             }
         }
-        self.new_key = new_key;
-        self.old_key = old_key;
-        keys?;
 
         self.unchanged.clear();
         match (self.envelope, &change.new) {
@@ -147,32 +140,39 @@ impl Encoder {
         change: &RowChange<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let mut new_key = std::mem::take(&mut self.new_key);
-        let mut old_key = std::mem::take(&mut self.old_key);
-        let keys = self.keys(plan, change, &mut new_key, &mut old_key);
-        if let Ok((has_key, key_changed)) = keys {
-            if key_changed {
-                out.extend_from_slice(&old_key);
-                out.extend_from_slice(b"\t\n");
-            }
-            if has_key {
-                out.extend_from_slice(&new_key);
-            }
-            out.push(b'\t');
+        let (has_key, key_changed) = self.keys(plan, change)?;
+        if key_changed {
+            out.extend_from_slice(&self.old_key);
+            out.extend_from_slice(b"\t\n");
         }
-        self.new_key = new_key;
-        self.old_key = old_key;
-        keys?;
+        if has_key {
+            out.extend_from_slice(&self.new_key);
+        }
+        out.push(b'\t');
         match &change.new {
             None => Ok(()),
             Some(new) => self.row(plan, new, change.old.as_ref(), out),
         }
     }
 
-    /// Encodes the key that the row has after the change (before it, for a delete), and
-    /// for an update the one it had. Says whether there is a key, and whether the update
-    /// changed it.
+    /// Encodes into `self.new_key` the key that the row has after the change (before it,
+    /// for a delete), and for an update into `self.old_key` the one it had. Says whether
+    /// there is a key, and whether the update changed it.
     fn keys(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+    ) -> Result<(bool, bool), EncodeError> {
+        // Out of `self` while it encodes, and back in on every path.
+        let mut new_key = std::mem::take(&mut self.new_key);
+        let mut old_key = std::mem::take(&mut self.old_key);
+        let keys = self.encode_keys(plan, change, &mut new_key, &mut old_key);
+        self.new_key = new_key;
+        self.old_key = old_key;
+        keys
+    }
+
+    fn encode_keys(
         &mut self,
         plan: &mut RelationPlan,
         change: &RowChange<'_>,
