@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use crate::assemble;
 use crate::cli::DropOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::connection::{Connection, Connector};
+use crate::source::connection::Connector;
 use crate::source::slot::Slot;
 use crate::stop::Stop;
 
@@ -42,7 +42,7 @@ pub fn run(options: &DropOptions) -> Result<()> {
     // The slot first: a state without its slot is refused by the next start, a slot
     // without its state would keep WAL for nobody.
     if slot.is_some() {
-        drop_slot(&connection, &options.slot)?;
+        Slot::drop(&connection, &options.slot)?;
     }
     if let Some(store) = &mut store {
         store.clear()?;
@@ -60,10 +60,6 @@ fn refuse_active(slot: &Slot, name: &str) -> Result<()> {
         )
         .with_hint("Stop the client that streams from it.")),
     }
-}
-
-fn drop_slot(connection: &Connection, name: &str) -> Result<()> {
-    Slot::drop(connection, name)
 }
 
 fn confirm(options: &DropOptions, slot: Option<&Slot>, has_state: bool) -> Result<()> {
