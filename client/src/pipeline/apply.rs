@@ -8,21 +8,26 @@
 //!
 //! All records of one change carry its position, so that `(hw.lsn, hw.seq)` names it.
 
+mod target;
+mod transaction;
+mod truncate;
+
 use std::collections::HashMap;
 
 use headwater_protocol::frame::{
     Begin, Change, Commit, Frame, Hello, Op, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN,
-    Quarantine, Relation, Truncate,
+    Quarantine, Relation,
 };
 use headwater_protocol::{Lsn, VERSION};
 
+use self::target::Target;
+use self::transaction::Transaction;
 use super::fetch::{Fetch, Fetched};
 use super::session::Session;
-use crate::cli::{StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope};
+use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Router;
-use crate::sink::{Headers, Keying, Record, Token, TopicId};
-use crate::source::sql;
+use crate::sink::{Headers, Keying, Record, Token};
 
 /// The frames' reader. What it knows of relations lasts one session.
 pub(super) struct Applier<'a> {
@@ -31,39 +36,6 @@ pub(super) struct Applier<'a> {
     fetch: Fetch<'a>,
     relations: HashMap<u32, Target>,
     transaction: Option<Transaction>,
-}
-
-/// A relation and where its rows go.
-struct Target {
-    schema: String,
-    table: String,
-    key_columns: Vec<String>,
-    /// Absent for a table without key that is left out.
-    topic: Option<TopicId>,
-}
-
-/// The transaction that is arriving.
-#[derive(Clone, Copy)]
-struct Transaction {
-    token: Token,
-    xid: u32,
-    end_lsn: Lsn,
-    commit_time: i64,
-    /// Change, truncate, message and quarantine frames so far.
-    changes: u64,
-}
-
-impl Transaction {
-    fn headers<'h>(&self, op: &'static str, seq: u64) -> Headers<'h> {
-        Headers {
-            op,
-            lsn: self.end_lsn,
-            seq,
-            transaction: Some((self.xid, self.commit_time)),
-            unchanged: &[],
-            fetched: false,
-        }
-    }
 }
 
 impl<'a> Applier<'a> {
@@ -238,43 +210,6 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn truncate(&mut self, truncate: &Truncate<'_>, session: &mut Session<'_, '_>) -> Result<()> {
-        let transaction = self
-            .transaction
-            .as_mut()
-            .ok_or_else(|| broken("a truncate outside a transaction"))?;
-        transaction.changes += 1;
-        let transaction = *transaction;
-        for (relation, _) in &truncate.relations {
-            let target = self
-                .relations
-                .get(relation)
-                .ok_or_else(|| broken("a truncate of a relation that was not described"))?;
-            let Some(topic) = target.topic else {
-                continue;
-            };
-            match self.options.truncate {
-                TruncateMode::Stop => return Err(target.truncated(&transaction, truncate.seq)),
-                TruncateMode::Ignore => tracing::warn!(
-                    table = %target.name(),
-                    lsn = %transaction.end_lsn,
-                    "table was truncated: its rows stay in the topic"
-                ),
-                TruncateMode::Tombstone if target.key_columns.is_empty() => tracing::warn!(
-                    table = %target.name(),
-                    lsn = %transaction.end_lsn,
-                    "table without a key was truncated: its rows stay in the topic"
-                ),
-                TruncateMode::Tombstone => {
-                    let headers = transaction.headers("t", truncate.seq);
-                    let tombstones = session.empty_topic(topic, headers)?;
-                    tracing::info!(table = %target.name(), tombstones, "table was truncated");
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn quarantine(&self, quarantine: &Quarantine<'_>) -> Error {
         let name = self
             .relations
@@ -298,67 +233,6 @@ impl<'a> Applier<'a> {
         .with_hint(format!(
             "To go on without this table, leave it out with --exclude-table '{name}'."
         ))
-    }
-}
-
-impl Target {
-    fn name(&self) -> String {
-        format!("{}.{}", self.schema, self.table)
-    }
-
-    fn alter(&self, clause: &str) -> String {
-        format!(
-            "ALTER TABLE {} {clause}",
-            sql::qualified(&self.schema, &self.table)
-        )
-    }
-
-    fn unkeyed(&self, transaction: &Transaction, seq: u64) -> Error {
-        Error::new(
-            ErrorKind::Data,
-            format!(
-                "a change of {} at {}:{seq} has no key",
-                self.name(),
-                transaction.end_lsn
-            ),
-        )
-        .with_hint(format!(
-            "Leave such tables out with --unkeyed skip or send them with --unkeyed send; for the \
-             future, {}.",
-            self.alter("ADD PRIMARY KEY (…)")
-        ))
-    }
-
-    fn unchanged(&self, transaction: &Transaction, change: &Change<'_>) -> Error {
-        Error::new(
-            ErrorKind::Data,
-            format!(
-                "an update of {} at {}:{} left columns out of the WAL: {}",
-                self.name(),
-                transaction.end_lsn,
-                change.seq,
-                change.unchanged.join(", ")
-            ),
-        )
-        .with_hint(format!(
-            "Go on with --toast fetch; for the future, {}.",
-            self.alter("REPLICA IDENTITY FULL")
-        ))
-    }
-
-    fn truncated(&self, transaction: &Transaction, seq: u64) -> Error {
-        Error::new(
-            ErrorKind::Data,
-            format!(
-                "{} was truncated at {}:{seq}",
-                self.name(),
-                transaction.end_lsn
-            ),
-        )
-        .with_hint(
-            "Go on with --truncate tombstone, which empties the topic, or --truncate ignore, \
-             which keeps its records.",
-        )
     }
 }
 

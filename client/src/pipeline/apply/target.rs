@@ -1,0 +1,79 @@
+//! A relation that the stream has described, and what is said of it when its changes
+//! may not be sent.
+
+use headwater_protocol::frame::Change;
+
+use super::transaction::Transaction;
+use crate::error::{Error, ErrorKind};
+use crate::sink::TopicId;
+use crate::source::sql;
+
+/// A relation and where its rows go.
+pub(super) struct Target {
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) key_columns: Vec<String>,
+    /// Absent for a table without key that is left out.
+    pub(super) topic: Option<TopicId>,
+}
+
+impl Target {
+    pub(super) fn name(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    fn alter(&self, clause: &str) -> String {
+        format!(
+            "ALTER TABLE {} {clause}",
+            sql::qualified(&self.schema, &self.table)
+        )
+    }
+
+    pub(super) fn unkeyed(&self, transaction: &Transaction, seq: u64) -> Error {
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "a change of {} at {}:{seq} has no key",
+                self.name(),
+                transaction.end_lsn
+            ),
+        )
+        .with_hint(format!(
+            "Leave such tables out with --unkeyed skip or send them with --unkeyed send; for the \
+             future, {}.",
+            self.alter("ADD PRIMARY KEY (…)")
+        ))
+    }
+
+    pub(super) fn unchanged(&self, transaction: &Transaction, change: &Change<'_>) -> Error {
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "an update of {} at {}:{} left columns out of the WAL: {}",
+                self.name(),
+                transaction.end_lsn,
+                change.seq,
+                change.unchanged.join(", ")
+            ),
+        )
+        .with_hint(format!(
+            "Go on with --toast fetch; for the future, {}.",
+            self.alter("REPLICA IDENTITY FULL")
+        ))
+    }
+
+    pub(super) fn truncated(&self, transaction: &Transaction, seq: u64) -> Error {
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "{} was truncated at {}:{seq}",
+                self.name(),
+                transaction.end_lsn
+            ),
+        )
+        .with_hint(
+            "Go on with --truncate tombstone, which empties the topic, or --truncate ignore, \
+             which keeps its records.",
+        )
+    }
+}
