@@ -13,6 +13,9 @@
 //! complete, every record sent for it was delivered, and the same holds for every
 //! transaction before it: the front of a queue. A position that is acknowledged
 //! therefore has nothing undelivered behind it, whatever the order of the reports.
+//! A logical message outside transactions stands in the queue like a transaction that
+//! ends with it: the server sends it when it reads its record, between the commits
+//! around it, so the order holds.
 //!
 //! A keepalive says that the server has sent everything before a position. What it
 //! names is durable as soon as the last transaction before it is: at once when

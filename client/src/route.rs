@@ -14,10 +14,11 @@
 //!
 //! What is left can collide and is found by looking: names that Kafka cuts or folds
 //! (it takes `.` and `_` for one in the names of its metrics and refuses a second
-//! topic), templates that leave the schema out, a topic that the cluster or Headwater
-//! keeps for itself.
+//! topic), templates that leave the schema out, the topic of logical messages, a topic
+//! that the cluster or Headwater keeps for itself.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use crate::error::Error;
@@ -124,6 +125,15 @@ pub fn check_literal(text: &str) -> Result<(), TemplateError> {
     }
 }
 
+/// Refuses what is no topic's whole name.
+pub fn check_name(text: &str) -> Result<(), TemplateError> {
+    check_literal(text)?;
+    if text.is_empty() || text == "." || text == ".." || text.len() > TOPIC_NAME_MAX {
+        return Err(TemplateError::Name);
+    }
+    Ok(())
+}
+
 /// The text is no template of a topic's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateError {
@@ -133,6 +143,8 @@ pub enum TemplateError {
     Character(char),
     /// Without the table all tables would share one topic.
     NoTable,
+    /// Kafka takes no such name.
+    Name,
 }
 
 impl fmt::Display for TemplateError {
@@ -147,26 +159,34 @@ impl fmt::Display for TemplateError {
                 "{c:?} is not allowed in a topic's name: letters, digits, '.', '_' and '-' are"
             ),
             TemplateError::NoTable => f.write_str("{table} is missing"),
+            TemplateError::Name => write!(
+                f,
+                "no topic's name: Kafka takes 1 to {TOPIC_NAME_MAX} characters, but not \".\" or \"..\""
+            ),
         }
     }
 }
 
 impl std::error::Error for TemplateError {}
 
-/// Names the topic of each table, and refuses a name that another table has.
+/// Names the topic of each table, and refuses a name that something else has.
 #[derive(Debug)]
 pub struct Router {
     template: Template,
     prefix: String,
-    /// By the name as Kafka folds it: the topic and the table it belongs to.
-    owners: HashMap<String, Owner>,
+    /// By the name as Kafka folds it: the topic and whose it is.
+    owners: HashMap<String, (String, Owner)>,
 }
 
-#[derive(Debug)]
-struct Owner {
-    topic: String,
-    /// Absent for a reserved topic.
-    table: Option<(String, String)>,
+/// Whose a topic is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Kafka's or Headwater's own.
+    Reserved,
+    /// The logical messages'.
+    Messages,
+    /// A table's, by schema and name.
+    Table(String, String),
 }
 
 impl Router {
@@ -174,13 +194,7 @@ impl Router {
     pub fn new(template: Template, prefix: String) -> Self {
         let owners = RESERVED
             .into_iter()
-            .map(|topic| {
-                let owner = Owner {
-                    topic: topic.to_owned(),
-                    table: None,
-                };
-                (fold(topic), owner)
-            })
+            .map(|topic| (fold(topic), (topic.to_owned(), Owner::Reserved)))
             .collect();
         Router {
             template,
@@ -196,52 +210,60 @@ impl Router {
             self.prefix,
             self.template.fill(schema, table)
         ));
-        let folded = fold(&name);
-        match self.owners.get(&folded) {
-            Some(owner)
-                if owner
-                    .table
-                    .as_ref()
-                    .is_some_and(|(s, t)| s == schema && t == table) => {}
-            Some(owner) => {
-                return Err(Box::new(Collision {
-                    first: (owner.topic.clone(), owner.table.clone()),
-                    second: (name, (schema.to_owned(), table.to_owned())),
-                }));
-            }
-            None => {
-                let owner = Owner {
-                    topic: name.clone(),
-                    table: Some((schema.to_owned(), table.to_owned())),
-                };
-                self.owners.insert(folded, owner);
+        let owner = Owner::Table(schema.to_owned(), table.to_owned());
+        self.claim(&name, owner)?;
+        Ok(name)
+    }
+
+    /// Keeps a topic for logical messages: no table may have it from now on.
+    pub fn reserve_for_messages(&mut self, topic: &str) -> Result<(), Box<Collision>> {
+        self.claim(topic, Owner::Messages)
+    }
+
+    fn claim(&mut self, topic: &str, owner: Owner) -> Result<(), Box<Collision>> {
+        match self.owners.entry(fold(topic)) {
+            Entry::Occupied(holder) if holder.get().1 == owner => Ok(()),
+            Entry::Occupied(holder) => Err(Box::new(Collision {
+                first: holder.get().clone(),
+                second: (topic.to_owned(), owner),
+            })),
+            Entry::Vacant(place) => {
+                place.insert((topic.to_owned(), owner));
+                Ok(())
             }
         }
-        Ok(name)
     }
 }
 
-/// Two tables, or a table and a reserved topic, whose topics Kafka cannot keep apart.
+/// Two owners whose topics Kafka cannot keep apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Collision {
-    /// A topic and its table; no table if it is reserved.
-    pub first: (String, Option<(String, String)>),
-    /// The topic and the table that came second.
-    pub second: (String, (String, String)),
+    /// The topic that came first, and whose it is.
+    pub first: (String, Owner),
+    /// The topic that came second.
+    pub second: (String, Owner),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Reserved => f.write_str("Headwater or Kafka itself"),
+            Owner::Messages => f.write_str("logical messages"),
+            Owner::Table(schema, table) => write!(f, "table \"{schema}\".\"{table}\""),
+        }
+    }
 }
 
 impl fmt::Display for Collision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (topic, (schema, table)) = &self.second;
-        write!(
-            f,
-            "table \"{schema}\".\"{table}\" would go to topic \"{topic}\", "
-        )?;
-        match &self.first {
-            (reserved, None) => write!(f, "but topic \"{reserved}\" is reserved"),
-            (other, Some((schema, table))) => write!(
+        let ((first, holder), (second, comer)) = (&self.first, &self.second);
+        write!(f, "{comer} would go to topic \"{second}\", ")?;
+        match holder {
+            Owner::Reserved => write!(f, "but topic \"{first}\" is reserved"),
+            _ if first == second => write!(f, "which is the topic of {holder}"),
+            _ => write!(
                 f,
-                "but table \"{schema}\".\"{table}\" goes to topic \"{other}\" and Kafka takes the two for one"
+                "but topic \"{first}\" is that of {holder} and Kafka takes the two for one"
             ),
         }
     }
@@ -251,9 +273,14 @@ impl std::error::Error for Collision {}
 
 impl From<Box<Collision>> for Error {
     fn from(collision: Box<Collision>) -> Self {
-        Error::failed(collision.to_string()).with_hint(
-            "Leave one of the tables out with --exclude-table, or tell them apart with --topic.",
-        )
+        let owners = [&collision.first.1, &collision.second.1];
+        let hint = if owners.contains(&&Owner::Messages) {
+            "Choose another topic for logical messages with --message-topic, or leave them out \
+             with --operations insert,update,delete,truncate."
+        } else {
+            "Leave one of the tables out with --exclude-table, or tell them apart with --topic."
+        };
+        Error::failed(collision.to_string()).with_hint(hint)
     }
 }
 
@@ -374,8 +401,8 @@ mod tests {
         let collision = router.topic("a_b", "c").unwrap_err();
         assert_eq!(
             collision.to_string(),
-            "table \"a_b\".\"c\" would go to topic \"a_b.c\", but table \"a\".\"b_c\" goes to topic \
-             \"a.b_c\" and Kafka takes the two for one"
+            "table \"a_b\".\"c\" would go to topic \"a_b.c\", but topic \"a.b_c\" is that of table \
+             \"a\".\"b_c\" and Kafka takes the two for one"
         );
         assert_eq!(
             router.topic("a", "b_c").unwrap(),
@@ -388,6 +415,28 @@ mod tests {
     fn reserved_topics_are_refused() {
         assert!(router().topic("__headwater", "state").is_err());
         assert!(router().topic("public", "__consumer_offsets").is_err());
+    }
+
+    #[test]
+    fn the_topic_of_messages_belongs_to_no_table() {
+        let mut router = router();
+        router.reserve_for_messages("shop.messages").unwrap();
+        let folded = router.topic("public", "shop_messages").unwrap_err();
+        assert_eq!(
+            folded.to_string(),
+            "table \"public\".\"shop_messages\" would go to topic \"shop_messages\", but topic \
+             \"shop.messages\" is that of logical messages and Kafka takes the two for one"
+        );
+        let same = Error::from(router.topic("shop", "messages").unwrap_err());
+        assert_eq!(
+            same.to_string(),
+            "table \"shop\".\"messages\" would go to topic \"shop.messages\", which is the topic \
+             of logical messages"
+        );
+        let hint = same.hint().unwrap();
+        assert!(hint.contains("--message-topic") && hint.contains("--operations"));
+        router.reserve_for_messages("shop.messages").unwrap();
+        assert!(router.reserve_for_messages("__headwater.state").is_err());
     }
 
     #[test]

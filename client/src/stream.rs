@@ -12,7 +12,7 @@ use crate::cli::{SnapshotMode, StreamOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Pipeline, Positions};
 use crate::route::Router;
-use crate::sink::Sink;
+use crate::sink::{Keying, Sink};
 use crate::source::catalog::Catalog;
 use crate::source::connection::{Connection, Connector};
 use crate::source::plugin::Plugin;
@@ -43,6 +43,11 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     let database = connection.database()?;
     drop(connection);
     let sink = assemble::sink(options)?;
+    if options.message_topic.is_some() && plugin.sends_messages() {
+        // Asked for by name: a broker that refuses it is better heard now than with the
+        // first message.
+        sink.open_topic(&options.messages(), Keying::Events)?;
+    }
     let mut store = assemble::state_store(
         options.sink,
         &assemble::kafka_options(options),
@@ -55,7 +60,7 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         connector: &connector,
         plugin: &plugin,
         sink: sink.as_ref(),
-        router: router(options),
+        router: router(options, &plugin)?,
         stop,
         attempt: 0,
     };
@@ -65,8 +70,14 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     launch.follow(&begun, store)
 }
 
-fn router(options: &StreamOptions) -> Router {
-    Router::new(options.topic.clone(), options.topic_prefix.clone())
+/// Knows the topic of logical messages before that of any table, so that a table which
+/// would have the same is refused, whenever it appears.
+fn router(options: &StreamOptions, plugin: &Plugin) -> Result<Router> {
+    let mut router = Router::new(options.topic.clone(), options.topic_prefix.clone());
+    if plugin.sends_messages() && options.snapshot != SnapshotMode::Only {
+        router.reserve_for_messages(&options.messages())?;
+    }
+    Ok(router)
 }
 
 /// Everything that can be refused before anything is changed.
@@ -82,7 +93,7 @@ fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> R
     catalog.check_patterns(options.included().as_ref())?;
     catalog.check_keys(options.unkeyed)?;
     catalog.check_toast(options.toast)?;
-    let mut names = router(options);
+    let mut names = router(options, plugin)?;
     for table in &catalog.tables {
         names.topic(&table.schema, &table.name)?;
     }

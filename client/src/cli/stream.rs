@@ -5,7 +5,7 @@ use headwater_protocol::table_pattern::{TablePatternError, TablePatterns};
 
 use super::ConnectionOptions;
 use crate::kafka::parse_property;
-use crate::route::{Template, TemplateError, check_literal};
+use crate::route::{Template, TemplateError, check_literal, check_name};
 
 /// Takes a consistent snapshot of the tables, then follows the replication slot.
 ///
@@ -55,7 +55,8 @@ pub struct StreamOptions {
     )]
     pub exclude_tables: Vec<TablePatterns>,
 
-    /// Kinds of changes, of insert,update,delete,truncate,message
+    /// Kinds of changes, of insert,update,delete,truncate,message; all where it is not given,
+    /// but messages on stdout only with --message-topic
     #[arg(
         long,
         value_name = "LIST",
@@ -167,6 +168,17 @@ pub struct StreamOptions {
     )]
     pub topic_prefix: String,
 
+    /// Topic of logical messages (pg_logical_emit_message), `messages` behind the prefix where
+    /// it is not given
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "HEADWATER_MESSAGE_TOPIC",
+        value_parser = topic_name,
+        help_heading = "Sink"
+    )]
+    pub message_topic: Option<String>,
+
     /// Partitions of topics that are created; the cluster's default where it is not given
     #[arg(
         long,
@@ -221,6 +233,14 @@ impl StreamOptions {
     /// The tables left out.
     pub fn excluded(&self) -> TablePatterns {
         merge(&self.exclude_tables)
+    }
+
+    /// The topic of logical messages.
+    pub fn messages(&self) -> String {
+        match &self.message_topic {
+            Some(name) => name.clone(),
+            None => format!("{}messages", self.topic_prefix),
+        }
     }
 }
 
@@ -340,6 +360,10 @@ fn operations(text: &str) -> Result<String, String> {
 
 fn topic_prefix(text: &str) -> Result<String, TemplateError> {
     check_literal(text).map(|()| text.to_owned())
+}
+
+fn topic_name(text: &str) -> Result<String, TemplateError> {
+    check_name(text).map(|()| text.to_owned())
 }
 
 fn on_or_off(text: &str) -> Result<bool, String> {

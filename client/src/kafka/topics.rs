@@ -196,7 +196,14 @@ impl TopicMaker {
                     self.options.brokers()
                 )));
             }
-            (Purpose::Records(Keying::Unkeyed), false) | (_, true) => {}
+            (Purpose::Records(Keying::Events), true) => tracing::warn!(
+                topic = name,
+                "the topic has cleanup.policy={policy} and will keep only the newest message of \
+                 each prefix; to keep all: kafka-configs.sh --bootstrap-server {} --alter \
+                 --entity-type topics --entity-name {name} --add-config cleanup.policy=delete",
+                self.options.brokers()
+            ),
+            (Purpose::Records(Keying::Unkeyed | Keying::Events), false) | (_, true) => {}
             (_, false) => tracing::warn!(
                 topic = name,
                 "the topic has cleanup.policy={policy} and will lose records by age or size; \
@@ -337,7 +344,7 @@ fn described(what: &str, number: Option<i32>) -> String {
 fn configuration(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
     match purpose {
         Purpose::Records(Keying::Keyed) => &[("cleanup.policy", "compact")],
-        Purpose::Records(Keying::Unkeyed) => &[("cleanup.policy", "delete")],
+        Purpose::Records(Keying::Unkeyed | Keying::Events) => &[("cleanup.policy", "delete")],
         Purpose::State => &[
             ("cleanup.policy", "compact"),
             ("segment.ms", "3600000"),

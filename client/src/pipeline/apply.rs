@@ -5,9 +5,12 @@
 //! | insert, update | the value |
 //! | update that changes the key | a tombstone for the old key, then the value |
 //! | delete | the envelope where there is one, then a tombstone |
+//! | truncate | as `--truncate` says: [`truncate`] |
+//! | logical message | its content, in a topic of its own: [`message`] |
 //!
 //! All records of one change carry its position, so that `(hw.lsn, hw.seq)` names it.
 
+mod message;
 mod target;
 mod transaction;
 mod truncate;
@@ -27,7 +30,7 @@ use super::session::Session;
 use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Router;
-use crate::sink::{Headers, Keying, Record, Token};
+use crate::sink::{Headers, Keying, Record, Token, TopicId};
 
 /// The frames' reader. What it knows of relations lasts one session.
 pub(super) struct Applier<'a> {
@@ -36,6 +39,8 @@ pub(super) struct Applier<'a> {
     fetch: Fetch<'a>,
     relations: HashMap<u32, Target>,
     transaction: Option<Transaction>,
+    /// The topic of logical messages, once one has come.
+    messages: Option<TopicId>,
 }
 
 impl<'a> Applier<'a> {
@@ -51,6 +56,7 @@ impl<'a> Applier<'a> {
             fetch,
             relations: HashMap::new(),
             transaction: None,
+            messages: None,
         }
     }
 
@@ -72,13 +78,7 @@ impl<'a> Applier<'a> {
             Frame::Truncate(truncate) => self.truncate(truncate, session),
             Frame::Quarantine(quarantine) => Err(self.quarantine(quarantine)),
             Frame::Commit(commit) => self.commit(commit, session),
-            Frame::Message(message) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.changes += 1;
-                }
-                tracing::debug!(lsn = %message.lsn, "logical message left out");
-                Ok(())
-            }
+            Frame::Message(message) => self.message(message, session),
             _ => Err(broken("a frame that this release does not know")),
         }
     }

@@ -79,6 +79,9 @@ pub enum Keying {
     /// Records without a key, which a compacted topic refuses: they are kept as long as
     /// the cluster keeps records.
     Unkeyed,
+    /// Records that count each for itself, whatever their key: a compacted topic would
+    /// forget some.
+    Events,
 }
 
 impl Keying {

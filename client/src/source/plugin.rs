@@ -5,14 +5,16 @@ use headwater_protocol::frame::PROTOCOL_VERSION_MAX;
 use headwater_protocol::options::PluginOptions;
 
 use super::sql;
-use crate::cli::{OriginMode, StreamOptions, ValueEnvelope};
+use crate::cli::{OriginMode, SinkKind, StreamOptions, ValueEnvelope};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The output plugin's name, the extension's and its schema's.
 pub const PLUGIN: &str = "headwater";
 
-/// Logical messages have no topic yet: unless they are asked for by name, the server
-/// does not send them at all.
+/// What is asked for where nothing is said.
+const ALL_OPERATIONS: &str = "insert,update,delete,truncate,message";
+
+/// The same on stdout: a message may be any bytes, and a line of them would be none.
 const ROW_OPERATIONS: &str = "insert,update,delete,truncate";
 
 /// Options as names and arguments, and what they mean.
@@ -41,8 +43,7 @@ impl Plugin {
         if !excluded.is_empty() {
             arguments.push(("exclude_tables", excluded.to_string()));
         }
-        let operations = stream.operations.as_deref().unwrap_or(ROW_OPERATIONS);
-        arguments.push(("operations", operations.to_owned()));
+        arguments.push(("operations", operations(stream).to_owned()));
         if stream.origin == OriginMode::None {
             arguments.push(("origin", "none".to_owned()));
         }
@@ -51,9 +52,6 @@ impl Plugin {
             .map(|(name, value)| (*name, Some(value.as_str())));
         let options = PluginOptions::parse(pairs)
             .map_err(|error| Error::new(ErrorKind::Usage, error.message))?;
-        if options.operations.message {
-            tracing::warn!("logical messages have no topic in this release: they are left out");
-        }
         Ok(Plugin { arguments, options })
     }
 
@@ -65,6 +63,11 @@ impl Plugin {
     /// Whether changes of a table are sent: the plugin's own verdict.
     pub fn selects(&self, schema: &str, table: &str) -> bool {
         self.options.selects(schema, table)
+    }
+
+    /// Whether logical messages are sent.
+    pub fn sends_messages(&self) -> bool {
+        self.options.operations.message
     }
 
     /// What the options mean.
@@ -89,5 +92,13 @@ impl Plugin {
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         sql::text_array(items.iter().map(String::as_str))
+    }
+}
+
+fn operations(stream: &StreamOptions) -> &str {
+    match &stream.operations {
+        Some(asked) => asked,
+        None if stream.sink == SinkKind::Stdout && stream.message_topic.is_none() => ROW_OPERATIONS,
+        None => ALL_OPERATIONS,
     }
 }
