@@ -25,6 +25,7 @@ export PGRX_PG_CONFIG_PATH = $(shell command -v $(PG_CONFIG) 2>/dev/null)
 
 for_pg    = -p headwater-pg --no-default-features --features pg$(pg_major)
 rust_only = -p headwater-protocol -p headwater -p headwater-tests
+benches   = plugin e2e snapshot latency
 
 .PHONY: help
 help: ## this list
@@ -100,12 +101,26 @@ test-versions: setup ## build for, load into and stream from each Postgres of VE
 	done; \
 	$(TARGET)/debug/versions $$servers
 
+# Each writes bench/results/ and its part of docs/performance.md; BENCH_ARGS='--rounds 1 --dry'
+# looks without writing.
+.PHONY: $(benches:%=bench-%)
+bench-plugin: ## CPU of the walsender, beside the other output plugins
+bench-e2e: ## a backlog into Kafka, beside Debezium Server
+bench-snapshot: ## a table into Kafka, beside Debezium Server; encoding beside COPY
+bench-latency: ## commit to consumer, beside Debezium Server
+$(benches:%=bench-%): bench-%: setup
+	@setup/packages.sh bench
+	@setup/debezium.sh
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) build --locked --release -p headwater-bench
+	@$(TARGET)/release/bench $* $(BENCH_ARGS)
+
 .PHONY: lint
 lint: ## formatting, clippy, rustdoc, shell scripts, dependencies, what the code may not say
 	@setup/packages.sh lint
 	@setup/toolchain.sh
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked $(rust_only) --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(rust_only) -p headwater-bench --all-targets -- -D warnings
 	$(CARGO) clippy --locked $(for_pg) --all-targets -- -D warnings
 	@# A library that nothing links to: its documentation is for those who change it.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \

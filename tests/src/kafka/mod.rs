@@ -102,6 +102,18 @@ impl Kafka {
         brokers(self.port)
     }
 
+    /// The broker's process id.
+    ///
+    /// # Panics
+    ///
+    /// If it was killed.
+    pub fn pid(&self) -> i32 {
+        match &self.broker {
+            Some(broker) => broker.pid().as_raw(),
+            None => panic!("the broker was killed"),
+        }
+    }
+
     /// One of Kafka's own command-line tools, by its class.
     pub fn tool(&self, class: &str) -> Command {
         let mut java = Command::new("java");

@@ -1,0 +1,166 @@
+//! Debezium Server, the peer: how it is started, and the three ways it is set.
+//!
+//! Properties go in as Java system properties, which its configuration reads like the
+//! ones of a file.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use headwater_tests::keeper::{Folder, Kept, Service};
+use headwater_tests::{Kafka, Postgres, installation};
+use nix::sys::signal::Signal;
+
+/// How it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tuning {
+    /// As it comes.
+    Defaults,
+    /// For throughput: larger batches and queues, compression.
+    Throughput,
+    /// For latency: polls at once, lingers never.
+    Latency,
+}
+
+impl Tuning {
+    fn properties(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Tuning::Defaults => &[],
+            Tuning::Throughput => &[
+                ("source.max.batch.size", "16384"),
+                ("source.max.queue.size", "65536"),
+                ("source.poll.interval.ms", "10"),
+                ("sink.kafka.producer.linger.ms", "20"),
+                ("sink.kafka.producer.batch.size", "524288"),
+                ("sink.kafka.producer.compression.type", "lz4"),
+                ("sink.kafka.producer.buffer.memory", "134217728"),
+            ],
+            Tuning::Latency => &[
+                ("source.poll.interval.ms", "1"),
+                ("sink.kafka.producer.linger.ms", "0"),
+            ],
+        }
+    }
+}
+
+/// What it streams from, and how.
+pub(crate) struct Stream<'a> {
+    pub(crate) database: &'a str,
+    /// The slot's name stands before the table's in the topic.
+    pub(crate) slot: &'a str,
+    /// `no_data` or `initial_only`.
+    pub(crate) snapshot_mode: &'a str,
+    pub(crate) tuning: Tuning,
+}
+
+/// A running Debezium Server. Dropped, it is gone.
+pub(crate) struct Debezium {
+    process: Kept,
+    folder: Folder,
+}
+
+impl Debezium {
+    /// The topic of the table `mixed`.
+    pub(crate) fn topic(slot: &str) -> String {
+        format!("{slot}.public.mixed")
+    }
+
+    /// Starts it. The slot, the publication `everything` and the topics are there.
+    pub(crate) fn start(postgres: &Postgres, kafka: &Kafka, stream: &Stream<'_>) -> Self {
+        let home = installation::target().join("debezium/debezium-server");
+        assert!(
+            home.is_dir(),
+            "no Debezium Server at {}: setup/debezium.sh fetches it",
+            home.display()
+        );
+        let folder = Folder::new();
+        let offsets = folder.path().join("offsets");
+        let (port, offsets) = (postgres.port().to_string(), offsets.display().to_string());
+        let brokers = kafka.brokers();
+        const STRINGS: &str = "org.apache.kafka.common.serialization.StringSerializer";
+        let properties = [
+            (
+                "source.connector.class",
+                "io.debezium.connector.postgresql.PostgresConnector",
+            ),
+            ("source.database.hostname", "127.0.0.1"),
+            ("source.database.port", &port),
+            ("source.database.user", "postgres"),
+            ("source.database.password", "unused"),
+            ("source.database.dbname", stream.database),
+            ("source.plugin.name", "pgoutput"),
+            ("source.publication.name", "everything"),
+            ("source.publication.autocreate.mode", "disabled"),
+            ("source.slot.name", stream.slot),
+            ("source.snapshot.mode", stream.snapshot_mode),
+            ("source.topic.prefix", stream.slot),
+            ("source.table.include.list", "public.mixed"),
+            ("source.offset.storage.file.filename", &offsets),
+            ("source.offset.flush.interval.ms", "1000"),
+            ("format.key", "json"),
+            ("format.value", "json"),
+            ("format.schemas.enable", "false"),
+            ("sink.type", "kafka"),
+            ("sink.kafka.producer.bootstrap.servers", &brokers),
+            ("sink.kafka.producer.key.serializer", STRINGS),
+            ("sink.kafka.producer.value.serializer", STRINGS),
+        ];
+        let properties = properties
+            .iter()
+            .copied()
+            .chain(stream.tuning.properties().iter().copied())
+            .map(|(name, value)| format!("-Ddebezium.{name}={value}"));
+        let class_path = format!("{0}/*:{0}/lib/*", home.display());
+        let process = Service::new(java())
+            .args([
+                "--add-opens=java.base/java.lang=ALL-UNNAMED",
+                "-XX:-UsePerfData",
+            ])
+            // Nothing else listens for it here.
+            .args(["-Dquarkus.http.port=0", "-Dquarkus.log.level=WARN"])
+            .args(properties)
+            .args(["-cp", &class_path, "io.debezium.server.Main"])
+            .logging_to(&folder.path().join("log"))
+            .ended_by(Signal::SIGKILL)
+            .start();
+        Debezium { process, folder }
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.pid().as_raw()
+    }
+
+    /// The end of what it printed.
+    pub(crate) fn log(&self) -> String {
+        headwater_tests::keeper::tail_of(&self.folder.path().join("log"), 30)
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+}
+
+/// The oldest release of Java that Debezium Server runs on.
+const JAVA: u32 = 21;
+
+/// A Java of that release or later: `HW_BENCH_JAVA`, or one that the system has.
+fn java() -> PathBuf {
+    if let Some(java) = std::env::var_os("HW_BENCH_JAVA") {
+        return java.into();
+    }
+    let mut installed = std::fs::read_dir("/usr/lib/jvm")
+        .into_iter()
+        .flatten()
+        .filter_map(|folder| Some(folder.ok()?.path().join("bin/java")));
+    installed
+        .find(|java| release(java).is_some_and(|release| release >= JAVA))
+        .unwrap_or_else(|| panic!("no Java {JAVA} or later: name one in HW_BENCH_JAVA"))
+}
+
+fn release(java: &PathBuf) -> Option<u32> {
+    let output = Command::new(java).arg("-version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (_, version) = text.split_once("version \"")?;
+    version.split(['.', '"']).next()?.parse().ok()
+}

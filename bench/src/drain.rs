@@ -1,0 +1,104 @@
+//! Waits until a topic holds everything, and says what that took.
+//!
+//! The clock runs from the first record that is seen to the last: how long a JVM takes to
+//! start is another question. CPU times are taken at the same two moments.
+
+use std::time::{Duration, Instant};
+
+use headwater_tests::Kafka;
+use serde::Serialize;
+
+use crate::process::{MemoryPeak, cpu_seconds};
+
+/// How often the topic is looked at: a hundred times in the shortest run.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A pipeline that has written nothing more for so long has stopped.
+const STALLED: Duration = Duration::from_secs(90);
+
+/// What a pipeline used to fill a topic.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Drain {
+    /// Changes within the time: some become two records.
+    pub(crate) changes: f64,
+    pub(crate) seconds: f64,
+    /// CPU seconds of the pipeline's own process.
+    pub(crate) cpu_pipeline: f64,
+    /// CPU seconds of the server's processes that it reads from.
+    pub(crate) cpu_server: f64,
+    pub(crate) cpu_broker: f64,
+    /// The most memory that the pipeline's process held, in bytes, from its start on.
+    pub(crate) memory: u64,
+}
+
+impl Drain {
+    /// Changes a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.changes / self.seconds
+    }
+
+    /// CPU microseconds a change, of the pipeline and the server that it reads from.
+    pub(crate) fn cpu_micros(&self) -> f64 {
+        (self.cpu_pipeline + self.cpu_server) / self.changes * 1e6
+    }
+}
+
+/// Waits until `topic` holds `expected` records, which are `changes` changes. `server`
+/// finds the server's processes, `alive` panics if the pipeline has ended.
+///
+/// # Panics
+///
+/// If nothing comes any more, or more than expected: the run is void.
+pub(crate) fn drain(
+    kafka: &Kafka,
+    topic: &str,
+    (expected, changes): (u64, u64),
+    pipeline: i32,
+    server: impl Fn() -> Vec<i32>,
+    mut alive: impl FnMut(),
+) -> Drain {
+    let memory = MemoryPeak::watch(pipeline);
+    let mut last = (0, Instant::now());
+    let mut look = || {
+        let written = kafka.written(topic);
+        if written > last.0 {
+            last = (written, Instant::now());
+        } else {
+            alive();
+            assert!(
+                last.1.elapsed() < STALLED,
+                "void: topic {topic} stays at {written} of {expected} records"
+            );
+            std::thread::sleep(LOOK);
+        }
+        written
+    };
+    let first = loop {
+        let written = look();
+        if written > 0 {
+            break written;
+        }
+    };
+    let (start, senders) = (Instant::now(), server());
+    let used = || {
+        let server: f64 = senders.iter().map(|pid| cpu_seconds(*pid)).sum();
+        (cpu_seconds(pipeline), server, cpu_seconds(kafka.pid()))
+    };
+    let before = used();
+    let written = loop {
+        let written = look();
+        if written >= expected {
+            break written;
+        }
+    };
+    let (seconds, after) = (start.elapsed().as_secs_f64(), used());
+    assert_eq!(written, expected, "void: records in topic {topic}");
+    Drain {
+        changes: (expected - first) as f64 * changes as f64 / expected as f64,
+        seconds,
+        cpu_pipeline: after.0 - before.0,
+        cpu_server: after.1 - before.1,
+        cpu_broker: after.2 - before.2,
+        memory: memory.bytes(),
+    }
+}
