@@ -115,6 +115,10 @@ $(benches:%=bench-%): bench-%: setup
 	$(CARGO) build --locked --release -p headwater-bench
 	@$(TARGET)/release/bench $* $(BENCH_ARGS)
 
+.PHONY: bench-micro
+bench-micro: ## nanoseconds and allocations of encoders and frame parser
+	$(CARGO) bench --locked -p headwater-bench --bench micro -- $(BENCH_ARGS)
+
 .PHONY: lint
 lint: ## formatting, clippy, rustdoc, shell scripts, dependencies, what the code may not say
 	@setup/packages.sh lint
