@@ -5,6 +5,7 @@
 //! was made permanent.
 
 use headwater_protocol::Lsn;
+use headwater_protocol::options::Operations;
 
 use crate::assemble;
 use crate::backoff::Backoff;
@@ -93,11 +94,31 @@ fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> R
     catalog.check_patterns(options.included().as_ref())?;
     catalog.check_keys(options.unkeyed)?;
     catalog.check_toast(options.toast)?;
+    warn_of_operations(&plugin.options().operations);
     let mut names = router(options, plugin)?;
     for table in &catalog.tables {
         names.topic(&table.schema, &table.name)?;
     }
     Ok(())
+}
+
+/// Without one of them a topic does not come to equal its table.
+fn warn_of_operations(operations: &Operations) {
+    let missing: Vec<&str> = [
+        ("insert", operations.insert),
+        ("update", operations.update),
+        ("delete", operations.delete),
+        ("truncate", operations.truncate),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_sent)| (!is_sent).then_some(name))
+    .collect();
+    if !missing.is_empty() {
+        tracing::warn!(
+            left_out = %missing.join(","),
+            "--operations leaves out kinds of changes: topics will not come to equal their tables"
+        );
+    }
 }
 
 /// What a start needs, tried as often as it takes.

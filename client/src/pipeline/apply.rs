@@ -15,7 +15,7 @@ mod target;
 mod transaction;
 mod truncate;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use headwater_protocol::frame::{
     Begin, Change, Commit, Frame, Hello, Op, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN,
@@ -39,6 +39,10 @@ pub(super) struct Applier<'a> {
     fetch: Fetch<'a>,
     relations: HashMap<u32, Target>,
     transaction: Option<Transaction>,
+    /// Relations of which a row could not be fetched; each is named once.
+    stale: HashSet<u32>,
+    /// Relations that are left out for want of a key; each is named once.
+    left_out: HashSet<u32>,
     /// The topic of logical messages, once one has come.
     messages: Option<TopicId>,
 }
@@ -56,6 +60,8 @@ impl<'a> Applier<'a> {
             fetch,
             relations: HashMap::new(),
             transaction: None,
+            stale: HashSet::new(),
+            left_out: HashSet::new(),
             messages: None,
         }
     }
@@ -135,6 +141,12 @@ impl<'a> Applier<'a> {
             key_columns: key_columns.map(|column| column.name.to_owned()).collect(),
             topic,
         };
+        if is_left_out && self.left_out.insert(relation.id) {
+            tracing::warn!(
+                table = %target.name(),
+                "changes of a table without a key are left out, as --unkeyed skip says"
+            );
+        }
         self.fetch.forget(relation.id);
         self.relations.insert(relation.id, target);
         Ok(())
@@ -196,15 +208,23 @@ impl<'a> Applier<'a> {
                     transaction.xid,
                     &mut || session.tick_blocked(),
                 )?;
-                if let Fetched::Row(row) = fetched {
-                    let headers = Headers {
-                        unchanged: &[],
-                        fetched: true,
-                        ..headers
-                    };
-                    send(session, change.key, Some(row.value()?), headers)?;
+                match fetched {
+                    Fetched::Row(row) => {
+                        let headers = Headers {
+                            unchanged: &[],
+                            fetched: true,
+                            ..headers
+                        };
+                        send(session, change.key, Some(row.value()?), headers)
+                    }
+                    Fetched::Nothing => Ok(()),
+                    Fetched::Lost => {
+                        if self.stale.insert(change.relation) {
+                            target.warn_of_stale_row(&transaction, change.seq);
+                        }
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
             _ => send(session, change.key, change.value, headers),
         }

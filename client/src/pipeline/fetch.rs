@@ -6,6 +6,10 @@
 //! a later change that the stream brings too. A row that is not there was deleted or
 //! got another key by such a later change, and the record is left out.
 //!
+//! While the table has no such key, or one of other columns, the row cannot be looked up
+//! and the topic keeps an older one: that is the caller's to say, by the table's name. Each
+//! change looks again, so a key that was dropped and made anew is found as soon as it is there.
+//!
 //! # Why the transaction is waited for
 //!
 //! A walsender streams a commit as soon as its WAL is flushed. Other sessions see the
@@ -80,8 +84,8 @@ pub(super) struct Fetch<'a> {
     connector: &'a Connector,
     plugin: &'a Plugin,
     connection: Option<Connection>,
-    /// By relation: the prepared statement, none where the table is gone.
-    statements: HashMap<u32, Option<String>>,
+    /// By relation: the prepared statement.
+    statements: HashMap<u32, String>,
     prepared: u64,
     /// The transaction that was last seen to be visible.
     visible: Option<u32>,
@@ -91,8 +95,10 @@ pub(super) struct Fetch<'a> {
 pub(super) enum Fetched {
     /// The row.
     Row(FetchedRow),
-    /// No such row, or no such table or key any more.
+    /// No such row: the change that removed it follows.
     Nothing,
+    /// No such table or key any more: whether there is such a row cannot be told.
+    Lost,
 }
 
 /// A row as the server encoded it.
@@ -133,7 +139,7 @@ impl<'a> Fetch<'a> {
 
     /// The relation may have changed.
     pub(super) fn forget(&mut self, relation: u32) {
-        if let (Some(Some(name)), Some(connection)) =
+        if let (Some(name), Some(connection)) =
             (self.statements.remove(&relation), &self.connection)
         {
             // At worst it stays until the session ends.
@@ -184,10 +190,7 @@ impl<'a> Fetch<'a> {
             }
             // The key is no value of the type that its columns have by now, so no row has
             // it. The message would quote the key.
-            Err(error) if error.is_data_exception() => {
-                self.gone(relation);
-                Ok(Fetched::Nothing)
-            }
+            Err(error) if error.is_data_exception() => Ok(Fetched::Lost),
             other => Ok(other?),
         }
     }
@@ -203,7 +206,7 @@ impl<'a> Fetch<'a> {
         // `tick` comes again with the next one.
         let mut waiting = |_| drop(tick());
         let Some(statement) = self.statement(relation, key_columns, &mut waiting)? else {
-            return Ok(Fetched::Nothing);
+            return Ok(Fetched::Lost);
         };
         let rows = self
             .connection()?
@@ -262,16 +265,15 @@ impl<'a> Fetch<'a> {
         waiting: &mut dyn FnMut(Duration),
     ) -> Result<Option<String>, SqlError> {
         if let Some(known) = self.statements.get(&relation) {
-            return Ok(known.clone());
+            return Ok(Some(known.clone()));
         }
         let Some(query) = self.row_query(relation, key_columns)? else {
-            self.gone(relation);
             return Ok(None);
         };
         self.prepared += 1;
         let name = format!("fetch_{}", self.prepared);
         self.connection()?.prepare(&name, &query, waiting)?;
-        self.statements.insert(relation, Some(name.clone()));
+        self.statements.insert(relation, name.clone());
         Ok(Some(name))
     }
 
@@ -312,14 +314,5 @@ impl<'a> Fetch<'a> {
             fields.join(", "),
             conditions.join(" AND ")
         )))
-    }
-
-    fn gone(&mut self, relation: u32) {
-        if self.statements.insert(relation, None) != Some(None) {
-            tracing::warn!(
-                relation,
-                "a table or its key has changed since: its updates with unchanged large values are left out"
-            );
-        }
     }
 }

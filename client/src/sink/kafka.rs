@@ -204,6 +204,10 @@ impl Sink for KafkaSink {
         Ok(TopicId(number))
     }
 
+    fn compacts(&self) -> bool {
+        true
+    }
+
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError> {
         self.produce(record, token, None)
     }

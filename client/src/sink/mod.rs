@@ -117,6 +117,10 @@ pub trait Sink: Send + Sync {
     /// Makes sure that the topic exists, creating it where that is allowed. Idempotent.
     fn open_topic(&self, name: &str, keying: Keying) -> Result<TopicId>;
 
+    /// Whether topics of tables with a key are compacted, so that no record can stand there
+    /// without one.
+    fn compacts(&self) -> bool;
+
     /// Accepts a record, copying its bytes, or nothing at all.
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError>;
 

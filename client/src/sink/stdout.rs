@@ -157,6 +157,10 @@ impl Sink for StdoutSink {
         Ok(TopicId(0))
     }
 
+    fn compacts(&self) -> bool {
+        false
+    }
+
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError> {
         let mut lines = self.0.lock();
         lines.check().map_err(SendError::Failed)?;
