@@ -26,6 +26,8 @@ pub struct Record {
     pub key: Option<String>,
     /// The value as text; none for a tombstone.
     pub value: Option<String>,
+    /// The value's bytes.
+    pub bytes: Option<Vec<u8>>,
     /// The headers as text.
     pub headers: BTreeMap<String, String>,
 }
@@ -62,6 +64,7 @@ impl Record {
             offset: message.offset(),
             key: message.key().map(text),
             value: message.payload().map(text),
+            bytes: message.payload().map(<[u8]>::to_vec),
             headers: headers.unwrap_or_default(),
         }
     }
