@@ -202,3 +202,122 @@ fn the_server_is_answered_while_a_locked_table_is_waited_for() {
     client.terminate().expect(0, &[]);
     world.topic_equals_table("documents", "t.id");
 }
+
+#[test]
+fn a_key_that_is_dropped_and_made_again_is_named_and_found_again() {
+    let world = World::new("toast_rekeyed");
+    documents(&world);
+    let mut client = world.stream(&[]);
+    client.streams();
+    // The update is decoded when the table has no key.
+    world.sql.run(
+        "begin;
+         update documents set title = 'second';
+         alter table documents drop constraint documents_pkey;
+         commit",
+    );
+    let said = client.says("the topic is stale");
+    assert!(said.contains("toast_rekeyed.documents"), "{said}");
+    world
+        .sql
+        .run("alter table documents add primary key (id); update documents set title = 'third'");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("documents", "t.id");
+}
+
+#[test]
+fn a_table_that_comes_to_leave_values_out_is_noticed_under_require_full() {
+    for (name, alter) in [
+        (
+            "toast_added",
+            "alter table items add column body text; alter table items alter body set storage external",
+        ),
+        (
+            "toast_stored",
+            "alter table items alter body set storage external",
+        ),
+    ] {
+        let world = World::new(name);
+        world
+            .sql
+            .run("create table items (id int primary key, n int)");
+        if name == "toast_stored" {
+            world.sql.run(
+                "alter table items add column body text;
+                 alter table items alter body set storage plain",
+            );
+        }
+        let mut client = world.stream(&["--toast", "require-full"]);
+        client.streams();
+        world.sql.run(alter);
+        world
+            .sql
+            .run("insert into items (id, n, body) values (1, 1, repeat('x', 10000))");
+        world.catches_up();
+        world.sql.run("update items set n = 2");
+        client.wait().expect(
+            5,
+            &[
+                &format!("{name}.items"),
+                "out of the WAL: body",
+                "--toast fetch",
+                &format!("ALTER TABLE \"{name}\".\"items\" REPLICA IDENTITY FULL"),
+            ],
+        );
+        let mut client = world.stream(&["--toast", "fetch"]);
+        client.streams();
+        world.catches_up();
+        client.terminate().expect(0, &[]);
+        world.topic_equals_table("items", "t.id");
+    }
+}
+
+#[test]
+fn a_key_stored_out_of_line_is_no_new_key_when_an_update_leaves_it() {
+    let world = World::new("toast_key");
+    // 2,496 bytes: out of line in the table, and not too long for its index.
+    world.sql.run(
+        "create table letters (id text primary key, n int);
+         alter table letters alter id set storage external;
+         insert into letters select string_agg(md5(i::text), ''), 1 from generate_series(1, 78) i",
+    );
+    assert!(
+        world.sql.holds(
+            "select pg_relation_size(reltoastrelid) > 0 from pg_class where oid = 'letters'::regclass"
+        ),
+        "the key is in line: this would prove nothing"
+    );
+    let mut client = world.stream(&[]);
+    client.streams();
+    world.sql.run("update letters set n = 2");
+    world.catches_up();
+    world.sql.run("update letters set id = reverse(id)");
+    world.sql.run("update letters set n = 3");
+    world.catches_up();
+    world.topic_equals_table("letters", "t.id");
+    world.sql.run("delete from letters");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("letters", "t.id");
+    let records = topic::read(world.kafka, &world.topic("letters"));
+    let operations: Vec<_> = records
+        .iter()
+        .map(|record| (record.header("hw.op"), record.value.is_some()))
+        .collect();
+    let mut expected = vec![
+        ("d", false),
+        ("d", false),
+        ("r", true),
+        ("u", true),
+        ("u", true),
+        ("u", true),
+    ];
+    let mut found = operations.clone();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(
+        found, expected,
+        "one tombstone for each key: {operations:?}"
+    );
+}

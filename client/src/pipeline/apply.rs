@@ -122,10 +122,8 @@ impl<'a> Applier<'a> {
     }
 
     fn relation(&mut self, relation: &Relation<'_>, session: &mut Session<'_, '_>) -> Result<()> {
-        let is_left_out = !relation.is_keyed() && self.options.unkeyed == UnkeyedMode::Skip;
-        let topic = if is_left_out {
-            None
-        } else {
+        let has_topic = relation.is_keyed() || self.options.unkeyed == UnkeyedMode::Send;
+        let topic = if has_topic {
             let name = self.router.topic(relation.schema, relation.table)?;
             Some(
                 session
@@ -133,6 +131,8 @@ impl<'a> Applier<'a> {
                     .sink
                     .open_topic(&name, Keying::of(relation.is_keyed()))?,
             )
+        } else {
+            None
         };
         let key_columns = relation.columns.iter().filter(|column| column.is_key);
         let target = Target {
@@ -141,7 +141,8 @@ impl<'a> Applier<'a> {
             key_columns: key_columns.map(|column| column.name.to_owned()).collect(),
             topic,
         };
-        if is_left_out && self.left_out.insert(relation.id) {
+        let is_skipped = !has_topic && self.options.unkeyed == UnkeyedMode::Skip;
+        if is_skipped && self.left_out.insert(relation.id) {
             tracing::warn!(
                 table = %target.name(),
                 "changes of a table without a key are left out, as --unkeyed skip says"
@@ -163,12 +164,12 @@ impl<'a> Applier<'a> {
             .relations
             .get(&change.relation)
             .ok_or_else(|| broken("a change of a relation that was not described"))?;
-        let Some(topic) = target.topic else {
-            return Ok(());
-        };
         if change.key.is_none() && self.options.unkeyed == UnkeyedMode::Refuse {
             return Err(target.unkeyed(&transaction, change.seq));
         }
+        let Some(topic) = target.topic else {
+            return Ok(());
+        };
         let send = |session: &mut Session<'_, '_>, key, value, headers| {
             let record = Record {
                 topic,

@@ -13,7 +13,7 @@ pub(super) struct Target {
     pub(super) schema: String,
     pub(super) table: String,
     pub(super) key_columns: Vec<String>,
-    /// Absent for a table without key that is left out.
+    /// Absent for a table without key whose rows are not sent.
     pub(super) topic: Option<TopicId>,
 }
 
