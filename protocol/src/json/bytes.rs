@@ -1,7 +1,7 @@
 //! `bytea` and `uuid`: bytes as hexadecimal digits.
 
 /// The two digits of each byte.
-const HEX: [[u8; 2]; 256] = {
+pub(super) const HEX: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
     let mut table = [[0; 2]; 256];
     let mut byte = 0;

@@ -162,7 +162,7 @@ fn write_time(out: &mut Vec<u8>, micros: i64) {
 }
 
 /// A point and up to six digits, zeros at the end left out.
-fn write_fraction(out: &mut Vec<u8>, micros: u32) {
+pub(super) fn write_fraction(out: &mut Vec<u8>, micros: u32) {
     let [a, b] = two_digits(micros / 10_000);
     let [c, d] = two_digits(micros / 100 % 100);
     let [e, f] = two_digits(micros % 100);

@@ -9,20 +9,32 @@
 //! The input is what the server holds in memory, so integers within it have the byte
 //! order of the machine; none of it needs to be aligned.
 
+mod bits;
 mod bytes;
 mod datetime;
+mod hstore;
 mod integer;
+mod interval;
 mod jsonb;
+mod money;
+mod network;
 mod numeric;
+mod position;
 mod string;
 
 use std::fmt;
 
+pub use bits::{bit_length, bits};
 pub use bytes::{bytea, uuid};
 pub use datetime::{date, time, timestamp, timestamptz, timetz};
+pub use hstore::hstore;
 pub use integer::{integer, unsigned};
+pub use interval::{infinite_interval, interval};
 pub use jsonb::{MAX_JSONB_TEXT_BYTES, jsonb, jsonb_within};
+pub use money::money;
+pub use network::{cidr, inet, macaddr};
 pub use numeric::numeric;
+pub use position::{pg_lsn, tid};
 pub use string::{json_line, string};
 
 /// The bytes of a value are not what its type says. The message holds none of them.
@@ -33,6 +45,12 @@ pub enum ValueError {
     MalformedNumeric,
     /// Not a `jsonb` as the server stores it.
     MalformedJsonb,
+    /// Not an `inet` or `cidr` as the server stores it.
+    MalformedNetwork,
+    /// Not a `bit` or `varbit` as the server stores it.
+    MalformedBits,
+    /// Not an `hstore` as its extension has stored it since 9.0.
+    MalformedHstore,
     /// A `jsonb` whose text would be longer than it may be.
     TooLarge,
 }
@@ -42,6 +60,9 @@ impl fmt::Display for ValueError {
         f.write_str(match self {
             ValueError::MalformedNumeric => "malformed numeric value",
             ValueError::MalformedJsonb => "malformed jsonb value",
+            ValueError::MalformedNetwork => "malformed network address",
+            ValueError::MalformedBits => "malformed bit string",
+            ValueError::MalformedHstore => "malformed hstore value",
             ValueError::TooLarge => "jsonb value whose text is too large",
         })
     }
