@@ -6,10 +6,11 @@ CREATE FUNCTION headwater.version() RETURNS text
 COMMENT ON FUNCTION headwater.version() IS
     'the release of the loaded headwater library';
 
--- Not STRICT: a row whose columns are all null is a row.
+-- Not STRICT: a row whose columns are all null is a row. PARALLEL UNSAFE: a value whose
+-- output function fails is caught in a subtransaction, which cannot begin in parallel mode.
 CREATE FUNCTION headwater.encode("row" record, VARIADIC options text[] DEFAULT '{}')
     RETURNS bytea
-    LANGUAGE c STABLE PARALLEL SAFE
+    LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'headwater_encode';
 COMMENT ON FUNCTION headwater.encode(record, text[]) IS
     'a table''s row as the output plugin would send it, with the plugin''s options as name=value';

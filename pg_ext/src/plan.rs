@@ -6,12 +6,9 @@
 
 use headwater_protocol::frame::{Column, Relation, ReplicaIdentity};
 use headwater_protocol::json;
-use pgrx::pg_sys::{self, Oid};
 
-use crate::pg::{
-    Attribute, ColumnDescription, DatabaseEncoding, OutputFunction, PlanMemory, RelationRef,
-    base_type,
-};
+use crate::codec::{Codec, CodecCompiler, member_prefix};
+use crate::pg::{Attribute, ColumnDescription, DatabaseEncoding, RelationRef};
 
 /// A relation, compiled.
 pub(crate) struct RelationPlan {
@@ -29,8 +26,8 @@ pub(crate) struct RelationPlan {
     pub(crate) source: Vec<u8>,
     /// Of the descriptor that the columns were read from.
     pub(crate) descriptor_address: usize,
-    /// After `columns`, whose output functions use it.
-    _memory: PlanMemory,
+    /// Other relations (`pg_class.oid`) that the plan was compiled from: those of row types.
+    pub(crate) depends_on: Vec<u32>,
 }
 
 /// A column, compiled.
@@ -41,33 +38,8 @@ pub(crate) struct ColumnPlan {
     pub(crate) prefix: Vec<u8>,
     pub(crate) name: String,
     pub(crate) is_key: bool,
-    type_oid: u32,
+    pub(crate) type_oid: u32,
     type_modifier: i32,
-}
-
-/// How a column's value becomes bytes: the final dispatch.
-pub(crate) enum Codec {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    Oid,
-    Float4,
-    Float8,
-    Numeric,
-    Text,
-    Name,
-    Uuid,
-    Date,
-    Time,
-    TimeTz,
-    Timestamp,
-    TimestampTz,
-    Bytea,
-    Json,
-    Jsonb,
-    /// Any other type: the text of its output function.
-    Output(OutputFunction),
 }
 
 impl RelationPlan {
@@ -86,14 +58,14 @@ impl RelationPlan {
         } else {
             Vec::new()
         };
-        let mut memory = PlanMemory::default();
+        let mut codecs = CodecCompiler::new(encoding);
         let columns: Vec<ColumnPlan> = if selected {
             relation
                 .columns(encoding)
                 .into_iter()
                 .map(|column| {
                     let is_key = key_numbers.contains(&column.attribute.number());
-                    ColumnPlan::compile(column, is_key, &mut memory)
+                    ColumnPlan::compile(column, is_key, &mut codecs)
                 })
                 .collect()
         } else {
@@ -119,7 +91,7 @@ impl RelationPlan {
             descriptor_address: relation.descriptor_address(),
             schema,
             table,
-            _memory: memory,
+            depends_on: codecs.into_dependencies(),
         }
     }
 
@@ -145,46 +117,15 @@ impl RelationPlan {
 }
 
 impl ColumnPlan {
-    fn compile(column: ColumnDescription, is_key: bool, memory: &mut PlanMemory) -> Self {
-        let mut prefix = vec![b','];
-        json::string(&mut prefix, column.name.as_bytes());
-        prefix.push(b':');
+    fn compile(column: ColumnDescription, is_key: bool, codecs: &mut CodecCompiler) -> Self {
         ColumnPlan {
             attribute: column.attribute,
-            codec: Codec::of(column.type_oid, memory),
-            prefix,
+            codec: codecs.codec(column.type_oid),
+            prefix: member_prefix(&column.name),
             name: column.name,
             is_key,
             type_oid: column.type_oid,
             type_modifier: column.type_modifier,
-        }
-    }
-}
-
-impl Codec {
-    /// A domain has the codec of the type it is made of.
-    fn of(type_oid: u32, memory: &mut PlanMemory) -> Self {
-        match Oid::from(base_type(type_oid)) {
-            pg_sys::BOOLOID => Codec::Bool,
-            pg_sys::INT2OID => Codec::Int2,
-            pg_sys::INT4OID => Codec::Int4,
-            pg_sys::INT8OID => Codec::Int8,
-            pg_sys::OIDOID => Codec::Oid,
-            pg_sys::FLOAT4OID => Codec::Float4,
-            pg_sys::FLOAT8OID => Codec::Float8,
-            pg_sys::NUMERICOID => Codec::Numeric,
-            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Codec::Text,
-            pg_sys::NAMEOID => Codec::Name,
-            pg_sys::UUIDOID => Codec::Uuid,
-            pg_sys::DATEOID => Codec::Date,
-            pg_sys::TIMEOID => Codec::Time,
-            pg_sys::TIMETZOID => Codec::TimeTz,
-            pg_sys::TIMESTAMPOID => Codec::Timestamp,
-            pg_sys::TIMESTAMPTZOID => Codec::TimestampTz,
-            pg_sys::BYTEAOID => Codec::Bytea,
-            pg_sys::JSONOID => Codec::Json,
-            pg_sys::JSONBOID => Codec::Jsonb,
-            _ => Codec::Output(OutputFunction::of(type_oid, memory)),
         }
     }
 }

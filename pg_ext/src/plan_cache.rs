@@ -4,6 +4,10 @@
 //! was applied, and only with the very descriptor it was compiled from. The second test
 //! needs no message: a relation that was loaded anew has another descriptor.
 //!
+//! A plan depends on more than its relation: a row type that a column has, or an array of
+//! it, or another row type, is a relation of its own, and what is reported of that removes
+//! the plan too. A change of an enum removes all plans, which hold its labels.
+//!
 //! What is reported is forgotten, not kept as stale: a dropped table is reported too, and
 //! a session that lives for months must not remember every table that ever was.
 
@@ -62,7 +66,9 @@ impl PlanCache {
 
     fn apply_invalidations(&mut self) {
         take_invalidated(|stale| match stale {
-            Stale::Relation(id) => drop(self.plans.remove(&id)),
+            Stale::Relation(stale) => self
+                .plans
+                .retain(|id, cached| *id != stale && !cached.plan.depends_on.contains(&stale)),
             Stale::All => self.plans.clear(),
         });
     }

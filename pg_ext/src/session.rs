@@ -101,7 +101,7 @@ impl Session {
     pub(crate) fn begin(&mut self) {
         self.transaction = Progress::default();
         self.silent = 0;
-        self.encoder.values.settings().enter();
+        self.encoder.values.calls().settings().enter();
     }
 
     pub(crate) fn change(

@@ -18,7 +18,7 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         let start = out.len();
         let result = self
-            .change_frame(plan, change, out)
+            .contain(|encoder| encoder.change_frame(plan, change, out))
             .and_then(|()| self.within_limit(out.len() - start));
         if result.is_err() {
             out.truncate(start);
@@ -34,10 +34,10 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        let result = match self.envelope {
-            Envelope::Change => self.envelope(plan, change, out),
-            Envelope::Row => self.row_lines(plan, change, out),
-        };
+        let result = self.contain(|encoder| match encoder.envelope {
+            Envelope::Change => encoder.envelope(plan, change, out),
+            Envelope::Row => encoder.row_lines(plan, change, out),
+        });
         let result = result.and_then(|()| self.within_limit(out.len() - start));
         if result.is_err() {
             out.truncate(start);
@@ -54,7 +54,9 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) {
         let mut key = std::mem::take(&mut self.new_key);
-        let has_key = self.current_key(plan, change, &mut key).unwrap_or(false);
+        let has_key = self
+            .contain(|encoder| encoder.current_key(plan, change, &mut key))
+            .unwrap_or(false);
         write::quarantine(
             out,
             &Quarantine {

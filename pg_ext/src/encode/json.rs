@@ -33,7 +33,7 @@ impl Encoder {
                 Some(value) => {
                     self.values
                         .encode(out, &mut column.codec, value)
-                        .map_err(|fault| fault.of(&column.name, self.max_row_bytes))?;
+                        .map_err(|fault| fault.of(column, &self.values))?;
                     // Each value is bounded, and here their sum: a row that is too large
                     // is left before all of it stands in memory.
                     self.within_limit(out.len() - start)?;
@@ -67,7 +67,7 @@ impl Encoder {
                 Column::Value(value) => {
                     self.values
                         .encode(out, &mut column.codec, value)
-                        .map_err(|fault| fault.of(&column.name, self.max_row_bytes))?;
+                        .map_err(|fault| fault.of(column, &self.values))?;
                 }
             }
         }
@@ -88,7 +88,7 @@ fn present<'t>(row: &Row<'t>, old: Option<&Row<'t>>, attribute: Attribute) -> Co
 }
 
 /// Each member was written with a comma before it; the first one's becomes the brace.
-fn close_object(out: &mut Vec<u8>, start: usize) {
+pub(super) fn close_object(out: &mut Vec<u8>, start: usize) {
     match out.get_mut(start) {
         Some(comma) => *comma = b'{',
         None => out.push(b'{'),

@@ -6,12 +6,14 @@ mod json;
 mod value;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use headwater_protocol::frame::Op;
 use headwater_protocol::json::ValueError;
 use headwater_protocol::options::{Envelope, PluginOptions};
 
-use crate::pg::{NotUtf8, Row};
+use crate::pg::{MalformedArray, NotUtf8, Raised, Row, SqlState, server_error, type_name};
+use crate::plan::ColumnPlan;
 
 pub(crate) use envelope::Source;
 pub(crate) use value::ValueEncoder;
@@ -40,12 +42,38 @@ pub(crate) struct RowChange<'t> {
 /// Why a row has no bytes. Says nothing of any value.
 #[derive(Debug)]
 pub(crate) enum EncodeError {
-    Value { column: String, error: ValueError },
-    NotUtf8 { column: String },
-    WrongLayout { column: String },
-    KeyNotInWal { column: String },
-    TooLarge { limit: usize },
-    OutOfMemory { bytes: usize },
+    Value {
+        column: String,
+        error: ValueError,
+    },
+    NotUtf8 {
+        column: String,
+    },
+    WrongLayout {
+        column: String,
+    },
+    /// The server raised an ERROR, whose message may quote the value.
+    Raised {
+        column: String,
+        type_name: String,
+        state: SqlState,
+    },
+    NoLabel {
+        column: String,
+    },
+    TooDeep {
+        column: String,
+    },
+    KeyNotInWal {
+        column: String,
+    },
+    Panicked,
+    TooLarge {
+        limit: usize,
+    },
+    OutOfMemory {
+        bytes: usize,
+    },
 }
 
 impl fmt::Display for EncodeError {
@@ -60,6 +88,26 @@ impl fmt::Display for EncodeError {
             ),
             EncodeError::WrongLayout { column } => {
                 write!(f, "column \"{column}\" is not stored as its type says")
+            }
+            EncodeError::Raised {
+                column,
+                type_name,
+                state,
+            } => write!(
+                f,
+                "column \"{column}\" cannot be encoded: the server failed on a value of type \
+                 {type_name} with SQLSTATE {state}"
+            ),
+            EncodeError::NoLabel { column } => write!(
+                f,
+                "column \"{column}\" holds an enum value that the catalog does not have"
+            ),
+            EncodeError::TooDeep { column } => write!(
+                f,
+                "column \"{column}\" is of a type that is nested too deeply"
+            ),
+            EncodeError::Panicked => {
+                write!(f, "the encoder failed at it: a defect of headwater's")
             }
             EncodeError::KeyNotInWal { column } => {
                 write!(f, "the value of key column \"{column}\" is not in the WAL")
@@ -79,6 +127,10 @@ enum ValueFault {
     Value(ValueError),
     NotUtf8,
     WrongLayout,
+    /// At a value of a type inside the column's, where one is named.
+    Raised(Raised, Option<u32>),
+    NoLabel,
+    TooDeep,
     TooLarge,
     OutOfMemory(usize),
 }
@@ -95,15 +147,34 @@ impl From<NotUtf8> for ValueFault {
     }
 }
 
+impl From<Raised> for ValueFault {
+    fn from(raised: Raised) -> Self {
+        ValueFault::Raised(raised, None)
+    }
+}
+
+impl From<MalformedArray> for ValueFault {
+    fn from(_: MalformedArray) -> Self {
+        ValueFault::WrongLayout
+    }
+}
+
 impl ValueFault {
-    fn of(self, column: &str, max_row_bytes: usize) -> EncodeError {
-        let column = column.to_owned();
+    fn of(self, plan: &ColumnPlan, encoder: &ValueEncoder) -> EncodeError {
+        let column = plan.name.clone();
         match self {
             ValueFault::Value(error) => EncodeError::Value { column, error },
             ValueFault::NotUtf8 => EncodeError::NotUtf8 { column },
             ValueFault::WrongLayout => EncodeError::WrongLayout { column },
+            ValueFault::Raised(raised, inner_type) => EncodeError::Raised {
+                column,
+                type_name: type_name(inner_type.unwrap_or(plan.type_oid), encoder.encoding()),
+                state: raised.state,
+            },
+            ValueFault::NoLabel => EncodeError::NoLabel { column },
+            ValueFault::TooDeep => EncodeError::TooDeep { column },
             ValueFault::TooLarge => EncodeError::TooLarge {
-                limit: max_row_bytes,
+                limit: encoder.max_row_bytes(),
             },
             ValueFault::OutOfMemory(bytes) => EncodeError::OutOfMemory { bytes },
         }
@@ -122,6 +193,33 @@ impl Encoder {
             old_key: Vec::new(),
             new_key: Vec::new(),
             unchanged: Vec::new(),
+        }
+    }
+
+    /// Encodes a row, or as much of it as `encode` does, and ends what that began in the
+    /// server: the one place that every row goes through.
+    ///
+    /// A panic is a defect of ours and makes this row fail, not the stream. What it leaves
+    /// behind is sound to go on with: buffers are emptied before they are used, and what an
+    /// output function or a row type caches is only read between two calls. An ERROR of
+    /// the server's that came from outside a subtransaction, which pgrx carries as a panic
+    /// too, is none of ours to catch and goes on.
+    fn contain<T>(
+        &mut self,
+        encode: impl FnOnce(&mut Self) -> Result<T, EncodeError>,
+    ) -> Result<T, EncodeError> {
+        match catch_unwind(AssertUnwindSafe(|| encode(self))) {
+            Ok(result) => {
+                self.values.calls().end();
+                result
+            }
+            Err(payload) => {
+                self.values.calls().roll_back();
+                if server_error(payload.as_ref()).is_some() {
+                    resume_unwind(payload);
+                }
+                Err(EncodeError::Panicked)
+            }
         }
     }
 }

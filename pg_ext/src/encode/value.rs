@@ -4,8 +4,12 @@ use headwater_protocol::json;
 use headwater_protocol::options::{Output, PluginOptions};
 
 use super::ValueFault;
-use crate::pg::{DatabaseEncoding, OutputSettings, Value, push_f32, push_f64};
-use crate::plan::Codec;
+use super::json::close_object;
+use crate::codec::{ArrayCodec, Codec, CompositeCodec};
+use crate::pg::{
+    Column, ContainerRoom, DataCalls, DatabaseEncoding, Elements, NotUtf8, OutputFunction,
+    OutputSettings, Value, push_f32, push_f64,
+};
 
 /// Values from this size on are given room by an allocation that may fail: a failed
 /// one inside a growing buffer would abort the server. Smaller ones cannot matter.
@@ -14,7 +18,7 @@ const FALLIBLE_FROM: usize = 64 * 1024;
 /// Turns values into JSON for one session.
 pub(crate) struct ValueEncoder {
     encoding: DatabaseEncoding,
-    settings: OutputSettings,
+    calls: DataCalls,
     /// No line break may stand in the output: those between the tokens of a `json`
     /// value, which keeps its white space as it was written, become spaces.
     one_line: bool,
@@ -29,7 +33,7 @@ impl ValueEncoder {
     ) -> Self {
         ValueEncoder {
             encoding,
-            settings,
+            calls: DataCalls::new(settings),
             one_line: options.output == Output::Lines,
             max_row_bytes: options.max_row_bytes,
         }
@@ -39,8 +43,12 @@ impl ValueEncoder {
         self.encoding
     }
 
-    pub(crate) fn settings(&mut self) -> &mut OutputSettings {
-        &mut self.settings
+    pub(super) fn max_row_bytes(&self) -> usize {
+        self.max_row_bytes
+    }
+
+    pub(crate) fn calls(&mut self) -> &mut DataCalls {
+        &mut self.calls
     }
 
     /// Appends one value that is there.
@@ -68,6 +76,11 @@ impl ValueEncoder {
                 json::unsigned(out, u64::from(value.u32()));
                 out.push(b'"');
             }
+            Codec::Xid8 => {
+                out.push(b'"');
+                json::unsigned(out, value.i64().cast_unsigned());
+                out.push(b'"');
+            }
             Codec::Float4 => {
                 let number = value.f32();
                 special_or(out, f64::from(number), |out| push_f32(out, number));
@@ -76,9 +89,10 @@ impl ValueEncoder {
                 let number = value.f64();
                 special_or(out, number, |out| push_f64(out, number));
             }
-            Codec::Numeric => json::numeric(out, varlena(value)?)?,
+            Codec::Numeric => json::numeric(out, self.varlena(value)?)?,
+            Codec::Money => json::money(out, value.i64()),
             Codec::Text => {
-                let text = self.encoding.to_utf8(varlena(value)?)?;
+                let text = self.encoding.to_utf8(self.varlena(value)?)?;
                 self.reserve(out, text.len())?;
                 json::string(out, &text);
             }
@@ -90,6 +104,7 @@ impl ValueEncoder {
                     .unwrap_or(name.len());
                 json::string(out, &self.encoding.to_utf8(&name[..length])?);
             }
+            Codec::Char => self.char(out, value.u8())?,
             Codec::Uuid => json::uuid(out, fixed::<16>(value)?),
             Codec::Date => json::date(out, value.i32()),
             Codec::Time => json::time(out, value.i64()),
@@ -101,13 +116,14 @@ impl ValueEncoder {
             }
             Codec::Timestamp => json::timestamp(out, value.i64()),
             Codec::TimestampTz => json::timestamptz(out, value.i64()),
+            Codec::Interval => interval(out, fixed(value)?),
             Codec::Bytea => {
-                let bytes = varlena(value)?;
+                let bytes = self.varlena(value)?;
                 self.reserve(out, 2 * bytes.len())?;
                 json::bytea(out, bytes);
             }
             Codec::Json => {
-                let text = self.encoding.to_utf8(varlena(value)?)?;
+                let text = self.encoding.to_utf8(self.varlena(value)?)?;
                 self.reserve(out, text.len())?;
                 if self.one_line {
                     json::json_line(out, &text);
@@ -116,18 +132,178 @@ impl ValueEncoder {
                 }
             }
             Codec::Jsonb => {
-                let container = varlena(value)?;
+                let container = self.varlena(value)?;
                 self.reserve(out, container.len())?;
                 self.jsonb(out, container)?;
             }
-            Codec::Output(function) => {
-                let text = self
-                    .encoding
-                    .to_utf8(function.call(value, &mut self.settings))?;
-                self.reserve(out, text.len())?;
-                json::string(out, &text);
+            Codec::Bits => {
+                let payload = self.varlena(value)?;
+                self.reserve(out, json::bit_length(payload)?)?;
+                json::bits(out, payload)?;
+            }
+            Codec::Inet => json::inet(out, self.varlena(value)?)?,
+            Codec::Cidr => json::cidr(out, self.varlena(value)?)?,
+            Codec::MacAddr => json::macaddr(out, fixed::<6>(value)?),
+            Codec::MacAddr8 => json::macaddr(out, fixed::<8>(value)?),
+            Codec::PgLsn => json::pg_lsn(out, value.i64().cast_unsigned()),
+            Codec::Tid => json::tid(out, fixed(value)?),
+            Codec::Xml(function) => {
+                let text = self.varlena(value)?;
+                // The output function takes a declaration away, or else a line feed.
+                if text.starts_with(b"<?xml") || text.starts_with(b"\n") {
+                    self.output(out, function, value)?;
+                } else {
+                    let text = self.encoding.to_utf8(text)?;
+                    self.reserve(out, text.len())?;
+                    json::string(out, &text);
+                }
+            }
+            Codec::Hstore => {
+                let payload = self.varlena(value)?;
+                self.reserve(out, payload.len())?;
+                self.hstore(out, payload)?;
+            }
+            Codec::Enum(labels) => {
+                let label = labels.label(value.u32(), self.encoding);
+                out.extend_from_slice(label.ok_or(ValueFault::NoLabel)?);
+            }
+            Codec::Array(array) => self.array(out, array, value)?,
+            Codec::Composite(composite) => {
+                // A row type never holds itself: see the codec's module.
+                let mut composite = composite
+                    .try_borrow_mut()
+                    .map_err(|_| ValueFault::WrongLayout)?;
+                self.composite(out, &mut composite, value)?;
+            }
+            Codec::Output(function) => self.output(out, function, value)?,
+            Codec::TooDeep => return Err(ValueFault::TooDeep),
+        }
+        Ok(())
+    }
+
+    /// Brackets nested as deep as the array has dimensions. Lower bounds have no place.
+    fn array(
+        &mut self,
+        out: &mut Vec<u8>,
+        codec: &mut ArrayCodec,
+        value: Value<'_>,
+    ) -> Result<(), ValueFault> {
+        let mut room = ContainerRoom::default();
+        let container = value
+            .container(&mut room, &mut self.calls)?
+            .ok_or(ValueFault::WrongLayout)?;
+        self.reserve(out, container.size())?;
+        let array = container.array()?;
+        if array.element_type != codec.element_type {
+            return Err(ValueFault::WrongLayout);
+        }
+        let mut elements = array.elements(codec.layout);
+        let start = out.len();
+        self.dimension(out, codec, &array.lengths, &mut elements, start)
+    }
+
+    fn dimension(
+        &mut self,
+        out: &mut Vec<u8>,
+        codec: &mut ArrayCodec,
+        lengths: &[usize],
+        elements: &mut Elements<'_>,
+        start: usize,
+    ) -> Result<(), ValueFault> {
+        out.push(b'[');
+        if let Some((length, inner)) = lengths.split_first() {
+            for index in 0..*length {
+                if index > 0 {
+                    out.push(b',');
+                }
+                if !inner.is_empty() {
+                    self.dimension(out, codec, inner, elements, start)?;
+                    continue;
+                }
+                match elements.next()? {
+                    None => out.extend_from_slice(b"null"),
+                    Some(element) => self.encode(out, &mut codec.element, element)?,
+                }
+                self.within_limit(out.len() - start)?;
             }
         }
+        out.push(b']');
+        Ok(())
+    }
+
+    fn composite(
+        &mut self,
+        out: &mut Vec<u8>,
+        codec: &mut CompositeCodec,
+        value: Value<'_>,
+    ) -> Result<(), ValueFault> {
+        let mut room = ContainerRoom::default();
+        let container = value
+            .container(&mut room, &mut self.calls)?
+            .ok_or(ValueFault::WrongLayout)?;
+        self.reserve(out, container.size())?;
+        let row = container
+            .row(&mut codec.composite)
+            .ok_or(ValueFault::WrongLayout)?;
+        let start = out.len();
+        for attribute in &mut codec.attributes {
+            out.extend_from_slice(&attribute.prefix);
+            match row.column(attribute.attribute) {
+                Column::Null => out.extend_from_slice(b"null"),
+                // The server stores nothing of a value elsewhere.
+                Column::UnchangedToast => return Err(ValueFault::WrongLayout),
+                Column::Value(value) => self.encode(out, &mut attribute.codec, value)?,
+            }
+            self.within_limit(out.len() - start)?;
+        }
+        close_object(out, start);
+        Ok(())
+    }
+
+    fn output(
+        &mut self,
+        out: &mut Vec<u8>,
+        function: &mut OutputFunction,
+        value: Value<'_>,
+    ) -> Result<(), ValueFault> {
+        let text = function
+            .call(value, &mut self.calls)
+            .map_err(|raised| ValueFault::Raised(raised, Some(function.type_oid())))?
+            .ok_or(ValueFault::WrongLayout)?;
+        // Unlike stored text, this was never verified by the server.
+        if self.encoding == DatabaseEncoding::Utf8 && std::str::from_utf8(text).is_err() {
+            return Err(ValueFault::NotUtf8);
+        }
+        let text = self.encoding.to_utf8(text)?;
+        self.reserve(out, text.len())?;
+        json::string(out, &text);
+        Ok(())
+    }
+
+    /// One byte of no encoding. From 16 on the server prints what is not ASCII as `\ooo`.
+    fn char(&self, out: &mut Vec<u8>, byte: u8) -> Result<(), ValueFault> {
+        if byte.is_ascii() {
+            let text: &[u8] = if byte == 0 { &[] } else { &[byte] };
+            json::string(out, text);
+        } else if cfg!(any(feature = "pg14", feature = "pg15")) {
+            if self.encoding == DatabaseEncoding::Utf8 {
+                return Err(NotUtf8.into());
+            }
+            json::string(out, &self.encoding.to_utf8(&[byte])?);
+        } else {
+            json::string(out, format!("\\{byte:03o}").as_bytes());
+        }
+        Ok(())
+    }
+
+    /// As for `jsonb`: what is not a string in it is ASCII.
+    fn hstore(&self, out: &mut Vec<u8>, payload: &[u8]) -> Result<(), ValueFault> {
+        if self.encoding == DatabaseEncoding::Utf8 {
+            return Ok(json::hstore(out, payload)?);
+        }
+        let mut printed = Vec::new();
+        json::hstore(&mut printed, payload)?;
+        out.extend_from_slice(&self.encoding.to_utf8(&printed)?);
         Ok(())
     }
 
@@ -140,6 +316,20 @@ impl ValueEncoder {
         let mut printed = Vec::new();
         json::jsonb_within(&mut printed, container, self.max_row_bytes)?;
         out.extend_from_slice(&self.encoding.to_utf8(&printed)?);
+        Ok(())
+    }
+
+    fn varlena<'t>(&mut self, value: Value<'t>) -> Result<&'t [u8], ValueFault> {
+        let content = value.varlena(&mut self.calls)?;
+        content.ok_or(ValueFault::WrongLayout)
+    }
+
+    /// Each value is bounded, and the sum of those in one container: eight bytes may print
+    /// as 131,072.
+    fn within_limit(&self, bytes: usize) -> Result<(), ValueFault> {
+        if bytes > self.max_row_bytes {
+            return Err(ValueFault::TooLarge);
+        }
         Ok(())
     }
 
@@ -157,12 +347,27 @@ impl ValueEncoder {
     }
 }
 
-fn varlena(value: Value<'_>) -> Result<&[u8], ValueFault> {
-    value.varlena().ok_or(ValueFault::WrongLayout)
-}
-
 fn fixed<const N: usize>(value: Value<'_>) -> Result<&[u8; N], ValueFault> {
     value.fixed().ok_or(ValueFault::WrongLayout)
+}
+
+/// `Interval` in `datatype/timestamp.h`: microseconds, days, months.
+fn interval(out: &mut Vec<u8>, stored: &[u8; 16]) {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = *stored;
+    let [i, j, k, l, m, n, o, p] = rest;
+    let micros = i64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let days = i32::from_ne_bytes([i, j, k, l]);
+    let months = i32::from_ne_bytes([m, n, o, p]);
+    let has_infinity = cfg!(not(any(
+        feature = "pg14",
+        feature = "pg15",
+        feature = "pg16"
+    )));
+    match (months, days, micros) {
+        (i32::MAX, i32::MAX, i64::MAX) if has_infinity => json::infinite_interval(out, false),
+        (i32::MIN, i32::MIN, i64::MIN) if has_infinity => json::infinite_interval(out, true),
+        _ => json::interval(out, months, days, micros),
+    }
 }
 
 /// JSON has no NaN and no infinity: they are the strings that Postgres prints.

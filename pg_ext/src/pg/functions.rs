@@ -204,7 +204,7 @@ impl EncodeQuery {
             new: row,
         };
         self.bytes.clear();
-        self.encoder.values.settings().enter();
+        self.encoder.values.calls().settings().enter();
         let (encoder, plan, bytes) = (&mut self.encoder, &mut self.plan, &mut self.bytes);
         let result = match self.output {
             Output::Lines => encoder.line(plan, &change, bytes),
@@ -216,7 +216,7 @@ impl EncodeQuery {
                 Output::Frames => encoder.quarantine_frame(plan, &change, &reason, bytes),
             }
         }
-        encoder.values.settings().leave();
+        encoder.values.calls().settings().leave();
         varlena_datum(bytes)
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A plan is compiled from a relation and its schema's name. The relation cache reports
 //! changes of the first; those of the second reach only the system caches (`ALTER
-//! SCHEMA … RENAME` touches no relation). Of its columns' types a plan holds only what
-//! no ALTER TYPE can change, so the cache of types, which every new table disturbs, is
-//! not listened to.
+//! SCHEMA … RENAME` touches no relation), and so do those of an enum's labels. A row type
+//! is a relation. Of other types a plan holds only what no ALTER TYPE can change, so the
+//! cache of types, which every new table disturbs, is not listened to.
 //!
 //! Callbacks of both kinds can't be unregistered and may fire inside any catalog lookup,
 //! also one that a plan under compilation makes. So they are registered once per
@@ -67,11 +67,16 @@ pub(super) fn listen() {
     // SAFETY: the callbacks are static and tolerate being called at any time.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
-        pg_sys::CacheRegisterSyscacheCallback(
-            pg_sys::SysCacheIdentifier::NAMESPACEOID as std::ffi::c_int,
-            Some(schema_changed),
-            nothing,
-        );
+        for cache in [
+            pg_sys::SysCacheIdentifier::NAMESPACEOID,
+            pg_sys::SysCacheIdentifier::ENUMOID,
+        ] {
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache as std::ffi::c_int,
+                Some(names_changed),
+                nothing,
+            );
+        }
     }
 }
 
@@ -88,7 +93,7 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_s
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn schema_changed(
+unsafe extern "C-unwind" fn names_changed(
     _arg: pg_sys::Datum,
     _cache: std::ffi::c_int,
     _hash: u32,

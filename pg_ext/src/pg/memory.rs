@@ -47,11 +47,11 @@ impl ChangeMemory {
     }
 }
 
-/// The memory of what a plan's output functions cache for themselves. It goes with the
+/// The memory of what an output function of a plan caches for itself. It goes with the
 /// plan: a relation that is compiled anew a million times must not grow the process.
 #[derive(Default)]
-pub(crate) struct PlanMemory {
-    /// Made when first asked for: most plans call no output function.
+pub(super) struct PlanMemory {
+    /// Made when first asked for.
     context: Option<pg_sys::MemoryContext>,
 }
 

@@ -15,7 +15,10 @@
 //! functions that cannot raise an ERROR, and say so.
 #![allow(unsafe_code)]
 
+mod array;
 mod callbacks;
+mod composite;
+mod data_calls;
 mod encoding;
 mod float;
 mod functions;
@@ -27,18 +30,22 @@ mod relation;
 mod report;
 mod settings;
 mod tuple;
+mod types;
 mod versions;
 mod writer;
 
+pub(crate) use array::{ElementLayout, Elements, MalformedArray};
+pub(crate) use composite::CompositeType;
+pub(crate) use data_calls::{DataCalls, Raised, SqlState, server_error};
 pub(crate) use encoding::{DatabaseEncoding, NotUtf8};
 pub(crate) use float::{push_f32, push_f64};
 pub(crate) use invalidation::{Stale, take_invalidated};
-pub(crate) use memory::PlanMemory;
 pub(crate) use output_function::OutputFunction;
-pub(crate) use relation::{Attribute, ColumnDescription, RelationRef, base_type};
+pub(crate) use relation::{Attribute, ColumnDescription, RelationRef};
 pub(crate) use report::report_quarantine;
 pub(crate) use settings::OutputSettings;
-pub(crate) use tuple::{Column, Row, TupleBuffer, TupleRef, Value};
+pub(crate) use tuple::{Column, ContainerRoom, Row, TupleBuffer, TupleRef, Value};
+pub(crate) use types::{EnumLabels, TypeKind, base_type, is_hstore, type_kind, type_name};
 pub(crate) use writer::Writer;
 
 pgrx::pg_module_magic!();

@@ -110,15 +110,29 @@ impl<'cb> RelationRef<'cb> {
         ReplicaIdentity::from_code(code.cast_unsigned()).unwrap_or(ReplicaIdentity::Nothing)
     }
 
-    /// The live columns, in their order.
+    /// The live columns that have a stored value, in their order.
     pub(crate) fn columns(self, encoding: DatabaseEncoding) -> Vec<ColumnDescription> {
+        self.describe(encoding, |column| !is_virtual(column))
+    }
+
+    /// The live attributes of a row type: a row that is stored as a value holds those that
+    /// are virtual in its table as well.
+    pub(super) fn attributes(self, encoding: DatabaseEncoding) -> Vec<ColumnDescription> {
+        self.describe(encoding, |_| true)
+    }
+
+    fn describe(
+        self,
+        encoding: DatabaseEncoding,
+        is_wanted: impl Fn(&pg_sys::FormData_pg_attribute) -> bool,
+    ) -> Vec<ColumnDescription> {
         let descriptor = self.descriptor();
         // SAFETY: an open relation has its descriptor.
         let count = usize::try_from(unsafe { (*descriptor).natts }).unwrap_or(0);
         (0..count)
             // SAFETY: the index is below natts.
             .map(|index| (index, unsafe { versions::attribute(descriptor, index) }))
-            .filter(|(_, column)| !column.attisdropped && !is_virtual(column))
+            .filter(|(_, column)| !column.attisdropped && is_wanted(column))
             .map(|(index, column)| ColumnDescription {
                 attribute: Attribute {
                     index,
@@ -170,11 +184,4 @@ impl<'cb> RelationRef<'cb> {
 /// A virtual generated column (from 18 on) is computed when read and never stored.
 fn is_virtual(column: &pg_sys::FormData_pg_attribute) -> bool {
     column.attgenerated.cast_unsigned() == b'v'
-}
-
-/// The type that a domain is made of, through any number of domains; any other type is
-/// its own.
-pub(crate) fn base_type(type_oid: u32) -> u32 {
-    // SAFETY: lookups in the system cache.
-    unsafe { pg_sys::getBaseType(pg_sys::Oid::from(type_oid)).to_u32() }
 }

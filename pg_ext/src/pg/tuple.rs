@@ -13,8 +13,10 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::RelationRef;
-use super::relation::Attribute;
+use super::array::{ArrayRef, MalformedArray};
+use super::composite::CompositeType;
+use super::data_calls::{DataCalls, Raised};
+use super::relation::{Attribute, RelationRef};
 
 /// A heap tuple for the time of one callback.
 #[derive(Clone, Copy)]
@@ -124,7 +126,8 @@ impl<'t> Row<'t> {
         }
         let value = Value {
             datum: self.values[index],
-            attribute,
+            length: attribute.length,
+            by_value: attribute.by_value,
             row: PhantomData,
         };
         if attribute.length == -1 && self.origin == Origin::Wal && value.is_on_disk() {
@@ -134,12 +137,14 @@ impl<'t> Row<'t> {
     }
 }
 
-/// One value of a row.
+/// One value of a row, or of an array.
 #[derive(Clone, Copy)]
 pub(crate) struct Value<'t> {
-    datum: pg_sys::Datum,
-    attribute: Attribute,
-    row: PhantomData<&'t ()>,
+    pub(super) datum: pg_sys::Datum,
+    /// As in [`Attribute`].
+    pub(super) length: i16,
+    pub(super) by_value: bool,
+    pub(super) row: PhantomData<&'t ()>,
 }
 
 // Numbers are passed by value in the low bytes of a datum (`DatumGetInt32` and so on in
@@ -154,6 +159,10 @@ compile_error!("headwater needs a 64-bit platform");
 impl<'t> Value<'t> {
     pub(crate) fn bool(self) -> bool {
         self.datum.value() as u8 != 0
+    }
+
+    pub(crate) fn u8(self) -> u8 {
+        self.datum.value() as u8
     }
 
     pub(crate) fn i16(self) -> i16 {
@@ -183,7 +192,7 @@ impl<'t> Value<'t> {
     /// The bytes of a type of fixed length that is passed by reference; none if the
     /// column is no such type.
     pub(crate) fn fixed<const N: usize>(self) -> Option<&'t [u8; N]> {
-        let fits = !self.attribute.by_value && usize::try_from(self.attribute.length) == Ok(N);
+        let fits = !self.by_value && usize::try_from(self.length) == Ok(N);
         // SAFETY: the attribute was made from the row's descriptor, which says that the
         // datum points to N bytes; they live as long as the row.
         fits.then(|| unsafe { &*self.datum.cast_mut_ptr::<[u8; N]>() })
@@ -193,21 +202,17 @@ impl<'t> Value<'t> {
     ///
     /// Compressed values and those that the reorder buffer holds elsewhere are expanded
     /// into the callback's memory.
-    pub(crate) fn varlena(self) -> Option<&'t [u8]> {
-        if self.attribute.length != -1 {
-            return None;
-        }
-        let pointer = self.datum.cast_mut_ptr::<pg_sys::varlena>();
-        // SAFETY: the attribute says that the datum points to a varlena, and `column` saw
-        // that it is not one that can't be read. Headers of one and four bytes are read in
-        // place; everything else goes through the server.
+    pub(crate) fn varlena(self, calls: &mut DataCalls) -> Result<Option<&'t [u8]>, Raised> {
+        let Some(pointer) = self.pointer() else {
+            return Ok(None);
+        };
+        // SAFETY: the pointer is to a varlena, which lives as long as the row. Headers of
+        // one and four bytes are read in place; everything else goes through the server.
         unsafe {
-            let plain = if pgrx::varatt_is_4b_u(pointer)
-                || (pgrx::varatt_is_1b(pointer) && !pgrx::varatt_is_1b_e(pointer))
-            {
+            let plain = if is_short(pointer) || pgrx::varatt_is_4b_u(pointer) {
                 pointer
             } else {
-                pg_sys::pg_detoast_datum(pointer)
+                expand(pointer, calls)?
             };
             let (header, length) = if pgrx::varatt_is_1b(plain) {
                 (1, pgrx::varsize_1b(plain) - 1)
@@ -215,14 +220,49 @@ impl<'t> Value<'t> {
                 (4, pgrx::varsize_4b(plain) - 4)
             };
             let content = plain.cast::<u8>().add(header);
-            Some(std::slice::from_raw_parts(content, length))
+            Ok(Some(std::slice::from_raw_parts(content, length)))
         }
+    }
+
+    /// A value that holds others, as the server's own code reads it: with a header of four
+    /// bytes and aligned. None if the column is no varlena.
+    pub(crate) fn container<'r>(
+        self,
+        room: &'r mut ContainerRoom,
+        calls: &mut DataCalls,
+    ) -> Result<Option<Container<'r>>, Raised>
+    where
+        't: 'r,
+    {
+        let Some(pointer) = self.pointer() else {
+            return Ok(None);
+        };
+        // SAFETY: the pointer is to a varlena, which lives as long as the row. One with a
+        // short header fits the room.
+        unsafe {
+            let plain = if pgrx::varatt_is_4b_u(pointer) {
+                pointer
+            } else if is_short(pointer) {
+                room.align(pointer)
+            } else {
+                expand(pointer, calls)?
+            };
+            let size = pgrx::varsize_4b(plain);
+            Ok(Some(Container(std::slice::from_raw_parts(
+                plain.cast::<u8>(),
+                size,
+            ))))
+        }
+    }
+
+    fn pointer(self) -> Option<*mut pg_sys::varlena> {
+        (self.length == -1 && !self.by_value).then(|| self.datum.cast_mut_ptr())
     }
 
     /// Bytes of the varlena once it is expanded, header included, found without expanding
     /// it; 0 for other values, which are small.
     pub(crate) fn expanded_size(self) -> usize {
-        if self.attribute.length != -1 {
+        if self.length != -1 {
             return 0;
         }
         let pointer = self.datum.cast_mut_ptr::<pg_sys::varlena>();
@@ -250,5 +290,74 @@ impl<'t> Value<'t> {
             pgrx::varatt_is_1b_e(pointer)
                 && u32::from(pgrx::vartag_1b_e(pointer)) == pg_sys::vartag_external::VARTAG_ONDISK
         }
+    }
+}
+
+/// # Safety
+///
+/// `pointer` is a varlena.
+unsafe fn is_short(pointer: *const pg_sys::varlena) -> bool {
+    // SAFETY: the caller's.
+    unsafe { pgrx::varatt_is_1b(pointer) && !pgrx::varatt_is_1b_e(pointer) }
+}
+
+/// Through the server: data that is damaged is an ERROR there.
+///
+/// # Safety
+///
+/// `pointer` is a varlena that may be read.
+unsafe fn expand(
+    pointer: *mut pg_sys::varlena,
+    calls: &mut DataCalls,
+) -> Result<*mut pg_sys::varlena, Raised> {
+    // SAFETY: the caller's.
+    calls.call(|| unsafe { pg_sys::pg_detoast_datum(pointer) })
+}
+
+/// A value that holds others: an array or a row.
+pub(crate) struct Container<'r>(&'r [u8]);
+
+impl<'r> Container<'r> {
+    /// Bytes, header included.
+    pub(crate) fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The value as an array.
+    pub(crate) fn array(&self) -> Result<ArrayRef<'r>, MalformedArray> {
+        ArrayRef::read(self.0)
+    }
+
+    /// The value as a row of this type; none if it names another.
+    pub(crate) fn row<'t>(&self, composite: &'t mut CompositeType) -> Option<Row<'t>>
+    where
+        'r: 't,
+    {
+        composite.deform_bytes(self.0)
+    }
+}
+
+/// Room for a container with a short header, which stands anywhere in its tuple: its
+/// content is at most 126 bytes long and gets a header of four bytes here.
+#[derive(Default)]
+pub(crate) struct ContainerRoom([u64; 17]);
+
+impl ContainerRoom {
+    /// # Safety
+    ///
+    /// `short` is a varlena with a header of one byte.
+    unsafe fn align(&mut self, short: *const pg_sys::varlena) -> *mut pg_sys::varlena {
+        let plain = self.0.as_mut_ptr().cast::<pg_sys::varlena>();
+        // SAFETY: the caller's. The content is shorter than the room behind the header.
+        unsafe {
+            let length = (pgrx::varsize_1b(short) - 1).min(size_of_val(&self.0) - 4);
+            std::ptr::copy_nonoverlapping(
+                short.cast::<u8>().add(1),
+                plain.cast::<u8>().add(4),
+                length,
+            );
+            pgrx::set_varsize_4b(plain, (length + 4) as i32);
+        }
+        plain
     }
 }
