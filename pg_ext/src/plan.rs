@@ -8,11 +8,11 @@ use headwater_protocol::frame::{Column, Relation, ReplicaIdentity};
 use headwater_protocol::json;
 
 use crate::codec::{Codec, CodecCompiler, member_prefix};
-use crate::pg::{Attribute, ColumnDescription, DatabaseEncoding, RelationRef};
+use crate::pg::{Attribute, ColumnDescription, DatabaseEncoding, OwnerRef, RelationRef};
 
 /// A relation, compiled.
 pub(crate) struct RelationPlan {
-    /// `pg_class.oid`.
+    /// `pg_class.oid` of the relation that the rows belong to.
     pub(crate) id: u32,
     pub(crate) schema: String,
     pub(crate) table: String,
@@ -43,6 +43,8 @@ pub(crate) struct ColumnPlan {
 }
 
 impl RelationPlan {
+    /// The plan of a relation's rows, named and keyed as the relation that they belong to.
+    ///
     /// `selects` says of a schema and a table whether its rows are asked for; the plan of
     /// one that is not has no columns.
     pub(crate) fn compile(
@@ -50,11 +52,14 @@ impl RelationPlan {
         encoding: DatabaseEncoding,
         selects: impl FnOnce(&str, &str) -> bool,
     ) -> Self {
-        let schema = relation.schema(encoding);
-        let table = relation.name(encoding);
-        let selected = selects(&schema, &table);
+        let owner = relation.owner();
+        let is_owned = owner.is_some();
+        let owner = owner.as_ref().map_or(relation, OwnerRef::as_ref);
+        let schema = owner.schema(encoding);
+        let table = owner.name(encoding);
+        let selected = is_owned && selects(&schema, &table);
         let key_numbers = if selected {
-            relation.key_columns()
+            owner.key_columns()
         } else {
             Vec::new()
         };
@@ -63,6 +68,7 @@ impl RelationPlan {
             relation
                 .columns(encoding)
                 .into_iter()
+                .filter(|column| owner.stores(column.attribute))
                 .map(|column| {
                     let is_key = key_numbers.contains(&column.attribute.number());
                     ColumnPlan::compile(column, is_key, &mut codecs)
@@ -82,8 +88,8 @@ impl RelationPlan {
         source.extend_from_slice(b",\"table\":");
         json::string(&mut source, table.as_bytes());
         RelationPlan {
-            id: relation.id(),
-            identity: relation.identity(),
+            id: owner.id(),
+            identity: owner.identity(),
             key: key_numbers.iter().filter_map(index).collect(),
             columns,
             selected,

@@ -112,7 +112,13 @@ impl Session {
         writer: &mut Writer<'_>,
     ) {
         let seq = self.next_seq();
-        if !self.asks_for(change.op) {
+        // What ALTER TABLE writes into the table's new heap, rows that are there already.
+        let op = if relation.is_rewrite() {
+            Op::Update
+        } else {
+            change.op
+        };
+        if !self.asks_for(op) {
             return self.stay_silent(writer);
         }
         let encoding = self.encoder.values.encoding();
@@ -125,7 +131,7 @@ impl Session {
             self.preamble.announce(&mut self.batch, transaction, cached);
         }
         let change = RowChange {
-            op: change.op,
+            op,
             source: transaction.source(seq),
             old: change.old.map(|tuple| self.old.deform(tuple, relation)),
             new: change.new.map(|tuple| self.new.deform(tuple, relation)),

@@ -18,6 +18,7 @@ mod parity;
 mod rebuild;
 mod refusals;
 mod resume;
+mod rewrites;
 mod same_bytes;
 mod toast;
 mod truncate;

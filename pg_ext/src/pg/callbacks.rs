@@ -65,7 +65,7 @@ unsafe extern "C-unwind" fn startup(
             Output::Lines => pg_sys::OutputPluginOutputType::OUTPUT_PLUGIN_TEXTUAL_OUTPUT,
             Output::Frames => pg_sys::OutputPluginOutputType::OUTPUT_PLUGIN_BINARY_OUTPUT,
         };
-        (*plugin_options).receive_rewrites = false;
+        (*plugin_options).receive_rewrites = true;
         let encoding = DatabaseEncoding::current();
         if encoding == DatabaseEncoding::SqlAscii && !is_init {
             refuse(

@@ -41,7 +41,7 @@ pub(crate) use encoding::{DatabaseEncoding, NotUtf8};
 pub(crate) use float::{push_f32, push_f64};
 pub(crate) use invalidation::{Stale, take_invalidated};
 pub(crate) use output_function::OutputFunction;
-pub(crate) use relation::{Attribute, ColumnDescription, RelationRef};
+pub(crate) use relation::{Attribute, ColumnDescription, OwnerRef, RelationRef};
 pub(crate) use report::report_quarantine;
 pub(crate) use settings::OutputSettings;
 pub(crate) use tuple::{Column, ContainerRoom, Row, TupleBuffer, TupleRef, Value};

@@ -1,4 +1,16 @@
 //! A relation as its descriptor and its indexes describe it.
+//!
+//! # The heap of a rewrite
+//!
+//! An ALTER TABLE that rewrites writes all rows of the table into a new heap, which then
+//! takes the table's place (`ATRewriteTable`, `finish_heap_swap`). To a plugin that asks
+//! for rewrites they are inserts into that heap, a relation of its own: `pg_temp_<oid>`,
+//! without indexes, whose `relrewrite` names the table. It was made from the table's new
+//! descriptor, so the columns have the same numbers, names and types (`make_new_heap`);
+//! schema, name, replica identity and key are the table's, which has its new catalog
+//! entries before the first row is written. Values that stand out of line are written
+//! anew, so that none is left out of the WAL. VACUUM FULL and CLUSTER copy their heaps
+//! without logical records, and send nothing.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -51,6 +63,44 @@ impl<'cb> RelationRef<'cb> {
         RelationRef {
             relation,
             callback: PhantomData,
+        }
+    }
+
+    /// Whether this is the heap of a rewrite.
+    pub(crate) fn is_rewrite(self) -> bool {
+        self.rewritten() != pg_sys::InvalidOid
+    }
+
+    /// The relation that rows of this one belong to: the table that it is the new heap of,
+    /// otherwise itself. None for the new heap of what is no table, a materialized view, or
+    /// of a table that is gone.
+    pub(crate) fn owner(self) -> Option<OwnerRef<'cb>> {
+        if !self.is_rewrite() {
+            return Some(OwnerRef::Itself(self));
+        }
+        OpenRelation::open(self.rewritten().to_u32())
+            .filter(|table| table.as_ref().is_ordinary_table())
+            .map(OwnerRef::Opened)
+    }
+
+    fn rewritten(self) -> pg_sys::Oid {
+        // SAFETY: an open relation has its pg_class row.
+        unsafe { (*(*self.relation).rd_rel).relrewrite }
+    }
+
+    fn is_ordinary_table(self) -> bool {
+        // SAFETY: an open relation has its pg_class row.
+        let kind = unsafe { (*(*self.relation).rd_rel).relkind };
+        kind.cast_unsigned() == pg_sys::RELKIND_RELATION
+    }
+
+    /// Whether the relation's tuples hold the column of that number.
+    pub(crate) fn stores(self, attribute: Attribute) -> bool {
+        let descriptor = self.descriptor();
+        // SAFETY: an open relation has its descriptor; the index is below natts.
+        unsafe {
+            let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+            attribute.index < count && is_stored(versions::attribute(descriptor, attribute.index))
         }
     }
 
@@ -112,7 +162,7 @@ impl<'cb> RelationRef<'cb> {
 
     /// The live columns that have a stored value, in their order.
     pub(crate) fn columns(self, encoding: DatabaseEncoding) -> Vec<ColumnDescription> {
-        self.describe(encoding, |column| !is_virtual(column))
+        self.describe(encoding, is_stored)
     }
 
     /// The live attributes of a row type: a row that is stored as a value holds those that
@@ -181,7 +231,53 @@ impl<'cb> RelationRef<'cb> {
     }
 }
 
-/// A virtual generated column (from 18 on) is computed when read and never stored.
-fn is_virtual(column: &pg_sys::FormData_pg_attribute) -> bool {
-    column.attgenerated.cast_unsigned() == b'v'
+/// Whether a column is there and has values of its own: a virtual generated one (from 18
+/// on) is computed when read and never stored.
+fn is_stored(column: &pg_sys::FormData_pg_attribute) -> bool {
+    !column.attisdropped && column.attgenerated.cast_unsigned() != b'v'
+}
+
+/// A relation that was opened by its OID, until this is dropped.
+pub(crate) struct OpenRelation(pg_sys::Relation);
+
+impl OpenRelation {
+    /// The relation as of the snapshot in force; none if it has none of that OID.
+    pub(crate) fn open(id: u32) -> Option<Self> {
+        // SAFETY: takes a reference to the relcache entry, given back when this is dropped.
+        // As everywhere in decoding there is no lock: the snapshot is of the past.
+        let relation = unsafe { pg_sys::RelationIdGetRelation(pg_sys::Oid::from(id)) };
+        (!relation.is_null()).then_some(OpenRelation(relation))
+    }
+
+    pub(crate) fn as_ref(&self) -> RelationRef<'_> {
+        // SAFETY: open as long as this lives.
+        unsafe { RelationRef::new(self.0) }
+    }
+}
+
+impl Drop for OpenRelation {
+    fn drop(&mut self) {
+        // An ERROR on its way out releases what its transaction held.
+        if !std::thread::panicking() {
+            // SAFETY: the reference that `open` took.
+            unsafe { pg_sys::RelationClose(self.0) };
+        }
+    }
+}
+
+/// What [`RelationRef::owner`] found.
+pub(crate) enum OwnerRef<'cb> {
+    /// The relation that the rows are stored in.
+    Itself(RelationRef<'cb>),
+    /// Another one.
+    Opened(OpenRelation),
+}
+
+impl OwnerRef<'_> {
+    pub(crate) fn as_ref(&self) -> RelationRef<'_> {
+        match self {
+            OwnerRef::Itself(relation) => *relation,
+            OwnerRef::Opened(relation) => relation.as_ref(),
+        }
+    }
 }
