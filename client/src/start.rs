@@ -192,6 +192,7 @@ fn begin_anew(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::StaleTables;
 
     const CONSISTENT: Lsn = Lsn(100);
 
@@ -219,6 +220,7 @@ mod tests {
             phase,
             consistent_point: CONSISTENT,
             position: Lsn(position),
+            stale: StaleTables::default(),
         }
     }
 

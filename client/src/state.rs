@@ -1,8 +1,10 @@
 //! What a pipeline remembers between runs, kept beside the data in Kafka.
 
 mod kafka;
+mod stale;
 
 pub use kafka::{KafkaState, StateKey};
+pub use stale::{Mark, StaleTables};
 
 use headwater_protocol::Lsn;
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,8 @@ pub struct State {
     pub consistent_point: Lsn,
     /// Every transaction that ends at or before it is durable in Kafka.
     pub position: Lsn,
+    /// What a transaction up to there left behind that only a snapshot mends.
+    pub stale: StaleTables,
 }
 
 /// Where the state is kept: a compacted topic, keyed by prefix, database and slot.

@@ -21,7 +21,7 @@ use crate::source::preconditions;
 use crate::source::slot::{Slot, System};
 use crate::source::snapshot::{Copied, Snapshot};
 use crate::start::{self, Recorded, Start};
-use crate::state::{Phase, State, StateStore};
+use crate::state::{Phase, StaleTables, State, StateStore};
 use crate::stop::Stop;
 
 /// Runs the command to its end.
@@ -163,7 +163,8 @@ impl Launch<'_> {
         let system = System::identify(&replication)?;
         let name = &self.options.slot;
         let slot = Slot::find(&replication, name)?;
-        match decide(self.options, store, slot.as_ref(), &system)? {
+        let (start, _) = decide(self.options, store, slot.as_ref(), &system)?;
+        match start {
             Start::Snapshot => {
                 drop(replication);
                 self.snapshot(store, system)
@@ -256,9 +257,13 @@ impl Launch<'_> {
             stop: self.stop,
         };
         let taken = pipeline.take_slot(begun.position)?;
-        let position = position_of_taken(connector, options, &mut store, begun)?;
+        let (position, stale) = position_of_taken(connector, options, &mut store, begun)?;
+        for (schema, table, mark) in stale.iter() {
+            mark.warn(schema, table, &options.slot);
+        }
         let state = State {
             position,
+            stale,
             ..begun.state(Phase::Streaming)
         };
         let positions = match store {
@@ -273,20 +278,22 @@ impl Launch<'_> {
     }
 }
 
-/// What to do first, by what is on record now.
+/// What to do first, by what is on record now, and which tables are stale by it.
 fn decide(
     options: &StreamOptions,
     store: &mut Store,
     slot: Option<&Slot>,
     system: &System,
-) -> Result<Start> {
+) -> Result<(Start, StaleTables)> {
     let state = store.as_mut().map(|store| store.load()).transpose()?;
     let recorded = match &state {
         None => Recorded::Unkept,
         Some(None) => Recorded::Nothing,
         Some(Some(state)) => Recorded::State(state),
     };
-    start::decide(options.snapshot, recorded, slot, &options.slot, system)
+    let start = start::decide(options.snapshot, recorded, slot, &options.slot, system)?;
+    let stale = state.flatten().map(|state| state.stale);
+    Ok((start, stale.unwrap_or_default()))
 }
 
 /// Refuses a snapshot that another instance has taken while this one waited for its turn:
@@ -299,7 +306,7 @@ fn still_due(
 ) -> Result<()> {
     let name = &options.slot;
     let slot = Slot::find(connection, name)?;
-    match decide(options, store, slot.as_ref(), system)? {
+    match decide(options, store, slot.as_ref(), system)?.0 {
         Start::Snapshot => Ok(()),
         Start::CreateSlot | Start::Stream { .. } => Err(Error::new(
             ErrorKind::SlotInUse,
@@ -311,17 +318,17 @@ fn still_due(
 
 /// Where a slot that was just taken streams from: what was asked for, or where the slot
 /// stands if that is later. Another instance may have held it until now and moved it, so
-/// what was decided before is decided again.
+/// what was decided before is decided again. And which tables are stale there.
 fn position_of_taken(
     connector: &Connector,
     options: &StreamOptions,
     store: &mut Store,
     begun: &Begun,
-) -> Result<Lsn> {
+) -> Result<(Lsn, StaleTables)> {
     let slot = Slot::find(&connector.connect()?, &options.slot)?;
-    decide(options, store, slot.as_ref(), &begun.system)?;
+    let (_, stale) = decide(options, store, slot.as_ref(), &begun.system)?;
     let confirmed = slot.map_or(Lsn::INVALID, |slot| slot.confirmed_flush);
-    Ok(begun.position.max(confirmed))
+    Ok((begun.position.max(confirmed), stale))
 }
 
 impl Begun {
@@ -332,6 +339,7 @@ impl Begun {
             phase,
             consistent_point: self.consistent_point,
             position: self.position,
+            stale: StaleTables::default(),
         }
     }
 }

@@ -15,8 +15,10 @@
 mod codec;
 mod emit;
 mod encode;
+mod layout;
 mod pg;
 mod plan;
 mod plan_cache;
 mod preamble;
 mod session;
+mod staleness;

@@ -39,7 +39,7 @@ pub(crate) struct ColumnPlan {
     pub(crate) name: String,
     pub(crate) is_key: bool,
     pub(crate) type_oid: u32,
-    type_modifier: i32,
+    pub(crate) type_modifier: i32,
 }
 
 impl RelationPlan {

@@ -24,6 +24,9 @@ pub(crate) struct CachedPlan {
     pub(crate) plan: RelationPlan,
     /// Whether the reader was sent this very plan's description.
     pub(crate) announced: bool,
+    /// The last transaction whose watch over the catalogs knows that rows are sent under
+    /// it.
+    pub(crate) noted_in: Option<u32>,
 }
 
 #[derive(Default)]
@@ -56,6 +59,7 @@ impl PlanCache {
                 CachedPlan {
                     plan,
                     announced: false,
+                    noted_in: None,
                 },
             );
         }

@@ -3,7 +3,7 @@
 //! not before, so that nothing is sent for a transaction without changes.
 
 use headwater_protocol::VERSION;
-use headwater_protocol::frame::{Begin, Hello, PROTOCOL_VERSION_MAX, write};
+use headwater_protocol::frame::{Begin, Hello, PROTOCOL_VERSION_MAX, Relation, write};
 
 use crate::emit::Batch;
 use crate::plan_cache::CachedPlan;
@@ -62,6 +62,17 @@ impl Preamble {
             return;
         }
         batch.lead(|out| write::relation(out, &cached.plan.describe()));
+    }
+
+    /// Describes a relation that no row follows of.
+    pub(crate) fn describe(
+        &mut self,
+        batch: &mut Batch,
+        transaction: TransactionView,
+        relation: &Relation<'_>,
+    ) {
+        self.open(batch, transaction);
+        batch.lead(|out| write::relation(out, relation));
     }
 
     /// The transaction ends. Says whether it was opened.

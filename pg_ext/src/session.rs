@@ -5,14 +5,18 @@
 //! still moves, because the server reports progress.
 
 use headwater_protocol::Lsn;
-use headwater_protocol::frame::{Commit, Message, Op, Truncate, write};
+use headwater_protocol::frame::{Commit, Message, Op, Stale, Truncate, write};
 use headwater_protocol::options::{Envelope, Origin, Output, PluginOptions};
 
 use crate::emit::Batch;
 use crate::encode::{Encoder, RowChange, Source, ValueEncoder};
-use crate::pg::{DatabaseEncoding, OutputSettings, RelationRef, TupleBuffer, TupleRef, Writer};
+use crate::layout::Finding;
+use crate::pg::{
+    DatabaseEncoding, OutputSettings, RelationRef, TupleBuffer, TupleRef, Writer, report_stale,
+};
 use crate::plan_cache::PlanCache;
 use crate::preamble::Preamble;
+use crate::staleness::DdlWatch;
 
 /// Changes in a row that may pass without output before the client hears of progress.
 /// Servers before 16 send no keepalive while a plugin is silent, and a reader is cut off
@@ -55,6 +59,7 @@ pub(crate) struct MessageView<'cb> {
 pub(crate) struct Session {
     options: PluginOptions,
     plans: PlanCache,
+    watch: DdlWatch,
     encoder: Encoder,
     batch: Batch,
     old: TupleBuffer,
@@ -69,7 +74,7 @@ pub(crate) struct Session {
 struct Progress {
     /// Changes seen, before any filter.
     seen: u64,
-    /// Change, truncate, message and quarantine frames sent.
+    /// Change, truncate, message, quarantine and stale frames sent.
     sent: u64,
 }
 
@@ -86,6 +91,7 @@ impl Session {
             preamble: Preamble::new(connection.server_version),
             options,
             plans: PlanCache::default(),
+            watch: DdlWatch::default(),
             old: TupleBuffer::default(),
             new: TupleBuffer::default(),
             transaction: Progress::default(),
@@ -98,10 +104,13 @@ impl Session {
         self.options.origin == Origin::None && origin != 0
     }
 
-    pub(crate) fn begin(&mut self) {
+    /// A transaction begins that changes these relations in the catalogs.
+    pub(crate) fn begin(&mut self, changed: &[u32]) {
         self.transaction = Progress::default();
         self.silent = 0;
         self.encoder.values.calls().settings().enter();
+        let encoding = self.encoder.values.encoding();
+        self.watch.begin(changed, &self.options, encoding);
     }
 
     pub(crate) fn change(
@@ -125,6 +134,11 @@ impl Session {
         let cached = self.plans.get(relation, &self.options, encoding);
         if !cached.plan.selected {
             return self.stay_silent(writer);
+        }
+        if !self.watch.is_idle()
+            && cached.noted_in.replace(transaction.xid) != Some(transaction.xid)
+        {
+            self.watch.note(relation, &cached.plan);
         }
         let frames = self.options.output == Output::Frames;
         if frames {
@@ -265,6 +279,9 @@ impl Session {
     }
 
     pub(crate) fn commit(&mut self, transaction: TransactionView, writer: &mut Writer<'_>) {
+        if !self.watch.is_idle() {
+            self.name_stale(transaction, writer);
+        }
         if self.preamble.close() {
             let commit = Commit {
                 end_lsn: transaction.end_lsn,
@@ -275,6 +292,26 @@ impl Session {
         let wrote = self.batch.finish_transaction(writer);
         writer.progress(!wrote);
         self.transaction = Progress::default();
+    }
+
+    /// Says of which tables the transaction changed rows without a change of theirs. Lines
+    /// have no place for it: there the server's log names them.
+    fn name_stale(&mut self, transaction: TransactionView, writer: &mut Writer<'_>) {
+        let encoding = self.encoder.values.encoding();
+        for Finding { table, reason } in self.watch.finish(&self.options, encoding) {
+            if self.options.output == Output::Lines {
+                report_stale(table.schema(), table.table(), transaction.end_lsn, &reason);
+                continue;
+            }
+            self.preamble
+                .describe(&mut self.batch, transaction, &table.describe());
+            let stale = Stale {
+                relation: table.id(),
+                reason: &reason,
+            };
+            self.batch.append(writer, |out| write::stale(out, &stale));
+            self.transaction.sent += 1;
+        }
     }
 
     fn next_seq(&mut self) -> u64 {

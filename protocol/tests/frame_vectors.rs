@@ -8,7 +8,7 @@ mod vectors;
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::{
     Begin, Change, Column, Commit, Frame, Frames, Hello, Message, Op, Quarantine, Relation,
-    ReplicaIdentity, Truncate, write,
+    ReplicaIdentity, Stale, Truncate, write,
 };
 
 const COMMIT: Lsn = Lsn(0x16_B374_D848);
@@ -90,10 +90,17 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
             }),
         ),
         (
+            "stale",
+            Frame::Stale(Stale {
+                relation: ORDERS,
+                reason: "its key changed",
+            }),
+        ),
+        (
             "commit",
             Frame::Commit(Commit {
                 end_lsn: END,
-                changes: 6,
+                changes: 7,
             }),
         ),
         (

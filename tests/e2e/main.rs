@@ -20,6 +20,7 @@ mod refusals;
 mod resume;
 mod rewrites;
 mod same_bytes;
+mod stale;
 mod toast;
 mod truncate;
 mod unencodable;

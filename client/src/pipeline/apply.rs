@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 
 use headwater_protocol::frame::{
     Begin, Change, Commit, Frame, Hello, Op, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN,
-    Quarantine, Relation,
+    Quarantine, Relation, Stale,
 };
 use headwater_protocol::{Lsn, VERSION};
 
@@ -31,6 +31,7 @@ use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Router;
 use crate::sink::{Headers, Keying, Record, Token, TopicId};
+use crate::state::Mark;
 
 /// The frames' reader. What it knows of relations lasts one session.
 pub(super) struct Applier<'a> {
@@ -83,6 +84,7 @@ impl<'a> Applier<'a> {
             Frame::Change(change) => self.change(change, session),
             Frame::Truncate(truncate) => self.truncate(truncate, session),
             Frame::Quarantine(quarantine) => Err(self.quarantine(quarantine)),
+            Frame::Stale(stale) => self.stale(stale, session),
             Frame::Commit(commit) => self.commit(commit, session),
             Frame::Message(message) => self.message(message, session),
             _ => Err(broken("a frame that this release does not know")),
@@ -229,6 +231,27 @@ impl<'a> Applier<'a> {
             }
             _ => send(session, change.key, change.value, headers),
         }
+    }
+
+    fn stale(&mut self, stale: &Stale<'_>, session: &mut Session<'_, '_>) -> Result<()> {
+        let transaction = self
+            .transaction
+            .as_mut()
+            .ok_or_else(|| broken("a stale table outside a transaction"))?;
+        transaction.changes += 1;
+        let target = self
+            .relations
+            .get(&stale.relation)
+            .ok_or_else(|| broken("a stale table that was not described"))?;
+        let mark = Mark {
+            since: transaction.end_lsn,
+            reason: stale.reason.to_owned(),
+        };
+        let positions = &session.delivery.positions;
+        if positions.mark_stale(&target.schema, &target.table, mark.clone()) {
+            mark.warn(&target.schema, &target.table, &self.options.slot);
+        }
+        Ok(())
     }
 
     fn quarantine(&self, quarantine: &Quarantine<'_>) -> Error {

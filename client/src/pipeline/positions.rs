@@ -12,7 +12,7 @@ use std::time::Duration;
 use headwater_protocol::Lsn;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{State, StateStore};
+use crate::state::{Mark, StaleTables, State, StateStore};
 
 /// As often as a position is confirmed to the server. One small record a second is
 /// nothing to a broker, and a compacted topic keeps only the last.
@@ -34,6 +34,7 @@ struct Shared {
 struct Progress {
     wanted: Lsn,
     recorded: Lsn,
+    stale: StaleTables,
     closing: bool,
     failure: Option<Error>,
 }
@@ -50,6 +51,7 @@ impl Positions {
             progress: Mutex::new(Progress {
                 wanted: state.position,
                 recorded: state.position,
+                stale: state.stale.clone(),
                 closing: false,
                 failure: None,
             }),
@@ -78,6 +80,15 @@ impl Positions {
             keeper.shared.changed.notify_one();
         }
         Ok(position.min(progress.recorded))
+    }
+
+    /// A transaction that is arriving made a table stale. That is on record as soon as a
+    /// position behind the transaction is. Says whether it is news.
+    pub fn mark_stale(&self, schema: &str, table: &str, mark: Mark) -> bool {
+        match &self.0 {
+            Some(keeper) => keeper.shared.lock().stale.mark(schema, table, mark),
+            None => true,
+        }
     }
 
     /// Records the last position and returns what may be confirmed then.
@@ -120,6 +131,7 @@ impl Shared {
             let closing = progress.closing;
             if progress.wanted > progress.recorded {
                 state.position = progress.wanted;
+                state.stale.clone_from(&progress.stale);
                 drop(progress);
                 let stored = store.store(&state);
                 progress = self.lock();
@@ -156,7 +168,7 @@ mod tests {
     use super::*;
     use crate::state::Phase;
 
-    struct Recorder(mpsc::Sender<Lsn>);
+    struct Recorder(mpsc::Sender<State>);
 
     impl StateStore for Recorder {
         fn load(&mut self) -> Result<Option<State>> {
@@ -165,7 +177,7 @@ mod tests {
 
         fn store(&mut self, state: &State) -> Result<()> {
             self.0
-                .send(state.position)
+                .send(state.clone())
                 .map_err(|_| Error::failed("nobody listens"))
         }
 
@@ -181,6 +193,7 @@ mod tests {
             phase: Phase::Streaming,
             consistent_point: Lsn(1),
             position: Lsn(position),
+            stale: StaleTables::default(),
         }
     }
 
@@ -189,9 +202,26 @@ mod tests {
         let (sender, stored) = mpsc::channel();
         let mut positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
         assert_eq!(positions.confirm(Lsn(20)).unwrap(), Lsn(10));
-        assert_eq!(stored.recv_timeout(Duration::from_secs(10)), Ok(Lsn(20)));
+        let first = stored.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(first, state(20));
         assert_eq!(positions.finish(Lsn(30)).unwrap(), Lsn(30));
-        assert_eq!(stored.try_iter().last(), Some(Lsn(30)));
+        assert_eq!(stored.try_iter().last(), Some(state(30)));
+    }
+
+    #[test]
+    fn a_stale_table_is_on_record_with_the_position_behind_it() {
+        let (sender, stored) = mpsc::channel();
+        let mut positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        let mark = || Mark {
+            since: Lsn(20),
+            reason: "its key changed".to_owned(),
+        };
+        assert!(positions.mark_stale("shop", "orders", mark()));
+        assert!(!positions.mark_stale("shop", "orders", mark()), "no news");
+        positions.finish(Lsn(20)).unwrap();
+        let mut expected = state(20);
+        expected.stale.mark("shop", "orders", mark());
+        assert_eq!(stored.try_iter().collect::<Vec<_>>(), [expected]);
     }
 
     #[test]

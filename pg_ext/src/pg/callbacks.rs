@@ -17,7 +17,7 @@ use super::relation::RelationRef;
 use super::report::refuse;
 use super::tuple::TupleRef;
 use super::writer::Writer;
-use super::{invalidation, options, versions};
+use super::{ddl, invalidation, options, versions};
 use crate::session::{ChangeView, Connection, MessageView, Session, TransactionView};
 
 type Context = *mut pg_sys::LogicalDecodingContext;
@@ -100,10 +100,12 @@ unsafe extern "C-unwind" fn startup(
 unsafe extern "C-unwind" fn shutdown(_ctx: Context) {}
 
 #[pg_guard]
-unsafe extern "C-unwind" fn begin(ctx: Context, _txn: Transaction) {
+unsafe extern "C-unwind" fn begin(ctx: Context, txn: Transaction) {
     // SAFETY: a callback under way.
-    let (session, _memory) = unsafe { enter(ctx) };
-    session.begin();
+    unsafe {
+        let (session, _memory) = enter(ctx);
+        session.begin(&ddl::changed_relations(txn));
+    }
 }
 
 #[pg_guard]

@@ -83,6 +83,35 @@ impl<'cb> RelationRef<'cb> {
             .map(OwnerRef::Opened)
     }
 
+    /// `pg_class.oid` of the table whose rows are stored here, now or once the rewrite is
+    /// complete.
+    pub(crate) fn table_id(self) -> u32 {
+        if self.is_rewrite() {
+            self.rewritten().to_u32()
+        } else {
+            self.id()
+        }
+    }
+
+    /// Whether changes reach the WAL.
+    pub(crate) fn is_logged(self) -> bool {
+        // SAFETY: an open relation has its pg_class row.
+        let persistence = unsafe { (*(*self.relation).rd_rel).relpersistence };
+        persistence.cast_unsigned() == pg_sys::RELPERSISTENCE_PERMANENT
+    }
+
+    /// Whether rows that were there before the column have a value for it that the catalog
+    /// keeps (`pg_attribute.attmissingval`).
+    pub(crate) fn fills_in(self, attribute: Attribute) -> bool {
+        let descriptor = self.descriptor();
+        // SAFETY: an open relation has its descriptor; the index is below natts.
+        unsafe {
+            let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+            attribute.index < count
+                && versions::attribute(descriptor, attribute.index).atthasmissing
+        }
+    }
+
     fn rewritten(self) -> pg_sys::Oid {
         // SAFETY: an open relation has its pg_class row.
         unsafe { (*(*self.relation).rd_rel).relrewrite }
@@ -247,6 +276,18 @@ impl OpenRelation {
         // As everywhere in decoding there is no lock: the snapshot is of the past.
         let relation = unsafe { pg_sys::RelationIdGetRelation(pg_sys::Oid::from(id)) };
         (!relation.is_null()).then_some(OpenRelation(relation))
+    }
+
+    /// The ordinary table of that OID that is not temporary, logged or not. What is none is
+    /// not loaded: two lookups tell.
+    pub(crate) fn open_table(id: u32) -> Option<Self> {
+        let oid = pg_sys::Oid::from(id);
+        // SAFETY: lookups in the system cache; a relation that is not there has no kind.
+        let is_table = unsafe {
+            pg_sys::get_rel_relkind(oid).cast_unsigned() == pg_sys::RELKIND_RELATION
+                && pg_sys::get_rel_persistence(oid).cast_unsigned() != pg_sys::RELPERSISTENCE_TEMP
+        };
+        if is_table { Self::open(id) } else { None }
     }
 
     pub(crate) fn as_ref(&self) -> RelationRef<'_> {

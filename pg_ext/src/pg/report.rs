@@ -24,6 +24,18 @@ pub(crate) fn report_quarantine(
     .report(PgLogLevel::LOG);
 }
 
+/// Logs that what was sent of a table is no longer what it holds.
+pub(crate) fn report_stale(schema: &str, table: &str, lsn: Lsn, reason: &str) {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("table \"{schema}.{table}\" is stale from {lsn} on: {reason}"),
+        function_name!(),
+    )
+    .set_detail("What was sent of its rows is not what they are now, and no change says so.")
+    .set_hint("Read the table again.")
+    .report(PgLogLevel::LOG);
+}
+
 /// Ends the command: an option is wrong.
 pub(super) fn refuse_option(error: OptionError) -> ! {
     refuse(

@@ -54,6 +54,7 @@ pub(crate) mod tag {
     pub(crate) const TRUNCATE: u8 = b't';
     pub(crate) const MESSAGE: u8 = b'm';
     pub(crate) const QUARANTINE: u8 = b'Q';
+    pub(crate) const STALE: u8 = b'S';
     pub(crate) const COMMIT: u8 = b'E';
 }
 
@@ -158,7 +159,7 @@ pub struct Begin {
 pub struct Commit {
     /// As in [`Begin::end_lsn`].
     pub end_lsn: Lsn,
-    /// How many change, truncate, message and quarantine frames came since `B`; a
+    /// How many change, truncate, message, quarantine and stale frames came since `B`; a
     /// reader that counted otherwise has lost some.
     pub changes: u64,
 }
@@ -262,6 +263,15 @@ pub struct Quarantine<'a> {
     pub reason: &'a str,
 }
 
+/// `S`: what was sent of a relation is no longer what it holds, and no change says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale<'a> {
+    /// The relation, described by an earlier `R`.
+    pub relation: u32,
+    /// What the transaction did to it.
+    pub reason: &'a str,
+}
+
 /// One message of the stream, borrowing from the bytes it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -280,6 +290,8 @@ pub enum Frame<'a> {
     Message(Message<'a>),
     /// `Q`
     Quarantine(Quarantine<'a>),
+    /// `S`
+    Stale(Stale<'a>),
     /// `E`
     Commit(Commit),
 }

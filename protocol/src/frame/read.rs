@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{
     ABSENT, Begin, Change, Column, Commit, Frame, Hello, Message, Op, Quarantine, Relation,
-    ReplicaIdentity, Truncate, tag,
+    ReplicaIdentity, Stale, Truncate, tag,
 };
 use crate::Lsn;
 
@@ -126,6 +126,10 @@ impl<'a> Reader<'a> {
                 op: self.op()?,
                 seq: self.u64()?,
                 key: self.bytes()?,
+                reason: self.text()?,
+            }),
+            tag::STALE => Frame::Stale(Stale {
+                relation: self.u32()?,
                 reason: self.text()?,
             }),
             tag::COMMIT => Frame::Commit(Commit {

@@ -20,6 +20,7 @@ enum Owned {
     Truncate(u64, bool, bool, Vec<(u32, Option<Vec<u8>>)>),
     Message(bool, u64, u64, String, Vec<u8>),
     Quarantine(u32, Op, u64, Option<Vec<u8>>, String),
+    Stale(u32, String),
     Commit(Commit),
 }
 
@@ -73,6 +74,10 @@ impl Owned {
                 op: *op,
                 seq: *seq,
                 key: key.as_deref(),
+                reason,
+            }),
+            Owned::Stale(relation, reason) => Frame::Stale(Stale {
+                relation: *relation,
                 reason,
             }),
             Owned::Commit(commit) => Frame::Commit(*commit),
@@ -138,6 +143,7 @@ fn any_frame() -> impl Strategy<Value = Owned> {
             )),
         (any::<u32>(), op(), any::<u64>(), bytes(), name())
             .prop_map(|(id, op, seq, key, reason)| Owned::Quarantine(id, op, seq, key, reason)),
+        (any::<u32>(), name()).prop_map(|(id, reason)| Owned::Stale(id, reason)),
         any::<(u64, u64)>().prop_map(|(end, changes)| {
             Owned::Commit(Commit {
                 end_lsn: Lsn(end),

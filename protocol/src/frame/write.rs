@@ -5,7 +5,7 @@
 
 use super::{
     ABSENT, Begin, Change, Commit, FRAME_HEADER_BYTES, Frame, Hello, Message, Op, Quarantine,
-    Relation, Truncate, tag,
+    Relation, Stale, Truncate, tag,
 };
 
 /// Appends any frame, from its parts.
@@ -18,6 +18,7 @@ pub fn frame(buffer: &mut Vec<u8>, frame: &Frame<'_>) {
         Frame::Truncate(parts) => truncate(buffer, parts),
         Frame::Message(parts) => message(buffer, parts),
         Frame::Quarantine(parts) => quarantine(buffer, parts),
+        Frame::Stale(parts) => stale(buffer, parts),
         Frame::Commit(parts) => commit(buffer, parts),
     }
 }
@@ -108,6 +109,14 @@ pub fn quarantine(buffer: &mut Vec<u8>, quarantine: &Quarantine<'_>) {
     buffer.extend_from_slice(&quarantine.seq.to_be_bytes());
     put_bytes(buffer, quarantine.key);
     put_text(buffer, quarantine.reason);
+    finish(buffer, start);
+}
+
+/// Appends an `S`.
+pub fn stale(buffer: &mut Vec<u8>, stale: &Stale<'_>) {
+    let start = start(buffer, tag::STALE);
+    buffer.extend_from_slice(&stale.relation.to_be_bytes());
+    put_text(buffer, stale.reason);
     finish(buffer, start);
 }
 

@@ -8,7 +8,7 @@ use headwater_protocol::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::state::{Phase, State};
+use crate::state::{Mark, Phase, StaleTables, State};
 
 /// The form that is written, and the newest that is read.
 const VERSION: u32 = 1;
@@ -33,6 +33,18 @@ struct Value {
     phase: Phase,
     consistent_point: String,
     position: String,
+    /// Absent where there is none, as in what releases wrote that knew of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stale: Vec<StaleTable>,
+}
+
+/// A table that is stale.
+#[derive(Serialize, Deserialize)]
+struct StaleTable {
+    schema: String,
+    table: String,
+    since: String,
+    reason: String,
 }
 
 /// What every version has.
@@ -80,6 +92,16 @@ pub(super) fn encode(state: &State) -> Result<Vec<u8>> {
         phase: state.phase,
         consistent_point: state.consistent_point.to_string(),
         position: state.position.to_string(),
+        stale: state
+            .stale
+            .iter()
+            .map(|(schema, table, mark)| StaleTable {
+                schema: schema.to_owned(),
+                table: table.to_owned(),
+                since: mark.since.to_string(),
+                reason: mark.reason.clone(),
+            })
+            .collect(),
     };
     serde_json::to_vec(&value)
         .map_err(|error| Error::failed("the state cannot be written").with_source(error))
@@ -94,7 +116,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         return Err(DecodeError::Newer(version));
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+    let mut stale = StaleTables::default();
+    for table in value.stale {
+        let mark = Mark {
+            since: lsn(&table.since)?,
+            reason: table.reason,
+        };
+        stale.mark(&table.schema, &table.table, mark);
+    }
     Ok(State {
+        stale,
         consistent_point: lsn(&value.consistent_point)?,
         position: lsn(&value.position)?,
         system_identifier: value.system_identifier,
@@ -116,6 +147,7 @@ mod tests {
             phase: Phase::Streaming,
             consistent_point: Lsn(0x16_B374_D848),
             position: Lsn(0x16_B374_E000),
+            stale: StaleTables::default(),
         }
     }
 
@@ -136,6 +168,31 @@ mod tests {
                 r#"{"version":1,"system_identifier":"7461234567890123456","timeline":1,"#,
                 r#""phase":"streaming","consistent_point":"16/B374D848","position":"16/B374E000"}"#
             )
+        );
+    }
+
+    #[test]
+    fn stale_tables_stand_in_a_field_of_their_own() {
+        let mut state = state();
+        let mark = Mark {
+            since: Lsn(0x16_B374_D900),
+            reason: "column \"a\" is \"b\" now".to_owned(),
+        };
+        assert!(state.stale.mark("shop", "orders", mark.clone()));
+        assert!(!state.stale.mark("shop", "orders", mark), "it is no news");
+        let text = String::from_utf8(encode(&state).unwrap()).unwrap();
+        assert!(
+            text.ends_with(concat!(
+                r#","position":"16/B374E000","stale":[{"schema":"shop","table":"orders","#,
+                r#""since":"16/B374D900","reason":"column \"a\" is \"b\" now"}]}"#
+            )),
+            "{text}"
+        );
+        assert_eq!(decode(text.as_bytes()), Ok(state));
+        let malformed = decode(text.replace("16/B374D900", "16").as_bytes());
+        assert!(
+            matches!(malformed, Err(DecodeError::Malformed(_))),
+            "{malformed:?}"
         );
     }
 
@@ -187,13 +244,19 @@ mod tests {
             copied: bool,
             consistent_point: u64,
             position: u64,
+            stale: Vec<(String, String, u64, String)>,
         ) {
+            let mut marked = StaleTables::default();
+            for (schema, table, since, reason) in stale {
+                marked.mark(&schema, &table, Mark { since: Lsn(since), reason });
+            }
             let state = State {
                 system_identifier,
                 timeline,
                 phase: if copied { Phase::Copied } else { Phase::Streaming },
                 consistent_point: Lsn(consistent_point),
                 position: Lsn(position),
+                stale: marked,
             };
             prop_assert_eq!(decode(&encode(&state).unwrap()), Ok(state));
         }

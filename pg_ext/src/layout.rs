@@ -1,0 +1,251 @@
+//! How a table's rows look in the stream, and whether rows sent under one layout are
+//! still what the table holds under another.
+
+use headwater_protocol::frame::{Column, Relation, ReplicaIdentity};
+use pgrx::pg_sys::{self, Oid};
+
+use crate::pg::{RelationRef, base_type};
+use crate::plan::RelationPlan;
+
+/// Findings that a reason spells out; a table may have 1,600 columns.
+const FINDINGS: usize = 5;
+
+/// What a relation's rows are sent as.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// `pg_class.oid` of the relation that the rows belong to.
+    id: u32,
+    schema: String,
+    table: String,
+    identity: ReplicaIdentity,
+    columns: Vec<LayoutColumn>,
+    /// Indexes into `columns`, in the order of the key's index.
+    key: Vec<usize>,
+    selected: bool,
+    /// Whether changes reach the WAL.
+    logged: bool,
+}
+
+#[derive(Clone, Debug)]
+struct LayoutColumn {
+    /// `attnum`, which a column keeps under any name.
+    number: i16,
+    name: String,
+    type_oid: u32,
+    type_modifier: i32,
+    /// The type that decides how values are written.
+    form: Oid,
+    /// Rows from before the column have a value for it, which is in no row.
+    fills_in: bool,
+}
+
+/// A table whose rows in the stream are no longer those that it holds.
+pub(crate) struct Finding {
+    pub(crate) table: Layout,
+    pub(crate) reason: String,
+}
+
+impl Layout {
+    /// The layout of a plan that was compiled from `relation`.
+    pub(crate) fn of(plan: &RelationPlan, relation: RelationRef<'_>) -> Self {
+        Layout {
+            id: plan.id,
+            schema: plan.schema.clone(),
+            table: plan.table.clone(),
+            identity: plan.identity,
+            columns: plan
+                .columns
+                .iter()
+                .map(|column| LayoutColumn {
+                    number: column.attribute.number(),
+                    name: column.name.clone(),
+                    type_oid: column.type_oid,
+                    type_modifier: column.type_modifier,
+                    form: form(column.type_oid),
+                    fills_in: relation.fills_in(column.attribute),
+                })
+                .collect(),
+            key: plan.key.clone(),
+            selected: plan.selected,
+            logged: relation.is_logged(),
+        }
+    }
+
+    /// The relation as the client is told of it.
+    pub(crate) fn describe(&self) -> Relation<'_> {
+        Relation {
+            id: self.id,
+            identity: self.identity,
+            schema: &self.schema,
+            table: &self.table,
+            columns: self
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(index, column)| Column {
+                    is_key: self.key.contains(&index),
+                    type_oid: column.type_oid,
+                    type_modifier: column.type_modifier,
+                    name: &column.name,
+                })
+                .collect(),
+        }
+    }
+
+    /// `pg_class.oid` of the relation that the rows belong to.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Whether changes of its rows are sent.
+    fn is_sent(&self) -> bool {
+        self.selected && self.logged
+    }
+
+    fn name(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    fn key_columns(&self) -> impl Iterator<Item = &LayoutColumn> {
+        self.key.iter().filter_map(|index| self.columns.get(*index))
+    }
+
+    fn key_names(&self) -> String {
+        let names: Vec<&str> = self.key_columns().map(|column| &*column.name).collect();
+        names.join(", ")
+    }
+}
+
+/// The type whose values are written alike: a domain's are those of the type it is made
+/// of, and text is text whatever its length.
+fn form(type_oid: u32) -> Oid {
+    match Oid::from(base_type(type_oid)) {
+        pg_sys::VARCHAROID | pg_sys::BPCHAROID => pg_sys::TEXTOID,
+        other => other,
+    }
+}
+
+/// Which tables are stale when rows of relation `stored` that were sent under `before` are
+/// now, without a change of their own, what `after` says; none there if the relation is
+/// gone. `resent` says that each row was sent again under another layout since.
+pub(crate) fn compare(
+    stored: u32,
+    before: &Layout,
+    after: Option<&Layout>,
+    resent: bool,
+    found: &mut Vec<Finding>,
+) {
+    let mut find = |table: &Layout, reason: String| {
+        found.push(Finding {
+            table: table.clone(),
+            reason,
+        });
+    };
+    let Some(after) = after else {
+        if before.is_sent() && before.id != stored {
+            find(before, "a partition of it was dropped".to_owned());
+        }
+        return;
+    };
+    match (before.is_sent(), after.is_sent()) {
+        (false, false) => {}
+        (true, false) if !after.logged => {
+            find(before, "it is unlogged now".to_owned());
+        }
+        (true, false) => find(before, format!("it is {} now", after.name())),
+        (false, true) if resent => {}
+        (false, true) if !before.logged => find(after, "it was unlogged".to_owned()),
+        (false, true) => find(after, format!("it was {}", before.name())),
+        (true, true) if before.id != after.id => {
+            find(
+                before,
+                format!("it lost the rows that {} has now", after.name()),
+            );
+            find(after, format!("it has the rows that {} had", before.name()));
+        }
+        (true, true) => {
+            let reasons = differences(before, after, resent);
+            if !reasons.is_empty() {
+                find(after, spell_out(reasons));
+            }
+        }
+    }
+}
+
+/// What is different about rows that were sent under `before`.
+fn differences(before: &Layout, after: &Layout, resent: bool) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if (&before.schema, &before.table) != (&after.schema, &after.table) {
+        reasons.push(format!("it was {}", before.name()));
+    }
+    if key_differs(before, after, resent) {
+        reasons.push(match (before.key.is_empty(), after.key.is_empty()) {
+            (true, _) => "it had no key".to_owned(),
+            (_, true) => "it has no key any more".to_owned(),
+            _ if before.key_names() == after.key_names() => {
+                format!("its key ({}) has another type", after.key_names())
+            }
+            _ => format!(
+                "its key was ({}) and is ({})",
+                before.key_names(),
+                after.key_names()
+            ),
+        });
+    }
+    if resent {
+        return reasons;
+    }
+    for column in &before.columns {
+        let name = &column.name;
+        match after.columns.iter().find(|new| new.number == column.number) {
+            None => reasons.push(format!("column \"{name}\" was dropped")),
+            Some(new) if new.name != *name => {
+                reasons.push(format!("column \"{name}\" is \"{}\" now", new.name));
+            }
+            Some(new) if new.form != column.form => {
+                reasons.push(format!("column \"{name}\" has another type"));
+            }
+            Some(_) => {}
+        }
+    }
+    for column in &after.columns {
+        let is_new = before.columns.iter().all(|old| old.number != column.number);
+        if is_new && column.fills_in {
+            reasons.push(format!(
+                "column \"{}\" was added with a value for every row",
+                column.name
+            ));
+        }
+    }
+    reasons
+}
+
+/// Whether rows may have another key than they were sent with. A rewrite may have changed
+/// the values of a key whose type it changed; nothing tells whether it did.
+fn key_differs(before: &Layout, after: &Layout, resent: bool) -> bool {
+    let same = |old: &LayoutColumn, new: &LayoutColumn| {
+        old.name == new.name && old.form == new.form && (!resent || old.type_oid == new.type_oid)
+    };
+    before.key.len() != after.key.len()
+        || before
+            .key_columns()
+            .zip(after.key_columns())
+            .any(|(old, new)| !same(old, new))
+}
+
+fn spell_out(mut reasons: Vec<String>) -> String {
+    let more = reasons.len().saturating_sub(FINDINGS);
+    reasons.truncate(FINDINGS);
+    if more > 0 {
+        reasons.push(format!("and {more} changes more"));
+    }
+    reasons.join("; ")
+}

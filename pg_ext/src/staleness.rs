@@ -1,0 +1,119 @@
+//! Tables whose rows in the stream are no longer those that they hold, though no change
+//! says so.
+//!
+//! Most of what ALTER TABLE does touches no row: a column is renamed, or added with a
+//! constant default that is kept in the catalog for all rows that are there; a key gets
+//! other columns; a partition with its rows is attached. What was sent of these rows is
+//! then not what the table holds, and the WAL has nothing to send. Such a table is *stale*.
+//!
+//! # How it is known
+//!
+//! When the replay of a transaction begins, the snapshot in force is that of its first
+//! change: the catalogs as they were before it. When its commit is replayed, that snapshot
+//! still stands and sees all that it did. So for each relation that the transaction touches
+//! in the catalogs ([`crate::pg`] knows which, before the replay begins) the layout of its
+//! rows is taken at the begin, under each plan by which rows are sent in between, and at the
+//! commit, and what was is compared with what is.
+//!
+//! Nothing is remembered from one transaction to the next. So the answer is the same at
+//! every decoding of the same WAL, also right after a restart, for a transaction without a
+//! row, and for a table of which no row was ever seen. What does not change how rows look
+//! (ANALYZE, CREATE INDEX, GRANT, an ALTER that a savepoint took back) gives the same layout
+//! twice, and no mark.
+//!
+//! A rewrite sends every row again under the new layout ([`DdlWatch::note`] is told), so
+//! that rows sent before it count no more, apart from their keys and their topic.
+//!
+//! # What is not seen
+//!
+//! A transaction that was already writing when another one, committed before it, made a
+//! table, and that then alters this table, does not find it at its begin. Rows that were
+//! sent of it in the same transaction still count.
+
+use std::collections::BTreeMap;
+
+use headwater_protocol::options::PluginOptions;
+
+use crate::layout::{Finding, Layout, compare};
+use crate::pg::{DatabaseEncoding, OpenRelation, RelationRef};
+use crate::plan::RelationPlan;
+
+/// The relations that the transaction under replay changes in the catalogs.
+#[derive(Default)]
+pub(crate) struct DdlWatch {
+    /// By `pg_class.oid` of the relation that stores the rows: in this order findings are
+    /// sent, so that it is always the same.
+    relations: BTreeMap<u32, Watched>,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Under which rows that are there now, or were, may have been sent.
+    layouts: Vec<Layout>,
+    /// So many of them were before the last rewrite.
+    resent: usize,
+}
+
+impl DdlWatch {
+    /// A transaction begins that changes these relations.
+    pub(crate) fn begin(
+        &mut self,
+        changed: &[u32],
+        options: &PluginOptions,
+        encoding: DatabaseEncoding,
+    ) {
+        self.relations.clear();
+        for id in changed {
+            let layouts = layout(*id, options, encoding).into_iter().collect();
+            let watched = Watched { layouts, resent: 0 };
+            self.relations.insert(*id, watched);
+        }
+    }
+
+    /// Whether there is nothing to watch, as in almost every transaction.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.relations.is_empty()
+    }
+
+    /// The first row of `relation` is about to be sent under `plan`.
+    pub(crate) fn note(&mut self, relation: RelationRef<'_>, plan: &RelationPlan) {
+        if let Some(watched) = self.relations.get_mut(&relation.table_id()) {
+            if relation.is_rewrite() {
+                watched.resent = watched.layouts.len();
+            }
+            watched.layouts.push(Layout::of(plan, relation));
+        }
+    }
+
+    /// The transaction ends: the tables that it made stale.
+    pub(crate) fn finish(
+        &mut self,
+        options: &PluginOptions,
+        encoding: DatabaseEncoding,
+    ) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for (id, watched) in std::mem::take(&mut self.relations) {
+            if watched.layouts.is_empty() {
+                continue;
+            }
+            let after = layout(id, options, encoding);
+            for (index, before) in watched.layouts.iter().enumerate() {
+                let resent = index < watched.resent;
+                compare(id, before, after.as_ref(), resent, &mut found);
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        found.retain(|finding: &Finding| seen.insert((finding.table.id(), finding.reason.clone())));
+        found
+    }
+}
+
+/// The layout of a table as of the snapshot in force; none for what is no table.
+fn layout(id: u32, options: &PluginOptions, encoding: DatabaseEncoding) -> Option<Layout> {
+    let relation = OpenRelation::open_table(id)?;
+    let relation = relation.as_ref();
+    let plan = RelationPlan::compile(relation, encoding, |schema, table| {
+        options.selects(schema, table)
+    });
+    Some(Layout::of(&plan, relation))
+}

@@ -1,0 +1,323 @@
+//! What changes rows, or how they look, and leaves nothing in the WAL: the table is named.
+
+use headwater_protocol::frame::{Frame, Frames};
+use headwater_tests::kafka::Kafka;
+use headwater_tests::session::Session;
+use headwater_tests::topic;
+
+use crate::values::bytes;
+use crate::world::{World, postgres};
+
+/// A database with a slot of the same name.
+fn database(name: &str) -> Session {
+    let sql = postgres().database(name);
+    sql.run(&format!(
+        "select pg_create_logical_replication_slot('{name}', 'headwater')"
+    ));
+    sql
+}
+
+/// Reads the slot to its end, in a session that knows nothing from before, and returns which
+/// tables it names as stale.
+fn stale(sql: &Session, slot: &str) -> Vec<String> {
+    let writes = sql.column(&format!(
+        "select encode(data, 'hex') from pg_logical_slot_get_binary_changes(\
+         '{slot}', null, null, 'output', 'frames', 'tables', 'public.*')"
+    ));
+    let mut names = std::collections::HashMap::new();
+    let mut found = Vec::new();
+    let (mut frames, mut counted) = (0, 0);
+    for write in &writes {
+        let write = bytes(write);
+        for frame in Frames::new(&write) {
+            match frame.unwrap() {
+                Frame::Relation(relation) => {
+                    let name = format!("{}.{}", relation.schema, relation.table);
+                    names.insert(relation.id, name);
+                }
+                Frame::Stale(stale) => {
+                    frames += 1;
+                    found.push(format!("{}: {}", names[&stale.relation], stale.reason));
+                }
+                Frame::Change(_) => frames += 1,
+                Frame::Commit(commit) => counted += commit.changes,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(counted, frames, "commits count stale tables too");
+    found
+}
+
+/// A table with rows, a unique index beside its key, and columns of several types.
+const TABLE: &str =
+    "create table t (id int primary key, other int not null, n int, s varchar(20), ts timestamp);
+     create unique index t_other on t (other);
+     insert into t select n, n, n, n, now() from generate_series(1, 3) n;";
+
+#[test]
+fn alters_that_leave_rows_behind_name_the_table_and_what_changed() {
+    let sql = database("stale_named");
+    for (ddl, expected) in [
+        (
+            "alter table t add c int default 5",
+            r#"column "c" was added with a value for every row"#,
+        ),
+        ("alter table t rename n to m", r#"column "n" is "m" now"#),
+        ("alter table t drop n", r#"column "n" was dropped"#),
+        // Without a rewrite, where the session's time zone is UTC.
+        (
+            "alter table t alter ts type timestamptz",
+            r#"column "ts" has another type"#,
+        ),
+        (
+            "alter table t alter n type oid",
+            r#"column "n" has another type"#,
+        ),
+        (
+            "alter table t replica identity using index t_other",
+            "its key was (id) and is (other)",
+        ),
+        (
+            "alter table t replica identity nothing",
+            "it has no key any more",
+        ),
+        (
+            "alter table t drop constraint t_pkey",
+            "it has no key any more",
+        ),
+        (
+            "drop index t_other; alter table t drop constraint t_pkey, add primary key (other, id)",
+            "its key was (id) and is (other, id)",
+        ),
+        (
+            "alter table t alter id type bigint",
+            "its key (id) has another type",
+        ),
+        ("alter table t rename to u", "it was public.t"),
+        (
+            "alter table t rename to v; alter table v rename to w",
+            "it was public.t",
+        ),
+        ("alter table t set unlogged", "it is unlogged now"),
+        (
+            "alter table t rename n to m; alter table t add c text default 'x'",
+            r#"column "n" is "m" now; column "c" was added with a value for every row"#,
+        ),
+        // Rows sent in between have a name that is gone again.
+        (
+            "alter table t rename n to m; insert into t values (9, 9); alter table t rename m to n",
+            r#"column "m" is "n" now"#,
+        ),
+        (
+            "alter table t drop n, add n int",
+            r#"column "n" was dropped"#,
+        ),
+        (
+            "alter table t alter n type bigint; alter table t rename n to m",
+            r#"column "n" is "m" now"#,
+        ),
+    ] {
+        sql.run("drop table if exists t, u, w");
+        sql.run(TABLE);
+        assert_eq!(stale(&sql, "stale_named"), [""; 0], "before {ddl}");
+        sql.run(ddl);
+        let found = stale(&sql, "stale_named");
+        let reasons: Vec<&str> = found
+            .iter()
+            .map(|stale| stale.split_once(": ").unwrap().1)
+            .collect();
+        assert_eq!(reasons, [expected], "{ddl}");
+    }
+}
+
+#[test]
+fn what_leaves_every_row_as_it_was_sent_names_nothing() {
+    let sql = database("stale_unnamed");
+    sql.run("create role stale_reader");
+    for ddl in [
+        "analyze t",
+        "vacuum t",
+        "vacuum full t",
+        "cluster t using t_pkey",
+        "reindex table t",
+        "grant select on t to stale_reader",
+        "create index on t (n)",
+        "drop index t_other",
+        "comment on column t.n is 'a number'",
+        "alter table t alter n set statistics 10",
+        "alter table t alter s set storage external",
+        "alter table t alter n set default 5",
+        "alter table t alter n set not null, alter n drop not null",
+        "alter table t add check (n > 0)",
+        "alter table t add c int",
+        "alter table t add c int; alter table t drop c",
+        "alter table t rename n to m; alter table t rename m to n",
+        "alter table t alter s type varchar(40)",
+        "alter table t alter s type text",
+        "alter table t replica identity full",
+        "alter table t replica identity nothing; alter table t replica identity default",
+        "alter table t set (fillfactor = 50)",
+        "alter table t owner to stale_reader",
+        "alter table t rename constraint t_pkey to key",
+        "begin; savepoint s; alter table t rename n to m; insert into t values (9, 9); rollback to s; \
+         insert into t values (8, 8); commit",
+        "begin; alter table t rename n to m; rollback",
+        // Every row is sent again.
+        "alter table t alter n type text",
+        "alter table t add c int default 5, alter n type text",
+        "alter table t rename n to m; alter table t alter m type text",
+        "alter table t add r float default random()",
+        "alter table t set unlogged, alter n type text; alter table t set logged",
+        "create table fresh (id int primary key); insert into fresh values (1); alter table fresh add c int; \
+         drop table fresh",
+        "create table fresh (id int primary key); alter table fresh add c int default 1; \
+         alter table fresh rename c to d; insert into fresh values (1); drop table fresh",
+        "create temporary table fresh (id int primary key); insert into fresh values (1); \
+         alter table fresh add c int default 1; drop table fresh",
+        "create unlogged table fresh (id int primary key); alter table fresh add c int default 1; drop table fresh",
+        "create view seen as select n from t; alter view seen rename n to m; drop view seen",
+        "create schema elsewhere; create table elsewhere.t (like t including all); \
+         alter table elsewhere.t rename n to m; drop schema elsewhere cascade",
+        "create publication everything for all tables; drop publication everything",
+        "drop table t",
+    ] {
+        sql.run("drop table if exists t");
+        sql.run(TABLE);
+        assert_eq!(stale(&sql, "stale_unnamed"), [""; 0], "before {ddl}");
+        sql.run(ddl);
+        assert_eq!(stale(&sql, "stale_unnamed"), [""; 0], "{ddl}");
+    }
+}
+
+#[test]
+fn rows_of_a_table_made_in_the_same_transaction_count_too() {
+    let sql = database("stale_new");
+    sql.run(
+        "create table t (id int primary key);
+         insert into t values (1);
+         alter table t add c int default 5",
+    );
+    assert_eq!(
+        stale(&sql, "stale_new"),
+        [r#"public.t: column "c" was added with a value for every row"#]
+    );
+}
+
+#[test]
+fn a_table_that_moves_out_of_what_is_captured_or_into_it_is_named() {
+    let sql = database("stale_moved");
+    sql.run("create schema s");
+    sql.run(TABLE);
+    sql.run("alter table t set schema s");
+    assert_eq!(stale(&sql, "stale_moved"), ["public.t: it is s.t now"]);
+    sql.run("alter table s.t set schema public");
+    assert_eq!(stale(&sql, "stale_moved"), ["public.t: it was s.t"]);
+}
+
+#[test]
+fn the_same_wal_names_the_same_tables_at_every_reading() {
+    let sql = database("stale_again");
+    sql.run(TABLE);
+    sql.run("alter table t rename n to m; insert into t values (7, 7)");
+    sql.run("alter table t add c int default 5");
+    sql.run("alter table t drop s");
+    let peek = || {
+        sql.column(
+            "select encode(data, 'hex') from pg_logical_slot_peek_binary_changes(\
+             'stale_again', null, null, 'output', 'frames')",
+        )
+    };
+    assert_eq!(peek(), peek());
+    assert_eq!(stale(&sql, "stale_again").len(), 3);
+}
+
+#[test]
+fn lines_leave_it_to_the_servers_log() {
+    let sql = database("stale_lines");
+    sql.run(TABLE);
+    sql.run("select count(*) from pg_logical_slot_get_changes('stale_lines', null, null)");
+    sql.run("alter table t rename n to stale_lines_renamed");
+    let lines =
+        sql.column("select data from pg_logical_slot_get_changes('stale_lines', null, null)");
+    assert_eq!(lines, [""; 0]);
+    let log = postgres().log();
+    assert!(
+        log.contains(r#"column "n" is "stale_lines_renamed" now"#),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_client_names_a_stale_table_once_remembers_it_and_forgets_it_with_a_snapshot() {
+    let world = World::new("stale_client");
+    world.sql.run(TABLE);
+    let mut client = world.stream(&[]);
+    client.streams();
+    world.sql.run("alter table t rename n to m");
+    let warning = client.says("table is stale");
+    for part in [
+        "stale_client.t",
+        r#"column \"n\" is \"m\" now"#,
+        "headwater drop --slot stale_client",
+    ] {
+        assert!(warning.contains(part), "no {part:?} in: {warning}");
+    }
+    world.sql.run("alter table t rename m to n");
+    world.sql.run("update t set n = n + 1 where id = 1");
+    world.catches_up();
+    let ended = client.terminate();
+    ended.expect(0, &[]);
+    assert_eq!(
+        ended.stderr.matches("table is stale").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(state(world.kafka, "stale_client")["stale"][0]["table"], "t");
+
+    // It is on record: the next start says so, though nothing of it is streamed again.
+    let mut client = world.stream(&[]);
+    client.says("table is stale");
+    client.streams();
+    client.terminate().expect(0, &[]);
+
+    world.sql.run("alter table t rename n to k");
+    headwater_tests::Client::run(drop_arguments(&world)).expect(0, &[]);
+    let mut client = world.stream(&[]);
+    client.streams();
+    let ended = client.terminate();
+    ended.expect(0, &[]);
+    assert!(!ended.stderr.contains("table is stale"), "{}", ended.stderr);
+    assert_eq!(state(world.kafka, "stale_client").get("stale"), None);
+    world.topic_equals_table("t", "t.id");
+}
+
+fn drop_arguments(world: &World<'_>) -> Vec<String> {
+    let conninfo = world.postgres.conninfo(&world.name);
+    let brokers = world.kafka.brokers();
+    [
+        "drop",
+        "-d",
+        &conninfo,
+        "-S",
+        &world.name,
+        "-b",
+        &brokers,
+        "--yes",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+/// The newest state record of a slot.
+fn state(kafka: &Kafka, slot: &str) -> serde_json::Value {
+    let key = format!("\"slot\":\"{slot}\"");
+    let records = topic::read(kafka, "__headwater.state");
+    let newest = records
+        .iter()
+        .rev()
+        .find(|record| record.key.as_ref().is_some_and(|k| k.contains(&key)));
+    let value = newest.and_then(|record| record.value.as_deref());
+    serde_json::from_str(value.unwrap_or("null")).unwrap()
+}
