@@ -94,10 +94,11 @@ fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> R
     catalog.check_patterns(options.included().as_ref())?;
     catalog.check_keys(options.unkeyed)?;
     catalog.check_toast(options.toast)?;
+    catalog.check_identities();
     warn_of_operations(&plugin.options().operations);
     let mut names = router(options, plugin)?;
     for table in &catalog.tables {
-        names.topic(&table.schema, &table.name)?;
+        names.topic(&table.sent_as.schema, &table.sent_as.table)?;
     }
     Ok(())
 }

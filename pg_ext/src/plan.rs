@@ -4,29 +4,45 @@
 //! names as JSON, the key, the filter's verdict, and for each column the codec that
 //! ends all dispatch on types. A row then takes one `match` a column.
 
+use std::collections::HashMap;
+
 use headwater_protocol::frame::{Column, Relation, ReplicaIdentity};
 use headwater_protocol::json;
+use headwater_protocol::options::{Partitions, PluginOptions};
 
 use crate::codec::{Codec, CodecCompiler, member_prefix};
-use crate::pg::{Attribute, ColumnDescription, DatabaseEncoding, OwnerRef, RelationRef};
+use crate::pg::{
+    Attribute, ColumnDescription, DatabaseEncoding, OpenRelation, OwnerRef, RelationRef, ancestors,
+};
 
-/// A relation, compiled.
+/// A relation, compiled: how its tuples become rows of the table that they are sent as. That
+/// is the relation itself, or the partitioned table at the top of a partition.
 pub(crate) struct RelationPlan {
-    /// `pg_class.oid` of the relation that the rows belong to.
+    /// `pg_class.oid` of the table that the rows are sent as.
     pub(crate) id: u32,
     pub(crate) schema: String,
     pub(crate) table: String,
+    /// The relation's own schema and name, if it is a part of that table.
+    pub(crate) partition: Option<(String, String)>,
+    /// The relation's own: it is not inherited.
     pub(crate) identity: ReplicaIdentity,
+    /// The table's.
+    table_identity: ReplicaIdentity,
+    /// The table's, in its order, with the places that they have in the relation's tuples.
     pub(crate) columns: Vec<ColumnPlan>,
     /// Indexes into `columns`, in the order of the key's index.
     pub(crate) key: Vec<usize>,
+    /// Whether the relation's replica identity brings the whole key of an old row. A
+    /// partition's may lack columns of the table's key.
+    pub(crate) old_rows_have_key: bool,
     /// Whether the options ask for the relation.
     pub(crate) selected: bool,
     /// `"schema":…,"table":…`, as it stands in every envelope.
     pub(crate) source: Vec<u8>,
     /// Of the descriptor that the columns were read from.
     pub(crate) descriptor_address: usize,
-    /// Other relations (`pg_class.oid`) that the plan was compiled from: those of row types.
+    /// Other relations that this was made from, those above a partition and those of row
+    /// types: no message of the relation itself tells that one of them has changed.
     pub(crate) depends_on: Vec<u32>,
 }
 
@@ -50,54 +66,71 @@ impl RelationPlan {
     pub(crate) fn compile(
         relation: RelationRef<'_>,
         encoding: DatabaseEncoding,
+        options: &PluginOptions,
         selects: impl FnOnce(&str, &str) -> bool,
     ) -> Self {
         let owner = relation.owner();
         let is_owned = owner.is_some();
         let owner = owner.as_ref().map_or(relation, OwnerRef::as_ref);
-        let schema = owner.schema(encoding);
-        let table = owner.name(encoding);
+        let mut depends_on = match options.partitions {
+            Partitions::Root => ancestors(owner),
+            Partitions::Leaf => Vec::new(),
+        };
+        let root = depends_on.last().copied().and_then(OpenRelation::open);
+        let head = root.as_ref().map_or(owner, OpenRelation::as_ref);
+        let schema = head.schema(encoding);
+        let table = head.name(encoding);
         let selected = is_owned && selects(&schema, &table);
-        let key_numbers = if selected {
-            owner.key_columns()
+        let (key_numbers, described) = if selected {
+            (head.key_columns(), head.columns(encoding))
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
-        let mut codecs = CodecCompiler::new(encoding);
-        let columns: Vec<ColumnPlan> = if selected {
-            relation
-                .columns(encoding)
-                .into_iter()
-                .filter(|column| owner.stores(column.attribute))
-                .map(|column| {
-                    let is_key = key_numbers.contains(&column.attribute.number());
-                    ColumnPlan::compile(column, is_key, &mut codecs)
-                })
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let index = |number: &i16| {
-            columns
+        let place = |number: &i16| {
+            described
                 .iter()
                 .position(|column| column.attribute.number() == *number)
         };
+        let key: Vec<usize> = key_numbers.iter().filter_map(place).collect();
+        let described = match &root {
+            Some(_) => placed_in(owner, described, encoding),
+            None => described,
+        };
+        let mut codecs = CodecCompiler::new(encoding);
+        let columns: Vec<ColumnPlan> = described
+            .into_iter()
+            .enumerate()
+            .map(|(index, column)| ColumnPlan::compile(column, key.contains(&index), &mut codecs))
+            .collect();
+        let old_rows_have_key =
+            root.is_none() || key.is_empty() || owner.identity() == ReplicaIdentity::Full || {
+                let brought = owner.key_columns();
+                let is_brought =
+                    |index: &usize| brought.contains(&columns[*index].attribute.number());
+                key.iter().all(is_brought)
+            };
+        depends_on.extend(codecs.into_dependencies());
         let mut source = Vec::new();
         source.extend_from_slice(b"\"schema\":");
         json::string(&mut source, schema.as_bytes());
         source.extend_from_slice(b",\"table\":");
         json::string(&mut source, table.as_bytes());
         RelationPlan {
-            id: owner.id(),
+            id: head.id(),
+            partition: root
+                .as_ref()
+                .map(|_| (owner.schema(encoding), owner.name(encoding))),
             identity: owner.identity(),
-            key: key_numbers.iter().filter_map(index).collect(),
+            table_identity: head.identity(),
+            key,
+            old_rows_have_key,
             columns,
             selected,
             source,
             descriptor_address: relation.descriptor_address(),
+            depends_on,
             schema,
             table,
-            depends_on: codecs.into_dependencies(),
         }
     }
 
@@ -105,7 +138,7 @@ impl RelationPlan {
     pub(crate) fn describe(&self) -> Relation<'_> {
         Relation {
             id: self.id,
-            identity: self.identity,
+            identity: self.table_identity,
             schema: &self.schema,
             table: &self.table,
             columns: self
@@ -120,6 +153,32 @@ impl RelationPlan {
                 .collect(),
         }
     }
+}
+
+/// The columns of a partitioned table with the places that they have in a partition, whose
+/// own order and dropped columns may be others. A partition has every column of its table,
+/// by name and of the same type: the server sees to it. One that it lacked would be null in
+/// every tuple.
+fn placed_in(
+    partition: RelationRef<'_>,
+    columns: Vec<ColumnDescription>,
+    encoding: DatabaseEncoding,
+) -> Vec<ColumnDescription> {
+    let places: HashMap<String, Attribute> = partition
+        .columns(encoding)
+        .into_iter()
+        .map(|column| (column.name, column.attribute))
+        .collect();
+    columns
+        .into_iter()
+        .map(|column| {
+            let place = places.get(&column.name).copied();
+            ColumnDescription {
+                attribute: place.unwrap_or(Attribute::ABSENT),
+                ..column
+            }
+        })
+        .collect()
 }
 
 impl ColumnPlan {

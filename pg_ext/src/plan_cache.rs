@@ -22,7 +22,7 @@ use crate::plan::RelationPlan;
 /// A plan and what the reader of the stream knows of it.
 pub(crate) struct CachedPlan {
     pub(crate) plan: RelationPlan,
-    /// Whether the reader was sent this very plan's description.
+    /// Whether the reader knows the description that this very plan has.
     pub(crate) announced: bool,
     /// The last transaction whose watch over the catalogs knows that rows are sent under
     /// it.
@@ -51,8 +51,8 @@ impl PlanCache {
         if !current {
             // Lookups within may note further invalidations; they are applied at the next
             // change, before this plan is used again.
-            let plan = RelationPlan::compile(relation, encoding, |schema, table| {
-                options.selects(schema, table)
+            let plan = RelationPlan::compile(relation, encoding, options, |schema, table| {
+                relation.is_streamed(options.partitions) && options.selects(schema, table)
             });
             self.plans.insert(
                 id,
@@ -70,9 +70,9 @@ impl PlanCache {
 
     fn apply_invalidations(&mut self) {
         take_invalidated(|stale| match stale {
-            Stale::Relation(stale) => self
+            Stale::Relation(changed) => self
                 .plans
-                .retain(|id, cached| *id != stale && !cached.plan.depends_on.contains(&stale)),
+                .retain(|id, cached| *id != changed && !cached.plan.depends_on.contains(&changed)),
             Stale::All => self.plans.clear(),
         });
     }

@@ -1,6 +1,12 @@
 //! What has to stand before a frame that means something: `H` once a session, `B` once
-//! a transaction, `R` once a plan. Each is sent with the first frame that needs it and
-//! not before, so that nothing is sent for a transaction without changes.
+//! a transaction, `R` once a description. Each is sent with the first frame that needs it
+//! and not before, so that nothing is sent for a transaction without changes.
+//!
+//! A relation that was compiled anew often has the description that it had, and all
+//! partitions of a table share the table's: what was sent is remembered, and compared
+//! once a plan.
+
+use std::collections::HashMap;
 
 use headwater_protocol::VERSION;
 use headwater_protocol::frame::{Begin, Hello, PROTOCOL_VERSION_MAX, Relation, write};
@@ -9,11 +15,20 @@ use crate::emit::Batch;
 use crate::plan_cache::CachedPlan;
 use crate::session::TransactionView;
 
+/// How many bytes of descriptions are remembered: those of thousands of tables. Then all
+/// are forgotten and sent again when they are needed, since a session that lives for months
+/// must not remember every table that ever was.
+const REMEMBERED_BYTES: usize = 1 << 20;
+
 /// What the reader was told so far.
 pub(crate) struct Preamble {
     server_version: u32,
     greeted: bool,
     open: bool,
+    /// By relation: the newest `R`.
+    described: HashMap<u32, Vec<u8>>,
+    /// The length of all of them.
+    described_bytes: usize,
 }
 
 impl Preamble {
@@ -22,6 +37,8 @@ impl Preamble {
             server_version,
             greeted: false,
             open: false,
+            described: HashMap::new(),
+            described_bytes: 0,
         }
     }
 
@@ -61,7 +78,24 @@ impl Preamble {
         if std::mem::replace(&mut cached.announced, true) {
             return;
         }
-        batch.lead(|out| write::relation(out, &cached.plan.describe()));
+        let mut description = Vec::new();
+        write::relation(&mut description, &cached.plan.describe());
+        if self.described.get(&cached.plan.id) == Some(&description) {
+            return;
+        }
+        batch.lead(|out| out.extend_from_slice(&description));
+        self.remember(cached.plan.id, description);
+    }
+
+    fn remember(&mut self, relation: u32, description: Vec<u8>) {
+        if self.described_bytes > REMEMBERED_BYTES {
+            self.described.clear();
+            self.described_bytes = 0;
+        }
+        self.described_bytes += description.len();
+        if let Some(before) = self.described.insert(relation, description) {
+            self.described_bytes -= before.len();
+        }
     }
 
     /// Describes a relation that no row follows of.

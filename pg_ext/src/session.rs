@@ -179,47 +179,64 @@ impl Session {
         let source = transaction.source(seq);
         let encoding = self.encoder.values.encoding();
         let frames = self.options.output == Output::Frames;
-        let mut truncated: Vec<(u32, Option<Vec<u8>>)> = Vec::new();
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
         for relation in relations {
             let cached = self.plans.get(*relation, &self.options, encoding);
-            if !cached.plan.selected {
+            let plan = &cached.plan;
+            // A table that stands for its partitions comes with them, and so does one
+            // between: its name would add nothing.
+            let is_between = relation.is_partitioned() && plan.partition.is_some();
+            if !plan.selected || is_between {
                 continue;
             }
+            let truncated = Truncated {
+                relation: plan.id,
+                partition: plan.partition.clone(),
+                envelope: (self.options.envelope == Envelope::Change).then(|| {
+                    let mut envelope = Vec::new();
+                    self.encoder.truncate_envelope(plan, &source, &mut envelope);
+                    envelope
+                }),
+            };
             if frames {
                 self.preamble.announce(&mut self.batch, transaction, cached);
             }
-            let envelope = (self.options.envelope == Envelope::Change).then(|| {
-                let mut envelope = Vec::new();
-                self.encoder
-                    .truncate_envelope(&cached.plan, &source, &mut envelope);
-                envelope
-            });
-            truncated.push((cached.plan.id, envelope));
-        }
-        if truncated.is_empty() {
-            return self.stay_silent(writer);
-        }
-        if frames {
-            let relations = truncated
-                .iter()
-                .map(|(id, envelope)| (*id, envelope.as_deref()))
-                .collect();
-            let truncate = Truncate {
-                seq,
-                cascade,
-                restart_identity,
-                relations,
-            };
-            self.batch
-                .append(writer, |out| write::truncate(out, &truncate));
-        } else {
-            for (_, envelope) in truncated {
-                self.batch.append(writer, |out| {
-                    out.extend_from_slice(&envelope.unwrap_or_default());
-                });
+            if truncated.partition.is_some() {
+                parts.push(truncated);
+            } else {
+                whole.push(truncated);
             }
         }
-        self.transaction.sent += 1;
+        parts.retain(|part| whole.iter().all(|table| table.relation != part.relation));
+        if whole.is_empty() && parts.is_empty() {
+            return self.stay_silent(writer);
+        }
+        for truncated in [whole, parts] {
+            if truncated.is_empty() {
+                continue;
+            }
+            if frames {
+                let truncate = Truncate {
+                    seq,
+                    cascade,
+                    restart_identity,
+                    relations: truncated.iter().map(Truncated::of_relation).collect(),
+                    partitions: truncated
+                        .iter()
+                        .filter_map(Truncated::of_partition)
+                        .collect(),
+                };
+                self.batch
+                    .append(writer, |out| write::truncate(out, &truncate));
+                self.transaction.sent += 1;
+            } else {
+                for table in &truncated {
+                    self.batch.append(writer, |out| {
+                        out.extend_from_slice(table.envelope.as_deref().unwrap_or_default());
+                    });
+                }
+            }
+        }
         self.silent = 0;
     }
 
@@ -335,6 +352,24 @@ impl Session {
             self.silent = 0;
             writer.progress(false);
         }
+    }
+}
+
+/// What a TRUNCATE emptied: a table, or one partition of it.
+struct Truncated {
+    relation: u32,
+    partition: Option<(String, String)>,
+    envelope: Option<Vec<u8>>,
+}
+
+impl Truncated {
+    fn of_relation(&self) -> (u32, Option<&[u8]>) {
+        (self.relation, self.envelope.as_deref())
+    }
+
+    fn of_partition(&self) -> Option<(&str, &str)> {
+        let (schema, table) = self.partition.as_ref()?;
+        Some((schema, table))
     }
 }
 

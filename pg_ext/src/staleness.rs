@@ -112,8 +112,8 @@ impl DdlWatch {
 fn layout(id: u32, options: &PluginOptions, encoding: DatabaseEncoding) -> Option<Layout> {
     let relation = OpenRelation::open_table(id)?;
     let relation = relation.as_ref();
-    let plan = RelationPlan::compile(relation, encoding, |schema, table| {
-        options.selects(schema, table)
+    let plan = RelationPlan::compile(relation, encoding, options, |schema, table| {
+        relation.is_streamed(options.partitions) && options.selects(schema, table)
     });
     Some(Layout::of(&plan, relation))
 }

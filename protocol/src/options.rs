@@ -61,6 +61,15 @@ pub enum Origin {
     None,
 }
 
+/// `partitions`: which table a partition's rows belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitions {
+    /// The partitioned table at the top: its name, columns and key.
+    Root,
+    /// The partition itself.
+    Leaf,
+}
+
 /// `operations`: which kinds of changes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operations {
@@ -113,6 +122,8 @@ pub struct PluginOptions {
     pub operations: Operations,
     /// Whether changes that came by replication are sent.
     pub origin: Origin,
+    /// Which table a partition's rows belong to.
+    pub partitions: Partitions,
     /// How many bytes of one transaction go into one write, under a walsender:
     /// 1 KiB to 16 MiB.
     pub batch_bytes: usize,
@@ -178,6 +189,7 @@ impl Default for Draft {
                 exclude_tables: TablePatterns::default(),
                 operations: Operations::ALL,
                 origin: Origin::Any,
+                partitions: Partitions::Root,
                 batch_bytes: DEFAULT_BATCH_BYTES,
                 max_row_bytes: DEFAULT_MAX_ROW_BYTES,
                 protocol: PROTOCOL_VERSION_MAX,

@@ -67,6 +67,17 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
                 cascade: false,
                 restart_identity: true,
                 relations: vec![(ORDERS, None)],
+                partitions: vec![],
+            }),
+        ),
+        (
+            "truncate-partition",
+            Frame::Truncate(Truncate {
+                seq: 3,
+                cascade: false,
+                restart_identity: false,
+                relations: vec![(ORDERS, None)],
+                partitions: vec![("shop", "orders_2024")],
             }),
         ),
         (

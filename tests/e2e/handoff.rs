@@ -35,7 +35,11 @@ fn rewrites_and_truncates_wait_for_the_copy_and_nothing_is_lost() {
          create table rewritten as select n as id, n as v from generate_series(1, 20000) n;
          alter table rewritten add primary key (id);
          create table truncated as select * from rewritten;
-         alter table truncated add primary key (id)",
+         alter table truncated add primary key (id);
+         create table parted (id int primary key, v int) partition by hash (id);
+         create table parted_0 partition of parted for values with (modulus 2, remainder 0);
+         create table parted_1 partition of parted for values with (modulus 2, remainder 1);
+         insert into parted select * from rewritten",
     );
     let mut random = Random::from_environment("handoff");
     let conninfo = postgres.local_conninfo("handoff");
@@ -54,22 +58,24 @@ fn rewrites_and_truncates_wait_for_the_copy_and_nothing_is_lost() {
             world.session(),
             "truncate truncated; insert into truncated values (1, 1), (2, 2)",
         ),
+        // Of the partitions alone it would not have to wait.
+        in_background(world.session(), "alter table parted rename to renamed"),
     ];
-    let blocked = eventually("both wait for the client's guard", SOON, || {
+    let blocked = eventually("all wait for the client's guard", SOON, || {
         let blocked = world.sql.rows(
             "select left(query, 20) from pg_stat_activity \
-             where wait_event_type = 'Lock' and (query like 'alter table rewritten%' or query like 'truncate%')",
+             where wait_event_type = 'Lock' and (query like 'alter table %' or query like 'truncate%')",
         );
-        check(blocked.len() == 2, || format!("{blocked:?}")).map(|()| blocked)
+        check(blocked.len() == 3, || format!("{blocked:?}")).map(|()| blocked)
     });
-    assert_eq!(blocked.len(), 2);
+    assert_eq!(blocked.len(), 3);
     client.streams();
     for statement in ddl {
         statement.join().unwrap();
     }
-    world
-        .sql
-        .run("insert into rewritten values (20001, 3000000000)");
+    world.sql.run(
+        "insert into rewritten values (20001, 3000000000); insert into renamed values (20001, 1)",
+    );
     writers.stop();
     world.catches_up();
     client.terminate().expect(0, &[]);
@@ -80,6 +86,12 @@ fn rewrites_and_truncates_wait_for_the_copy_and_nothing_is_lost() {
     for (table, key) in workload::TABLES {
         world.topic_equals_table(table, key);
     }
+    assert_eq!(
+        world.folded("parted").len(),
+        20_000,
+        "copied under the name that it had"
+    );
+    assert_eq!(world.folded("renamed").len(), 1);
     assert_eq!(world.slots(), ["handoff"]);
 }
 
@@ -143,6 +155,7 @@ fn partitions_unlogged_and_keyless_tables_are_dealt_with() {
     world.catches_up();
     client.terminate().expect(0, &[]);
     world.topic_equals_table("items", "t.id");
+    world.topic_equals_table("events", "t.id, t.at");
 
     // A table without key is refused by name before anything starts.
     let other = World::new("keyless");

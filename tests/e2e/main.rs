@@ -15,6 +15,7 @@ mod messages;
 mod names;
 mod operations;
 mod parity;
+mod partitions;
 mod rebuild;
 mod refusals;
 mod resume;

@@ -76,6 +76,16 @@ pub struct StreamOptions {
     )]
     pub origin: OriginMode,
 
+    /// The table that a partition's rows belong to: the one at the top, or the partition itself
+    #[arg(
+        long,
+        value_enum,
+        default_value = "root",
+        env = "HEADWATER_PARTITIONS",
+        help_heading = "Source"
+    )]
+    pub partitions: PartitionsMode,
+
     /// What a record's value is
     #[arg(
         long,
@@ -281,6 +291,15 @@ pub enum OriginMode {
     Any,
     /// Only changes made on this server
     None,
+}
+
+/// `--partitions`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PartitionsMode {
+    /// One topic for all partitions of a table; --table names the table
+    Root,
+    /// A topic for each partition; --table names partitions
+    Leaf,
 }
 
 /// `--envelope`

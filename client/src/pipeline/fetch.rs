@@ -52,7 +52,7 @@ const IS_VISIBLE: &str = "SELECT pg_catalog.pg_visible_in_snapshot((next \
 /// The key's columns in the index's order: name, type, the schema and the name of the
 /// operator that the index takes for equality.
 const KEY_COLUMNS: &str = "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-       on_.nspname, o.oprname, n.nspname, c.relname \
+       on_.nspname, o.oprname, n.nspname, c.relname, c.relkind = 'p' \
      FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
@@ -307,8 +307,11 @@ impl<'a> Fetch<'a> {
             return Ok(None);
         }
         let table = sql::qualified(rows.text(0, 4)?, rows.text(0, 5)?);
+        // A partitioned table is read through: by itself it has no rows. Any other is read
+        // without its children, which are tables of their own.
+        let only = if rows.flag(0, 6)? { "" } else { "ONLY " };
         Ok(Some(format!(
-            "SELECT {} FROM ONLY {table} AS t, \
+            "SELECT {} FROM {only}{table} AS t, \
              pg_catalog.json_to_record($1::pg_catalog.json) AS k({}) WHERE {}",
             self.plugin.encode_call("t.*"),
             fields.join(", "),

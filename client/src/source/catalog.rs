@@ -1,7 +1,14 @@
 //! The tables that are captured: permanent ordinary tables and the leaves of
 //! partitioned ones, chosen by the same patterns and the same code as in the plugin.
+//!
+//! What is copied and streamed is always a leaf. Under `--partitions root` its rows are
+//! sent as those of the partitioned table at the top, whose name the patterns are about and
+//! whose key they have.
+
+use std::collections::HashMap;
 
 use headwater_protocol::frame::ReplicaIdentity;
+use headwater_protocol::options::Partitions;
 use headwater_protocol::table_pattern::TablePatterns;
 
 use super::connection::{Connection, Rows};
@@ -20,8 +27,15 @@ pub struct Table {
     pub schema: String,
     /// The table's name, unquoted.
     pub name: String,
+    /// The table that its rows are sent as.
+    pub sent_as: TableName,
+    /// The partitioned tables that the way its rows are sent depends on, the one at the top
+    /// first.
+    pub ancestors: Vec<TableName>,
     /// Whether its rows have a key.
     pub is_keyed: bool,
+    /// Whether its replica identity brings the whole key of a row that is updated or deleted.
+    pub old_rows_have_key: bool,
     /// Whether an update can leave a value where it is, out of the WAL.
     pub can_leave_unchanged: bool,
     /// Its size in pages.
@@ -41,6 +55,26 @@ impl Table {
     }
 }
 
+/// A table's name in its schema, both unquoted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableName {
+    /// The schema.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+}
+
+impl TableName {
+    /// The qualified name, quoted as SQL.
+    pub fn sql(&self) -> String {
+        sql::qualified(&self.schema, &self.table)
+    }
+
+    fn display(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+}
+
 /// What the catalog holds for the patterns.
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -48,8 +82,10 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// Relations that a pattern matches and that have no WAL to decode, with what they are.
     left_out: Vec<(String, &'static str)>,
-    /// Partitioned tables: a pattern of a root's name alone captures nothing.
-    partitioned: Vec<(String, String)>,
+    /// Partitioned tables that are captured, also those that have no partition yet.
+    partitioned: Vec<TableName>,
+    /// Tables that a pattern can name in vain, with what to do about it.
+    misnamed: Vec<(TableName, String)>,
 }
 
 /// The size is the file's, not `relpages`, which may be stale; rows are estimated as
@@ -68,30 +104,121 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relper
      WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND c.relrewrite = 0 \
      ORDER BY n.nspname, c.relname";
 
+/// Each partition and the partitioned tables above it, the one at the top first, and whether
+/// the partition's replica identity lacks columns of that one's key. From `pg_inherits` and
+/// not by the server's function of that purpose, so that it is of the same snapshot.
+const ANCESTORS: &str = "WITH RECURSIVE up(leaf, ancestor, height) AS ( \
+       SELECT i.inhrelid, i.inhparent, 1 FROM pg_catalog.pg_inherits i \
+         JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+         WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND NOT i.inhdetachpending \
+       UNION ALL SELECT up.leaf, i.inhparent, up.height + 1 \
+         FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.ancestor \
+         JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+         WHERE c.relispartition AND NOT i.inhdetachpending), \
+     key(relation, name) AS (SELECT c.oid, a.attname \
+       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indrelid = c.oid \
+         AND i.indisvalid AND i.indimmediate AND CASE c.relreplident \
+           WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END \
+       CROSS JOIN LATERAL pg_catalog.unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
+       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
+       WHERE k.position <= i.indnkeyatts) \
+     SELECT up.leaf, up.ancestor, c.relreplident <> 'f' AND EXISTS ( \
+       SELECT name FROM key WHERE relation = up.ancestor EXCEPT \
+       SELECT name FROM key WHERE relation = up.leaf) \
+     FROM up JOIN pg_catalog.pg_class c ON c.oid = up.leaf ORDER BY up.leaf, up.height DESC";
+
+/// The partitioned tables above a partition.
+#[derive(Default)]
+struct Ancestry {
+    /// The OIDs, the table at the top first.
+    ancestors: Vec<u32>,
+    lacks_key: bool,
+}
+
+fn ancestries(connection: &Connection) -> Result<HashMap<u32, Ancestry>, SqlError> {
+    let rows = connection.query(ANCESTORS)?;
+    let mut ancestries: HashMap<u32, Ancestry> = HashMap::new();
+    for row in 0..rows.len() {
+        let ancestry = ancestries.entry(rows.parse(row, 0)?).or_default();
+        if ancestry.ancestors.is_empty() {
+            ancestry.lacks_key = rows.flag(row, 2)?;
+        }
+        ancestry.ancestors.push(rows.parse(row, 1)?);
+    }
+    Ok(ancestries)
+}
+
+/// A relation that others may be partitions of.
+struct Head {
+    name: TableName,
+    is_keyed: bool,
+}
+
 impl Catalog {
     /// Reads the catalog as the session sees it now.
     pub fn read(connection: &Connection, plugin: &Plugin) -> Result<Self, SqlError> {
         let rows = connection.query(RELATIONS)?;
+        let ancestries = ancestries(connection)?;
+        let mut heads: HashMap<u32, Head> = HashMap::new();
+        for row in 0..rows.len() {
+            let head = Head {
+                name: TableName {
+                    schema: rows.text(row, 1)?.to_owned(),
+                    table: rows.text(row, 2)?.to_owned(),
+                },
+                is_keyed: rows.flag(row, 8)?,
+            };
+            heads.insert(rows.parse(row, 0)?, head);
+        }
+        let by_root = plugin.options().partitions == Partitions::Root;
         let mut catalog = Catalog::default();
         for row in 0..rows.len() {
-            let (schema, name) = (rows.text(row, 1)?, rows.text(row, 2)?);
-            if !plugin.selects(schema, name) {
+            let oid = rows.parse(row, 0)?;
+            let ancestry = ancestries.get(&oid).filter(|_| by_root);
+            let above = ancestry.map_or(&[][..], |ancestry| &ancestry.ancestors);
+            // One that came between the two queries is seen by the next pair of them.
+            let above: Vec<&Head> = above.iter().filter_map(|oid| heads.get(oid)).collect();
+            let Some(own) = heads.get(&oid) else {
+                continue;
+            };
+            let head = above.first().copied().unwrap_or(own);
+            catalog.note_misnamed(&own.name, &head.name, rows.text(row, 3)?, by_root);
+            if !plugin.selects(&head.name.schema, &head.name.table) {
                 continue;
             }
             match (rows.text(row, 3)?, rows.text(row, 4)?) {
-                ("r", "p") => catalog.tables.push(table(&rows, row)?),
-                ("r", _) => catalog
-                    .left_out
-                    .push((format!("{schema}.{name}"), "unlogged")),
-                ("f", _) => catalog
-                    .left_out
-                    .push((format!("{schema}.{name}"), "foreign")),
-                _ => catalog
-                    .partitioned
-                    .push((schema.to_owned(), name.to_owned())),
+                ("r", "p") => catalog.tables.push(Table {
+                    sent_as: head.name.clone(),
+                    ancestors: above.iter().map(|head| head.name.clone()).collect(),
+                    is_keyed: head.is_keyed,
+                    old_rows_have_key: !ancestry.is_some_and(|ancestry| ancestry.lacks_key),
+                    ..table(&rows, row)?
+                }),
+                ("r", _) => catalog.left_out.push((own.name.display(), "unlogged")),
+                ("f", _) => catalog.left_out.push((own.name.display(), "foreign")),
+                _ if by_root => catalog.partitioned.push(head.name.clone()),
+                _ => {}
             }
         }
         Ok(catalog)
+    }
+
+    fn note_misnamed(&mut self, own: &TableName, head: &TableName, kind: &str, by_root: bool) {
+        let advice = if own != head {
+            format!(
+                "{} is a partition of {}: name that table, or choose --partitions leaf.",
+                own.display(),
+                head.display()
+            )
+        } else if kind == "p" && !by_root {
+            format!(
+                "{} is partitioned: match its partitions, or choose --partitions root.",
+                own.display()
+            )
+        } else {
+            return;
+        };
+        self.misnamed.push((own.clone(), advice));
     }
 
     /// Refuses a pattern that captures nothing, and names in a warning what a pattern
@@ -101,22 +228,16 @@ impl Catalog {
             tracing::warn!(table = %name, "{what} table is left out: its changes are not in the WAL");
         }
         for pattern in included.into_iter().flatten() {
-            if self
-                .tables
-                .iter()
-                .any(|table| pattern.matches(&table.schema, &table.name))
+            let matches = |name: &TableName| pattern.matches(&name.schema, &name.table);
+            if self.tables.iter().any(|table| matches(&table.sent_as))
+                || self.partitioned.iter().any(matches)
             {
                 continue;
             }
             let error = Error::failed(format!("no table matches pattern {pattern}"));
-            let root = self
-                .partitioned
-                .iter()
-                .find(|(schema, name)| pattern.matches(schema, name));
-            return Err(match root {
-                Some((schema, name)) => error.with_hint(format!(
-                    "{schema}.{name} is partitioned: match its partitions too, as in -t '{pattern}*'."
-                )),
+            let misnamed = self.misnamed.iter().find(|(name, _)| matches(name));
+            return Err(match misnamed {
+                Some((_, advice)) => error.with_hint(advice.as_str()),
                 None => error.with_hint(
                     "A pattern is schema.table, public where it names no schema, with * as wildcard.",
                 ),
@@ -127,8 +248,15 @@ impl Catalog {
 
     /// Applies `--unkeyed`.
     pub fn check_keys(&self, mode: UnkeyedMode) -> Result<()> {
-        let unkeyed: Vec<&Table> = self.tables.iter().filter(|table| !table.is_keyed).collect();
-        let names = names(&unkeyed);
+        let mut unkeyed: Vec<&TableName> = self
+            .tables
+            .iter()
+            .filter(|table| !table.is_keyed)
+            .map(|table| &table.sent_as)
+            .collect();
+        unkeyed.sort_unstable();
+        unkeyed.dedup();
+        let names = list(&unkeyed, ", ", |name| name.display());
         match mode {
             _ if unkeyed.is_empty() => Ok(()),
             UnkeyedMode::Send => Ok(()),
@@ -142,8 +270,28 @@ impl Catalog {
             .with_hint(format!(
                 "Add a key ({}), or leave them out with --exclude-table or --unkeyed skip, or send \
                  their rows without a key with --unkeyed send.",
-                statements(&unkeyed, "ADD PRIMARY KEY (…)")
+                list(&unkeyed, " ", |name| format!(
+                    "ALTER TABLE {} ADD PRIMARY KEY (…)",
+                    name.sql()
+                ))
             ))),
+        }
+    }
+
+    /// Names partitions whose updates and deletes will be quarantined.
+    pub fn check_identities(&self) {
+        let lacking: Vec<&Table> = self
+            .tables
+            .iter()
+            .filter(|table| table.is_keyed && !table.old_rows_have_key)
+            .collect();
+        if !lacking.is_empty() {
+            tracing::warn!(
+                partitions = %names(&lacking),
+                cure = %statements(&lacking, "REPLICA IDENTITY FULL;"),
+                "the replica identity of partitions lacks columns of their table's key: the \
+                 stream will stop at the first update or delete of one"
+            );
         }
     }
 
@@ -180,7 +328,13 @@ fn table(rows: &Rows, row: usize) -> Result<Table, SqlError> {
         oid: rows.parse(row, 0)?,
         schema: rows.text(row, 1)?.to_owned(),
         name: rows.text(row, 2)?.to_owned(),
+        sent_as: TableName {
+            schema: rows.text(row, 1)?.to_owned(),
+            table: rows.text(row, 2)?.to_owned(),
+        },
+        ancestors: Vec::new(),
         is_keyed: rows.flag(row, 8)?,
+        old_rows_have_key: true,
         can_leave_unchanged: identity != Some(ReplicaIdentity::Full) && rows.flag(row, 9)?,
         pages,
         estimated_rows: if pages == 0 {
@@ -210,7 +364,7 @@ fn statements(tables: &[&Table], clause: &str) -> String {
     })
 }
 
-fn list(tables: &[&Table], separator: &str, item: impl Fn(&Table) -> String) -> String {
+fn list<T>(tables: &[&T], separator: &str, item: impl Fn(&T) -> String) -> String {
     let mut items: Vec<String> = tables
         .iter()
         .take(NAMED_TABLES)

@@ -5,7 +5,7 @@ use headwater_protocol::frame::PROTOCOL_VERSION_MAX;
 use headwater_protocol::options::PluginOptions;
 
 use super::sql;
-use crate::cli::{OriginMode, SinkKind, StreamOptions, ValueEnvelope};
+use crate::cli::{OriginMode, PartitionsMode, SinkKind, StreamOptions, ValueEnvelope};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The output plugin's name, the extension's and its schema's.
@@ -47,6 +47,11 @@ impl Plugin {
         if stream.origin == OriginMode::None {
             arguments.push(("origin", "none".to_owned()));
         }
+        let partitions = match stream.partitions {
+            PartitionsMode::Root => "root",
+            PartitionsMode::Leaf => "leaf",
+        };
+        arguments.push(("partitions", partitions.to_owned()));
         let pairs = arguments
             .iter()
             .map(|(name, value)| (*name, Some(value.as_str())));

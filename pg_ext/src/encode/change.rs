@@ -17,8 +17,8 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        let result = self
-            .contain(|encoder| encoder.change_frame(plan, change, out))
+        let result = old_row_suffices(plan, change)
+            .and_then(|()| self.contain(|encoder| encoder.change_frame(plan, change, out)))
             .and_then(|()| self.within_limit(out.len() - start));
         if result.is_err() {
             out.truncate(start);
@@ -34,9 +34,11 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        let result = self.contain(|encoder| match encoder.envelope {
-            Envelope::Change => encoder.envelope(plan, change, out),
-            Envelope::Row => encoder.row_lines(plan, change, out),
+        let result = old_row_suffices(plan, change).and_then(|()| {
+            self.contain(|encoder| match encoder.envelope {
+                Envelope::Change => encoder.envelope(plan, change, out),
+                Envelope::Row => encoder.row_lines(plan, change, out),
+            })
         });
         let result = result.and_then(|()| self.within_limit(out.len() - start));
         if result.is_err() {
@@ -152,6 +154,8 @@ impl Encoder {
         }
         out.push(b'\t');
         match &change.new {
+            // Without its key the line would say nothing.
+            None if !has_key => Err(EncodeError::DeleteWithoutKey),
             None => Ok(()),
             Some(new) => self.row(plan, new, change.old.as_ref(), out),
         }
@@ -199,8 +203,8 @@ impl Encoder {
         key.clear();
         let (row, old) = match (&change.new, &change.old) {
             (Some(new), old) => (new, old.as_ref()),
-            (None, Some(old)) => (old, None),
-            (None, None) => return Ok(false),
+            (None, Some(old)) if plan.old_rows_have_key => (old, None),
+            (None, _) => return Ok(false),
         };
         if plan.key.is_empty() {
             return Ok(false);
@@ -217,5 +221,23 @@ impl Encoder {
                 limit: self.max_row_bytes,
             })
         }
+    }
+}
+
+/// Refuses a change that leaves it unknown which key the row had: a record under the key
+/// that is left would be a wrong one, or the old one would live on.
+///
+/// Of a table by itself the key is what old rows bring. A partition has an identity of its
+/// own, which may bring less than the key of its table.
+fn old_row_suffices(plan: &RelationPlan, change: &RowChange<'_>) -> Result<(), EncodeError> {
+    if plan.key.is_empty() || !matches!(change.op, Op::Update | Op::Delete) {
+        return Ok(());
+    }
+    match &plan.partition {
+        Some((schema, table)) if !plan.old_rows_have_key => Err(EncodeError::KeyNotInOldRow {
+            partition: format!("\"{schema}.{table}\""),
+        }),
+        _ if change.op == Op::Delete && change.old.is_none() => Err(EncodeError::OldRowNotInWal),
+        _ => Ok(()),
     }
 }

@@ -54,7 +54,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// Appends a truncate's envelope.
+    /// Appends a truncate's envelope. One that emptied only a partition of the table that
+    /// the envelope is about says so.
     pub(crate) fn truncate_envelope(
         &mut self,
         plan: &RelationPlan,
@@ -62,6 +63,13 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) {
         out.extend_from_slice(b"{\"before\":null,\"after\":null");
+        if let Some((schema, table)) = &plan.partition {
+            out.extend_from_slice(b",\"partition\":{\"schema\":");
+            json::string(out, schema.as_bytes());
+            out.extend_from_slice(b",\"table\":");
+            json::string(out, table.as_bytes());
+            out.push(b'}');
+        }
         self.envelope_end(&plan.source, source, "t", out);
     }
 

@@ -67,6 +67,12 @@ pub(crate) enum EncodeError {
     KeyNotInWal {
         column: String,
     },
+    /// The identity of a partition lacks columns of its table's key.
+    KeyNotInOldRow {
+        partition: String,
+    },
+    OldRowNotInWal,
+    DeleteWithoutKey,
     Panicked,
     TooLarge {
         limit: usize,
@@ -111,6 +117,17 @@ impl fmt::Display for EncodeError {
             }
             EncodeError::KeyNotInWal { column } => {
                 write!(f, "the value of key column \"{column}\" is not in the WAL")
+            }
+            EncodeError::KeyNotInOldRow { partition } => write!(
+                f,
+                "the replica identity of partition {partition} lacks columns of the table's key, so \
+                 the WAL does not hold the key that the row had"
+            ),
+            EncodeError::OldRowNotInWal => f.write_str(
+                "the WAL does not hold the old row: the replica identity does not ask for it",
+            ),
+            EncodeError::DeleteWithoutKey => {
+                f.write_str("the deleted row has no key to name it by")
             }
             EncodeError::TooLarge { limit } => {
                 write!(f, "the encoded row is larger than max_row_bytes ({limit})")

@@ -10,11 +10,12 @@ use std::ffi::CStr;
 use headwater_protocol::Lsn;
 use headwater_protocol::VERSION;
 use headwater_protocol::frame::{Op, write};
-use headwater_protocol::options::{Output, PluginOptions};
+use headwater_protocol::options::{Output, Partitions, PluginOptions};
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
 use super::options::parse_pairs;
+use super::partition::ancestors;
 use super::relation::RelationRef;
 use super::report::refuse;
 use super::settings::OutputSettings;
@@ -59,8 +60,12 @@ pub unsafe extern "C-unwind" fn headwater_relation(
         let Some(relation) = argument(fcinfo, 0) else {
             return null(fcinfo);
         };
-        options_argument(argument(fcinfo, 1));
-        let plan = open(pg_sys::Oid::from(relation.value() as u32), compile);
+        let options = options_argument(argument(fcinfo, 1)).options;
+        let plan = open(
+            pg_sys::Oid::from(relation.value() as u32),
+            &options,
+            |relation| compile(relation, &options),
+        );
         let mut frame = Vec::new();
         write::relation(&mut frame, &plan.describe());
         varlena_datum(&frame)
@@ -161,8 +166,8 @@ impl EncodeQuery {
             let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
             let encoder = Encoder::new(&options, &encoding.database_name(), values);
             // Plan and descriptor of one moment: the plan's columns are read by it.
-            let (plan, descriptor) = open(relation, |relation| {
-                (compile(relation), relation.copy_descriptor())
+            let (plan, descriptor) = open(relation, &options, |relation| {
+                (compile(relation, &options), relation.copy_descriptor())
             });
             EncodeQuery {
                 row_type,
@@ -229,21 +234,31 @@ impl Drop for EncodeQuery {
 }
 
 /// The plan of a table that was asked for by name, whatever the options select.
-fn compile(relation: RelationRef<'_>) -> RelationPlan {
-    RelationPlan::compile(relation, DatabaseEncoding::current(), |_, _| true)
+fn compile(relation: RelationRef<'_>, options: &PluginOptions) -> RelationPlan {
+    RelationPlan::compile(relation, DatabaseEncoding::current(), options, |_, _| true)
 }
 
 /// Opens a table, reads it and closes it again, keeping the lock to the end of the
-/// transaction, as a query on it does.
+/// transaction, as a query on it does. Tables that a partition's plan is made from are locked
+/// too, those at the top first.
 ///
 /// # Safety
 ///
 /// Called from a SQL function.
-unsafe fn open<T>(relation: pg_sys::Oid, read: impl FnOnce(RelationRef<'_>) -> T) -> T {
+unsafe fn open<T>(
+    relation: pg_sys::Oid,
+    options: &PluginOptions,
+    read: impl FnOnce(RelationRef<'_>) -> T,
+) -> T {
     // SAFETY: a relation that does not exist is an ERROR of the server's own.
     unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let relation = pg_sys::relation_open(relation, lock);
+        if options.partitions == Partitions::Root {
+            for ancestor in ancestors(RelationRef::new(relation)).into_iter().rev() {
+                pg_sys::LockRelationOid(pg_sys::Oid::from(ancestor), lock);
+            }
+        }
         let result = read(RelationRef::new(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
         result

@@ -16,6 +16,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 
 use headwater_protocol::frame::ReplicaIdentity;
+use headwater_protocol::options::Partitions;
 use pgrx::pg_sys;
 
 use super::encoding::DatabaseEncoding;
@@ -39,6 +40,13 @@ pub(crate) struct Attribute {
 }
 
 impl Attribute {
+    /// In no tuple: null wherever it is read.
+    pub(crate) const ABSENT: Attribute = Attribute {
+        index: usize::MAX - 1,
+        length: 0,
+        by_value: true,
+    };
+
     /// `attnum`: from 1; a dropped column keeps its own.
     pub(crate) fn number(self) -> i16 {
         // A relation has at most 1,600 columns.
@@ -79,7 +87,7 @@ impl<'cb> RelationRef<'cb> {
             return Some(OwnerRef::Itself(self));
         }
         OpenRelation::open(self.rewritten().to_u32())
-            .filter(|table| table.as_ref().is_ordinary_table())
+            .filter(|table| table.as_ref().kind() == pg_sys::RELKIND_RELATION)
             .map(OwnerRef::Opened)
     }
 
@@ -117,26 +125,37 @@ impl<'cb> RelationRef<'cb> {
         unsafe { (*(*self.relation).rd_rel).relrewrite }
     }
 
-    fn is_ordinary_table(self) -> bool {
-        // SAFETY: an open relation has its pg_class row.
-        let kind = unsafe { (*(*self.relation).rd_rel).relkind };
-        kind.cast_unsigned() == pg_sys::RELKIND_RELATION
-    }
-
-    /// Whether the relation's tuples hold the column of that number.
-    pub(crate) fn stores(self, attribute: Attribute) -> bool {
-        let descriptor = self.descriptor();
-        // SAFETY: an open relation has its descriptor; the index is below natts.
-        unsafe {
-            let count = usize::try_from((*descriptor).natts).unwrap_or(0);
-            attribute.index < count && is_stored(versions::attribute(descriptor, attribute.index))
-        }
-    }
-
     /// `pg_class.oid`.
     pub(crate) fn id(self) -> u32 {
         // SAFETY: the relation is open.
         unsafe { (*self.relation).rd_id.to_u32() }
+    }
+
+    /// Whether the relation is one whose rows are streamed: an ordinary table. A partitioned
+    /// one has no rows of its own; where it stands for its partitions, it can be truncated
+    /// and described. A materialized view writes WAL that is decoded too (REFRESH …
+    /// CONCURRENTLY), and so do tables of system kinds.
+    pub(crate) fn is_streamed(self, partitions: Partitions) -> bool {
+        match self.kind() {
+            pg_sys::RELKIND_RELATION => true,
+            pg_sys::RELKIND_PARTITIONED_TABLE => partitions == Partitions::Root,
+            _ => false,
+        }
+    }
+
+    /// Whether the relation is a partitioned table, which has no rows of its own.
+    pub(crate) fn is_partitioned(self) -> bool {
+        self.kind() == pg_sys::RELKIND_PARTITIONED_TABLE
+    }
+
+    pub(super) fn is_partition(self) -> bool {
+        // SAFETY: an open relation has its pg_class row.
+        unsafe { (*(*self.relation).rd_rel).relispartition }
+    }
+
+    fn kind(self) -> u8 {
+        // SAFETY: an open relation has its pg_class row.
+        unsafe { (*(*self.relation).rd_rel).relkind.cast_unsigned() }
     }
 
     /// Where the descriptor stands. Two descriptors at one address at different times
@@ -230,7 +249,8 @@ impl<'cb> RelationRef<'cb> {
     ///
     /// The key has to be what a delete brings along, or its tombstone could not be
     /// made: the columns of the replica identity's index, and under FULL, which brings
-    /// everything, those of the primary key.
+    /// everything, those of the primary key. One that is checked only at the commit is no
+    /// key: until then two rows may have it.
     pub(crate) fn key_columns(self) -> Vec<i16> {
         // SAFETY: the relation is open; the call loads the list of its indexes.
         let replica_index = unsafe { pg_sys::RelationGetReplicaIndex(self.relation) };
@@ -252,7 +272,11 @@ impl<'cb> RelationRef<'cb> {
         // the key's before those that are only included.
         unsafe {
             let form = (*index).rd_index;
-            let count = usize::try_from((*form).indnkeyatts).unwrap_or(0);
+            let count = if (*form).indimmediate {
+                usize::try_from((*form).indnkeyatts).unwrap_or(0)
+            } else {
+                0
+            };
             let numbers = (*form).indkey.values.as_slice(count).to_vec();
             pg_sys::RelationClose(index);
             numbers
@@ -278,14 +302,16 @@ impl OpenRelation {
         (!relation.is_null()).then_some(OpenRelation(relation))
     }
 
-    /// The ordinary table of that OID that is not temporary, logged or not. What is none is
-    /// not loaded: two lookups tell.
+    /// The table of that OID, ordinary or partitioned, that is not temporary, logged or not.
+    /// What is none is not loaded: two lookups tell.
     pub(crate) fn open_table(id: u32) -> Option<Self> {
         let oid = pg_sys::Oid::from(id);
         // SAFETY: lookups in the system cache; a relation that is not there has no kind.
         let is_table = unsafe {
-            pg_sys::get_rel_relkind(oid).cast_unsigned() == pg_sys::RELKIND_RELATION
-                && pg_sys::get_rel_persistence(oid).cast_unsigned() != pg_sys::RELPERSISTENCE_TEMP
+            matches!(
+                pg_sys::get_rel_relkind(oid).cast_unsigned(),
+                pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE
+            ) && pg_sys::get_rel_persistence(oid).cast_unsigned() != pg_sys::RELPERSISTENCE_TEMP
         };
         if is_table { Self::open(id) } else { None }
     }

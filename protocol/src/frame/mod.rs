@@ -230,6 +230,9 @@ pub struct Truncate<'a> {
     pub restart_identity: bool,
     /// The relations, each with its envelope where there is one.
     pub relations: Vec<(u32, Option<&'a [u8]>)>,
+    /// Where only a part of each relation was truncated: the partition, by schema and name,
+    /// as many as relations. Empty where whole relations were.
+    pub partitions: Vec<(&'a str, &'a str)>,
 }
 
 /// `m`: what `pg_logical_emit_message` wrote.

@@ -185,13 +185,16 @@ impl<'a> Reader<'a> {
 
     fn truncate(&mut self) -> Result<Truncate<'a>, FrameError> {
         let seq = self.u64()?;
-        let flags = self.flags(3)?;
-        let relations = self.u32()?;
+        let flags = self.flags(7)?;
+        let count = self.u32()?;
+        let relations = self.list(count, |reader| Ok((reader.u32()?, reader.bytes()?)))?;
+        let partitions = if flags & 4 != 0 { count } else { 0 };
         Ok(Truncate {
             seq,
             cascade: flags & 1 != 0,
             restart_identity: flags & 2 != 0,
-            relations: self.list(relations, |reader| Ok((reader.u32()?, reader.bytes()?)))?,
+            relations,
+            partitions: self.list(partitions, |reader| Ok((reader.text()?, reader.text()?)))?,
         })
     }
 

@@ -17,7 +17,13 @@ enum Owned {
         Vec<(bool, u32, i32, String)>,
     ),
     Change(Op, u32, u64, [Option<Vec<u8>>; 3], Vec<String>),
-    Truncate(u64, bool, bool, Vec<(u32, Option<Vec<u8>>)>),
+    Truncate(
+        u64,
+        bool,
+        bool,
+        Vec<(u32, Option<Vec<u8>>)>,
+        Vec<(String, String)>,
+    ),
     Message(bool, u64, u64, String, Vec<u8>),
     Quarantine(u32, Op, u64, Option<Vec<u8>>, String),
     Stale(u32, String),
@@ -51,7 +57,7 @@ impl Owned {
                     unchanged: unchanged.iter().map(String::as_str).collect(),
                 })
             }
-            Owned::Truncate(seq, cascade, restart_identity, relations) => {
+            Owned::Truncate(seq, cascade, restart_identity, relations, partitions) => {
                 Frame::Truncate(Truncate {
                     seq: *seq,
                     cascade: *cascade,
@@ -59,6 +65,10 @@ impl Owned {
                     relations: relations
                         .iter()
                         .map(|(id, bytes)| (*id, bytes.as_deref()))
+                        .collect(),
+                    partitions: partitions
+                        .iter()
+                        .map(|(schema, table)| (schema.as_str(), table.as_str()))
                         .collect(),
                 })
             }
@@ -128,9 +138,16 @@ fn any_frame() -> impl Strategy<Value = Owned> {
             any::<u64>(),
             any::<bool>(),
             any::<bool>(),
-            prop::collection::vec((any::<u32>(), bytes()), 0..4)
+            prop::collection::vec((any::<u32>(), bytes()), 0..4),
+            any::<bool>(),
+            name()
         )
-            .prop_map(|(seq, cascade, restart, list)| Owned::Truncate(seq, cascade, restart, list)),
+            .prop_map(|(seq, cascade, restart, list, in_part, partition)| {
+                let parts = if in_part { list.len() } else { 0 };
+                let parts = (0..parts).map(|n| (partition.clone(), format!("{partition}_{n}")));
+                let parts = parts.collect();
+                Owned::Truncate(seq, cascade, restart, list, parts)
+            }),
         (
             any::<bool>(),
             any::<u64>(),

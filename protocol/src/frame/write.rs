@@ -81,11 +81,25 @@ fn whole_change(buffer: &mut Vec<u8>, parts: &Change<'_>) {
 pub fn truncate(buffer: &mut Vec<u8>, truncate: &Truncate<'_>) {
     let start = start(buffer, tag::TRUNCATE);
     buffer.extend_from_slice(&truncate.seq.to_be_bytes());
-    buffer.push(u8::from(truncate.cascade) | u8::from(truncate.restart_identity) << 1);
+    let flags = [
+        truncate.cascade,
+        truncate.restart_identity,
+        !truncate.partitions.is_empty(),
+    ];
+    buffer.push(
+        (0..)
+            .zip(flags)
+            .map(|(bit, set)| u8::from(set) << bit)
+            .sum(),
+    );
     buffer.extend_from_slice(&length(truncate.relations.len()).to_be_bytes());
     for (relation, envelope) in &truncate.relations {
         buffer.extend_from_slice(&relation.to_be_bytes());
         put_bytes(buffer, *envelope);
+    }
+    for (schema, table) in &truncate.partitions {
+        put_text(buffer, schema);
+        put_text(buffer, table);
     }
     finish(buffer, start);
 }

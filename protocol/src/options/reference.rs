@@ -81,4 +81,8 @@ double quote within it is written twice. Blanks around names are allowed.
 Tables of `pg_catalog`, `information_schema` and every other schema whose name begins with
 `pg_` are never sent. Those of the schema `headwater` are sent only if a pattern of `tables` spells
 the schema out. Whatever `exclude_tables` matches is not sent, even if `tables` names it.
+
+Under `partitions=root` a pattern is about the partitioned table at the top: `orders` takes
+all of its partitions, whatever their names and schemas, and a pattern of a
+partition's name matches nothing. Under `partitions=leaf` it is the other way round.
 ";

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Draft, Envelope, Operations, OptionError, Origin, Output};
+use super::{Draft, Envelope, Operations, OptionError, Origin, Output, Partitions};
 use crate::frame::{PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
 use crate::table_pattern::TablePatterns;
 
@@ -98,6 +98,17 @@ pub static OPTIONS: &[OptionSpec] = &[
         ]),
         default: "any",
         meaning: "`none` leaves out changes that came to this server by replication",
+    },
+    OptionSpec {
+        name: "partitions",
+        argument: Argument::Word(&[
+            ("root", |draft| draft.options.partitions = Partitions::Root),
+            ("leaf", |draft| draft.options.partitions = Partitions::Leaf),
+        ]),
+        default: "root",
+        meaning: "`root`: a partition's rows are those of the partitioned table at the top, with \
+                  its name, columns and key; `leaf`: those of a table of its own. It is also \
+                  the name that `tables` and `exclude_tables` are about",
     },
     OptionSpec {
         name: "batch_bytes",

@@ -42,6 +42,7 @@ fn every_option_can_be_given() {
         ("exclude_tables", "shop.*_log"),
         ("operations", "insert, delete"),
         ("origin", "none"),
+        ("partitions", "leaf"),
         ("batch_bytes", "1024"),
         ("max_row_bytes", "268435456"),
         ("protocol", "1"),
@@ -60,6 +61,7 @@ fn every_option_can_be_given() {
                 ..Operations::NONE
             },
             origin: Origin::None,
+            partitions: Partitions::Leaf,
             batch_bytes: 1024,
             max_row_bytes: 256 << 20,
             protocol: 1,
@@ -125,6 +127,7 @@ fn an_unknown_argument_is_quoted_and_the_valid_ones_listed() {
         ("output", "", "lines, frames"),
         ("envelope", "rows", "change, row"),
         ("origin", "local", "any, none"),
+        ("partitions", "top", "root, leaf"),
         (
             "operations",
             "insert,upsert",

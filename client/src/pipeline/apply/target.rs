@@ -89,4 +89,27 @@ impl Target {
              which keeps its records.",
         )
     }
+
+    pub(super) fn partition_truncated(
+        &self,
+        partition: &str,
+        transaction: &Transaction,
+        seq: u64,
+    ) -> Error {
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "{partition}, a partition of {}, was truncated at {}:{seq}: which of the topic's \
+                 rows are gone the WAL does not say",
+                self.name(),
+                transaction.end_lsn
+            ),
+        )
+        .with_hint(
+            "Go on with --truncate ignore, which keeps the partition's rows in the topic; a new \
+             snapshot removes them (headwater drop, then headwater stream). For the future, \
+             DELETE from the partition, or give partitions topics of their own with \
+             --partitions leaf.",
+        )
+    }
 }

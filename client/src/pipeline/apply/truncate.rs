@@ -16,7 +16,7 @@
 
 use headwater_protocol::frame::Truncate;
 
-use super::{Applier, Session, broken};
+use super::{Applier, Session, Transaction, broken};
 use crate::cli::TruncateMode;
 use crate::error::Result;
 use crate::sink::Record;
@@ -33,6 +33,9 @@ impl Applier<'_> {
             .ok_or_else(|| broken("a truncate outside a transaction"))?;
         transaction.changes += 1;
         let transaction = *transaction;
+        if !truncate.partitions.is_empty() {
+            return self.truncate_partitions(truncate, &transaction);
+        }
         let headers = transaction.headers("t", truncate.seq);
         for (relation, event) in &truncate.relations {
             let target = self
@@ -66,6 +69,36 @@ impl Applier<'_> {
                     "table was truncated: its rows stay in the topic"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// Partitions whose rows are in the topic of a table that others have rows in too. Which
+    /// keys they had nobody says, and emptying the topic would delete rows that are there.
+    fn truncate_partitions(
+        &self,
+        truncate: &Truncate<'_>,
+        transaction: &Transaction,
+    ) -> Result<()> {
+        for ((relation, _), partition) in truncate.relations.iter().zip(&truncate.partitions) {
+            let target = self
+                .relations
+                .get(relation)
+                .ok_or_else(|| broken("a truncate of a relation that was not described"))?;
+            if target.topic.is_none() {
+                continue;
+            }
+            let (schema, table) = partition;
+            let partition = format!("{schema}.{table}");
+            if self.options.truncate != TruncateMode::Ignore {
+                return Err(target.partition_truncated(&partition, transaction, truncate.seq));
+            }
+            tracing::warn!(
+                table = %target.name(),
+                %partition,
+                lsn = %transaction.end_lsn,
+                "partition was truncated: its rows stay in the topic"
+            );
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ const WAIT: Duration = Duration::from_millis(100);
 pub(super) struct Target {
     /// The table as the snapshot sees it.
     pub table: Table,
+    /// The relation that its rows are sent as.
+    pub relation: u32,
     /// Its topic.
     pub topic: TopicId,
 }
@@ -139,6 +141,9 @@ impl Copy<'_> {
 
     fn row(&self, row: &[u8], target: &Target, shared: &Shared) -> Result<()> {
         let change = read_frame(row, &target.table)?;
+        if change.relation != target.relation {
+            return Err(moved(&target.table));
+        }
         let record = Record {
             topic: target.topic,
             key: change.key,
@@ -198,6 +203,15 @@ fn read_frame<'a>(row: &'a [u8], table: &Table) -> Result<Change<'a>> {
             name()
         ))),
     }
+}
+
+/// DETACH … CONCURRENTLY waits for nobody before its first half is done.
+fn moved(table: &Table) -> Error {
+    Error::failed(format!(
+        "table {} was attached to another table or detached from one while it was copied",
+        table.sql_name()
+    ))
+    .with_hint("Start again: the snapshot begins anew.")
 }
 
 fn quarantined(quarantine: &Quarantine<'_>, table: &str) -> Error {

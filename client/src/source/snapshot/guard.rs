@@ -16,6 +16,13 @@
 //! patiently, the others without waiting; where one is refused, all let go, the
 //! statement gets its turn, and the snapshot begins anew.
 //!
+//! # Why partitioned tables are locked too
+//!
+//! Under `--partitions root` the shape and the topic of a partition's rows are those of the
+//! table at the top: a DETACH or a renamed column in between would change them within one
+//! copy. Those at the top are locked first, as statements on them do it, so that no two
+//! sessions can wait for each other.
+//!
 //! The same session holds an advisory lock named after the slot: two instances that
 //! copied at once could overwrite records of the other's stream with older rows.
 
@@ -24,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use super::waiting::Waiting;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::catalog::Table;
+use crate::source::catalog::{Table, TableName};
 use crate::source::connection::{Connection, Connector, Rows};
 use crate::source::sql;
 use crate::source::sql_error::{SqlError, sqlstate};
@@ -36,7 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// session.
 pub(super) struct Guard {
     connection: Connection,
-    locked: BTreeSet<(String, String)>,
+    /// With how many partitioned tables stand above: so the order is from the top down.
+    locked: BTreeSet<(usize, TableName)>,
 }
 
 impl Guard {
@@ -71,8 +79,7 @@ impl Guard {
         self.connection
             .query("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")?;
         for table in tables {
-            self.locked
-                .insert((table.schema.clone(), table.name.clone()));
+            self.locked.extend(needed(table));
         }
         let Some(statement) = self.lock_statement() else {
             return Ok(true);
@@ -98,11 +105,7 @@ impl Guard {
     }
 
     fn lock_statement(&self) -> Option<String> {
-        let names: Vec<String> = self
-            .locked
-            .iter()
-            .map(|(schema, table)| sql::qualified(schema, table))
-            .collect();
+        let names: Vec<String> = self.locked.iter().map(|(_, name)| name.sql()).collect();
         (!names.is_empty()).then(|| {
             format!(
                 "LOCK TABLE ONLY {} IN ACCESS SHARE MODE",
@@ -111,17 +114,25 @@ impl Guard {
         })
     }
 
-    /// Whether the lock on a table is held. Names identify tables here: a locked table
-    /// cannot be renamed.
+    /// Whether the locks on a table and on those above it are held. Names identify tables
+    /// here: a locked table cannot be renamed.
     pub(super) fn holds(&self, table: &Table) -> bool {
-        self.locked
-            .contains(&(table.schema.clone(), table.name.clone()))
+        needed(table).all(|name| self.locked.contains(&name))
     }
 
     /// Lets the tables go. That this succeeds proves that the locks were held until now.
     pub(super) fn release(&mut self) -> Result<(), SqlError> {
         self.connection.query("COMMIT").map(drop)
     }
+}
+
+/// The locks that a table's copy needs.
+fn needed(table: &Table) -> impl Iterator<Item = (usize, TableName)> {
+    let own = TableName {
+        schema: table.schema.clone(),
+        table: table.name.clone(),
+    };
+    table.ancestors.iter().cloned().chain([own]).enumerate()
 }
 
 /// Tells locks that another try may get from other errors.

@@ -52,13 +52,20 @@ pub(super) fn plan<'a>(tables: impl Iterator<Item = &'a Table>) -> Vec<Job> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::catalog::TableName;
 
     fn table(pages: u64) -> Table {
         Table {
             oid: 1,
             schema: "public".to_owned(),
             name: "t".to_owned(),
+            sent_as: TableName {
+                schema: "public".to_owned(),
+                table: "t".to_owned(),
+            },
+            ancestors: Vec::new(),
             is_keyed: true,
+            old_rows_have_key: true,
             can_leave_unchanged: false,
             pages,
             estimated_rows: None,

@@ -189,26 +189,29 @@ impl Snapshot<'_> {
     fn targets(&mut self, catalog: &Catalog, session: &Connection) -> Result<Vec<Target>> {
         let mut targets = Vec::new();
         for table in self.captured(catalog) {
-            let topic = self.open_topic(table, session)?;
+            let (relation, topic) = self.open_topic(table, session)?;
             targets.push(Target {
                 table: table.clone(),
+                relation,
                 topic,
             });
         }
         Ok(targets)
     }
 
+    /// The relation that the table's rows are sent as, and its topic.
+    ///
     /// The topic is named from the table's description as the plugin gives it, so that
     /// snapshot and stream cannot come to different names.
-    fn open_topic(&mut self, table: &Table, session: &Connection) -> Result<TopicId> {
+    fn open_topic(&mut self, table: &Table, session: &Connection) -> Result<(u32, TopicId)> {
         let regclass = format!("{}::pg_catalog.regclass", sql::literal(&table.sql_name()));
         let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
         let rows = session.query_with(&query, &[], Format::Binary)?;
         let described = rows.bytes(0, 0).unwrap_or_default();
-        let (topic, keying) = match Frames::new(described).next() {
+        let (id, topic, keying) = match Frames::new(described).next() {
             Some(Ok(Frame::Relation(relation))) => {
                 let topic = self.router.topic(relation.schema, relation.table)?;
-                (topic, Keying::of(relation.is_keyed()))
+                (relation.id, topic, Keying::of(relation.is_keyed()))
             }
             Some(Err(error)) => {
                 return Err(Error::failed("a table's description is no frame").with_source(error));
@@ -220,7 +223,7 @@ impl Snapshot<'_> {
                 )));
             }
         };
-        self.sink.open_topic(&topic, keying)
+        Ok((id, self.sink.open_topic(&topic, keying)?))
     }
 
     fn copy(
@@ -284,7 +287,7 @@ impl Snapshot<'_> {
                 .sweep(target.topic, ghosts, headers, &mut || self.stop.check())?;
             if tombstones > 0 {
                 tracing::info!(
-                    table = %target.table.sql_name(),
+                    table = %target.table.sent_as.sql(),
                     tombstones,
                     "tombstones for rows that are gone"
                 );
