@@ -216,7 +216,7 @@ fn a_key_that_is_dropped_and_made_again_is_named_and_found_again() {
          alter table documents drop constraint documents_pkey;
          commit",
     );
-    let said = client.says("the topic is stale");
+    let said = client.says("table is stale");
     assert!(said.contains("toast_rekeyed.documents"), "{said}");
     world
         .sql

@@ -33,6 +33,10 @@ use crate::route::Router;
 use crate::sink::{Headers, Keying, Record, Token, TopicId};
 use crate::state::Mark;
 
+/// Why a table is stale of which a row could not be fetched.
+const LOST_ROW: &str = "it or its key has changed since an update that left large values out of the \
+     WAL, so that the row cannot be read";
+
 /// The frames' reader. What it knows of relations lasts one session.
 pub(super) struct Applier<'a> {
     options: &'a StreamOptions,
@@ -40,8 +44,6 @@ pub(super) struct Applier<'a> {
     fetch: Fetch<'a>,
     relations: HashMap<u32, Target>,
     transaction: Option<Transaction>,
-    /// Relations of which a row could not be fetched; each is named once.
-    stale: HashSet<u32>,
     /// Relations that are left out for want of a key; each is named once.
     left_out: HashSet<u32>,
     /// The topic of logical messages, once one has come.
@@ -61,7 +63,6 @@ impl<'a> Applier<'a> {
             fetch,
             relations: HashMap::new(),
             transaction: None,
-            stale: HashSet::new(),
             left_out: HashSet::new(),
             messages: None,
         }
@@ -222,9 +223,7 @@ impl<'a> Applier<'a> {
                     }
                     Fetched::Nothing => Ok(()),
                     Fetched::Lost => {
-                        if self.stale.insert(change.relation) {
-                            target.warn_of_stale_row(&transaction, change.seq);
-                        }
+                        self.mark_stale(target, transaction.end_lsn, LOST_ROW, session);
                         Ok(())
                     }
                 }
@@ -243,15 +242,20 @@ impl<'a> Applier<'a> {
             .relations
             .get(&stale.relation)
             .ok_or_else(|| broken("a stale table that was not described"))?;
+        let since = transaction.end_lsn;
+        self.mark_stale(target, since, stale.reason, session);
+        Ok(())
+    }
+
+    fn mark_stale(&self, target: &Target, since: Lsn, reason: &str, session: &Session<'_, '_>) {
         let mark = Mark {
-            since: transaction.end_lsn,
-            reason: stale.reason.to_owned(),
+            since,
+            reason: reason.to_owned(),
         };
         let positions = &session.delivery.positions;
         if positions.mark_stale(&target.schema, &target.table, mark.clone()) {
             mark.warn(&target.schema, &target.table, &self.options.slot);
         }
-        Ok(())
     }
 
     fn quarantine(&self, quarantine: &Quarantine<'_>) -> Error {

@@ -62,19 +62,6 @@ impl Target {
         ))
     }
 
-    /// An update's row cannot be fetched: the topic keeps an older one until the row
-    /// changes again.
-    pub(super) fn warn_of_stale_row(&self, transaction: &Transaction, seq: u64) {
-        tracing::warn!(
-            table = %self.name(),
-            lsn = %transaction.end_lsn,
-            seq,
-            "the topic is stale: the table or its key has changed since an update that left large \
-             values out of the WAL, so the row cannot be read; the topic keeps the row before \
-             it until that row changes again"
-        );
-    }
-
     pub(super) fn truncated(&self, transaction: &Transaction, seq: u64) -> Error {
         Error::new(
             ErrorKind::Data,
