@@ -2,7 +2,7 @@
 
 use headwater_tests::topic::{self, Record};
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Kafka};
+use headwater_tests::{Client, Kafka, Postgres};
 
 use crate::world::{World, postgres};
 
@@ -247,6 +247,68 @@ fn the_slot_does_not_pass_a_message_that_kafka_has_not_acknowledged() {
     let messages = topic::read(&kafka, &name);
     assert_eq!(texts(&messages), [("held", "back")]);
     assert_eq!(messages[0].header("hw.lsn"), lsn);
+}
+
+#[test]
+fn a_connection_that_breaks_while_a_message_waits_for_kafka_holds_nothing_up() {
+    let mut kafka = Kafka::new();
+    let server = Postgres::new();
+    let world = World::on(&server, &kafka, "msg_broken");
+    world.sql.run("create table items (id int primary key)");
+    let name = topic_name(&world);
+    let arguments = world.arguments(&["--message-topic", &name]);
+    let mut client = Client::start(&arguments);
+    client.streams();
+    let sql = world.session();
+    sql.run("select pg_logical_emit_message(false, 'n', '0')");
+    world.catches_up();
+    kafka.kill();
+    // More than the client holds in memory, so that one of them waits to be accepted.
+    sql.run(
+        "do $$ begin for n in 1..80 loop
+           perform pg_logical_emit_message(false, 'n', n || repeat(' ', 900000)); commit;
+         end loop; end $$",
+    );
+    sql.run("insert into items values (1)");
+    let of_slot = "from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid \
+                   where s.slot_name = 'msg_broken'";
+    let sent = format!("select sent_lsn {of_slot}");
+    // The server's socket is full and the client does not read: what is sent stays.
+    let mut last = String::new();
+    eventually("the client is full", SOON, || {
+        let reply = sql.value(&format!("select reply_time {of_slot}"));
+        let now = format!("{:?} {}", sql.column(&sent), client.stderr().len());
+        let same = std::mem::replace(&mut last, now.clone()) == now;
+        eventually("another status update", SOON, || {
+            let next = sql.value(&format!("select reply_time {of_slot}"));
+            check(next != reply, || next)
+        });
+        check(same, || now)
+    });
+    let walsender = sql.value(&format!("select r.pid {of_slot}"));
+    server.kill_backend(walsender.parse().unwrap());
+    kafka.start();
+    client.says("streaming again");
+    let sql = server.session("msg_broken");
+    let end = sql.value("select pg_current_wal_insert_lsn()");
+    eventually("the slot passes all that is committed", SOON, || {
+        let confirmed = sql.value(
+            "select confirmed_flush_lsn from pg_replication_slots where slot_name = 'msg_broken'",
+        );
+        let passed = sql.holds(&format!("select '{confirmed}'::pg_lsn >= '{end}'::pg_lsn"));
+        check(passed, || confirmed)
+    });
+    client.terminate().expect(0, &[]);
+    let mut numbers: Vec<u64> = topic::read(&kafka, &name)
+        .iter()
+        .map(|record| record.value.as_deref().unwrap().trim_end().parse().unwrap())
+        .collect();
+    numbers.dedup();
+    let mut seen: Vec<u64> = numbers.clone();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen, (0..=80).collect::<Vec<_>>(), "{numbers:?}");
+    assert_eq!(topic::read(&kafka, "msg_broken.items").len(), 1);
 }
 
 #[test]
