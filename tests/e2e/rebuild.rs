@@ -202,7 +202,7 @@ impl Merged {
     /// Takes the row of a key, some of its columns left as they were.
     fn put(
         &mut self,
-        place: (String, String),
+        place: &(String, String),
         key: &str,
         mut row: Map<String, Value>,
         unchanged: &[String],
@@ -212,7 +212,7 @@ impl Merged {
                 !row.contains_key(column),
                 "{column:?} is there and unchanged"
             );
-            let moved = self.removed.as_ref().filter(|(of, _)| *of == place);
+            let moved = self.removed.as_ref().filter(|(of, _)| of == place);
             let before = self.rows.get(key).or(moved.map(|(_, row)| row));
             let before = before.unwrap_or_else(|| panic!("no row before {place:?}"));
             row.insert(column.clone(), before[column].clone());
@@ -278,7 +278,7 @@ fn mark_a_consumer_that_merges_by_the_header_has_the_table() {
                         .flat_map(|list| list.split(','))
                         .map(str::to_owned)
                         .collect();
-                    merged.put(place(&record), key, object(value), &unchanged);
+                    merged.put(&place(&record), key, object(value), &unchanged);
                 }
             }
         }
@@ -310,7 +310,7 @@ fn change_a_consumer_that_merges_by_unchanged_has_the_table() {
                         .and_then(|envelope| envelope.get("unchanged"));
                     let unchanged: Vec<String> = unchanged
                         .map_or(vec![], |list| serde_json::from_value(list.clone()).unwrap());
-                    merged.put(place(&record), key, after.clone(), &unchanged);
+                    merged.put(&place(&record), key, after.clone(), &unchanged);
                 }
                 None if envelope.is_some() => {}
                 None => merged.remove(place(&record), key),
