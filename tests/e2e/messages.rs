@@ -473,6 +473,23 @@ fn a_topic_that_may_not_be_made_is_named_with_its_first_message() {
 }
 
 #[test]
+fn a_topic_that_would_forget_messages_is_named() {
+    let world = World::new("msg_compact");
+    world.sql.run("create table items (id int primary key)");
+    let compact = [("cleanup.policy", "compact")];
+    world.kafka.create_topic(&topic_name(&world), 1, &compact);
+    let client = stream(&world, &[]);
+    client.terminate().expect(
+        0,
+        &[
+            "msg_compact.out",
+            "cleanup.policy=compact",
+            "kafka-configs.sh",
+        ],
+    );
+}
+
+#[test]
 fn stdout_prints_messages_where_they_are_asked_for() {
     let world = World::new("msg_stdout");
     let conninfo = world.postgres.conninfo("msg_stdout");

@@ -95,9 +95,20 @@ fn send_gives_rows_without_key_to_a_topic_that_is_not_compacted() {
     world
         .sql
         .run("create table later (n int); insert into later values (1); update later set n = 2");
-    world.sql.run("insert into heap values (1)");
+    world
+        .sql
+        .run("insert into heap values (1); delete from later; delete from later");
     world.catches_up();
-    client.terminate().expect(0, &[]);
+    let ended = client.terminate();
+    ended.expect(
+        0,
+        &[
+            "unkeyed_send.later",
+            "rows were deleted",
+            "--envelope change",
+        ],
+    );
+    assert_eq!(ended.stderr.matches("rows were deleted").count(), 1);
     world.topic_equals_table("keyed", "t.id");
     for (table, expected) in [
         ("heap", [("r", "{\"n\":1}"), ("c", "{\"n\":1}")]),

@@ -11,11 +11,12 @@
 //! All records of one change carry its position, so that `(hw.lsn, hw.seq)` names it.
 
 mod message;
+mod notices;
 mod target;
 mod transaction;
 mod truncate;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use headwater_protocol::frame::{
     Begin, Change, Commit, Frame, Hello, Op, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN,
@@ -23,6 +24,7 @@ use headwater_protocol::frame::{
 };
 use headwater_protocol::{Lsn, VERSION};
 
+use self::notices::{Notice, Notices};
 use self::target::Target;
 use self::transaction::Transaction;
 use super::fetch::{Fetch, Fetched};
@@ -44,8 +46,7 @@ pub(super) struct Applier<'a> {
     fetch: Fetch<'a>,
     relations: HashMap<u32, Target>,
     transaction: Option<Transaction>,
-    /// Relations that are left out for want of a key; each is named once.
-    left_out: HashSet<u32>,
+    notices: Notices,
     /// The topic of logical messages, once one has come.
     messages: Option<TopicId>,
 }
@@ -63,7 +64,7 @@ impl<'a> Applier<'a> {
             fetch,
             relations: HashMap::new(),
             transaction: None,
-            left_out: HashSet::new(),
+            notices: Notices::default(),
             messages: None,
         }
     }
@@ -144,12 +145,9 @@ impl<'a> Applier<'a> {
             key_columns: key_columns.map(|column| column.name.to_owned()).collect(),
             topic,
         };
-        let is_skipped = !has_topic && self.options.unkeyed == UnkeyedMode::Skip;
-        if is_skipped && self.left_out.insert(relation.id) {
-            tracing::warn!(
-                table = %target.name(),
-                "changes of a table without a key are left out, as --unkeyed skip says"
-            );
+        if !has_topic && self.options.unkeyed == UnkeyedMode::Skip {
+            let lsn = self.transaction_end();
+            self.notices.say(Notice::Skipped, relation.id, &target, lsn);
         }
         self.fetch.forget(relation.id);
         self.relations.insert(relation.id, target);
@@ -193,6 +191,9 @@ impl<'a> Applier<'a> {
             }
             if change.key.is_some() {
                 send(session, change.key, None, headers)?;
+            } else if change.value.is_none() {
+                let (relation, lsn) = (change.relation, transaction.end_lsn);
+                self.notices.say(Notice::Deletes, relation, target, lsn);
             }
             return Ok(());
         }
@@ -258,14 +259,17 @@ impl<'a> Applier<'a> {
         }
     }
 
+    fn transaction_end(&self) -> Lsn {
+        self.transaction
+            .map_or(Lsn::INVALID, |transaction| transaction.end_lsn)
+    }
+
     fn quarantine(&self, quarantine: &Quarantine<'_>) -> Error {
         let name = self
             .relations
             .get(&quarantine.relation)
             .map_or_else(|| "an unknown relation".to_owned(), Target::name);
-        let lsn = self
-            .transaction
-            .map_or(Lsn::INVALID, |transaction| transaction.end_lsn);
+        let lsn = self.transaction_end();
         let key = if quarantine.key.is_some() {
             "its key is known"
         } else {
