@@ -2,6 +2,7 @@
 //! snapshot's bytes are those of the stream.
 
 use headwater_protocol::frame::{Frame, Frames};
+use headwater_tests::Postgres;
 use headwater_tests::session::Session;
 use headwater_tests::topic;
 
@@ -367,4 +368,12 @@ pub(crate) fn bytes(hex: &str) -> Vec<u8> {
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect()
+}
+
+#[test]
+fn every_type_of_the_server_is_what_row_to_json_says() {
+    // Settings of a server and a role are nothing to share.
+    let server = Postgres::new();
+    let (types, rows) = headwater_tests::types::check_every_type(&server, "every_type");
+    println!("{types} types, {rows} rows");
 }

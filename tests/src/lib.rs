@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod random;
 pub mod session;
 pub mod topic;
+pub mod types;
 pub mod wait;
 
 pub use client::Client;
