@@ -4,9 +4,9 @@ use std::process::Command;
 
 use headwater_protocol::frame::{Frame, Frames};
 use headwater_tests::session::Session;
+use headwater_tests::types::bytes;
 use serde_json::Value;
 
-use crate::values::bytes;
 use crate::world::postgres;
 
 fn database(name: &str) -> Session {

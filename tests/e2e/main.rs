@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod changed_types;
+mod data_errors;
 mod demo;
 mod drain;
 mod gaps;

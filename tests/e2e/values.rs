@@ -1,15 +1,13 @@
 //! Postgres is the oracle: every value is what `row_to_json` says, byte for byte, and a
 //! snapshot's bytes are those of the stream.
 
-use headwater_protocol::frame::{Frame, Frames};
 use headwater_tests::Postgres;
 use headwater_tests::session::Session;
 use headwater_tests::topic;
 
 use crate::world::{World, postgres};
 
-/// Each type that is encoded natively, with the edges of its range, and some that go
-/// through their output function.
+/// Some of each kind of type, for the way through Kafka: [`headwater_tests::types`] has all.
 const VALUES: &[(&str, &[&str])] = &[
     ("boolean", &["true", "false"]),
     ("int2", &["0", "-32768", "32767"]),
@@ -240,28 +238,6 @@ fn assert_rows(sql: &Session, tables: &[String], mut rows_of: impl FnMut(&str) -
 }
 
 #[test]
-fn streamed_lines_are_what_row_to_json_says() {
-    let sql = postgres().database("values_lines");
-    sql.run("select pg_create_logical_replication_slot('values_lines', 'headwater')");
-    let tables = create_tables(&sql);
-    let lines = sql.column(
-        "select data from pg_logical_slot_get_changes('values_lines', null, null, 'envelope', 'row')",
-    );
-    let mut lines = lines.into_iter();
-    assert_rows(&sql, &tables, |table| {
-        let count: usize = sql
-            .value(&format!("select count(*) from {table}"))
-            .parse()
-            .unwrap();
-        (&mut lines)
-            .take(count)
-            .map(|line| line.split_once('\t').unwrap().1.to_owned())
-            .collect()
-    });
-    assert_eq!(lines.next(), None);
-}
-
-#[test]
 fn a_line_has_no_line_end_or_tab_within_json() {
     let sql = postgres().database("values_json_lines");
     sql.run("create table t (id int primary key, v json)");
@@ -271,56 +247,6 @@ fn a_line_has_no_line_end_or_tab_within_json() {
         "select data from pg_logical_slot_get_changes('values_json_lines', null, null, 'envelope', 'row')",
     );
     assert_eq!(line, "{\"id\":1}\t{\"id\":1,\"v\":{  \"a\":   \"b\\n\" }}");
-}
-
-#[test]
-fn values_are_the_same_whatever_the_session_is_set_to() {
-    let sql = postgres().database("values_settings");
-    sql.run("select pg_create_logical_replication_slot('values_settings', 'headwater')");
-    sql.run("create table t (id int primary key, a timestamptz, b interval, c bytea, d float8, e money, f int4range)");
-    sql.run("insert into t values (1, '2024-02-29 12:00+00', '1 day 2 hours', '\\xff', 0.1, 12.5, '[1,2]')");
-    let expected = oracle(&sql, "t");
-    sql.run(
-        "set timezone = 'Asia/Kolkata'; set datestyle = 'German'; set intervalstyle = 'sql_standard';
-         set bytea_output = 'escape'; set extra_float_digits = -3; set search_path = ''",
-    );
-    let line = sql.value(
-        "select data from pg_logical_slot_get_changes('values_settings', null, null, 'envelope', 'row')",
-    );
-    assert_eq!(line.split_once('\t').unwrap().1, expected[0]);
-    let encoded =
-        sql.value("select convert_from(headwater.encode(t, 'envelope=row'), 'utf8') from public.t");
-    assert!(encoded.trim_end().ends_with(&expected[0]), "{encoded}");
-    assert_eq!(
-        sql.value("show timezone"),
-        "Asia/Kolkata",
-        "settings are the session's again"
-    );
-}
-
-#[test]
-fn snapshot_bytes_are_streamed_bytes() {
-    let sql = postgres().database("values_frames");
-    sql.run("select pg_create_logical_replication_slot('values_frames', 'headwater')");
-    let tables = create_tables(&sql);
-    let hex = |query: &str| -> Vec<Vec<u8>> {
-        sql.column(query).iter().map(|text| bytes(text)).collect()
-    };
-    let streamed = hex("select encode(data, 'hex') from \
-         pg_logical_slot_get_binary_changes('values_frames', null, null, 'output', 'frames')");
-    let mut streamed = streamed.iter().flat_map(|write| rows_of_frames(write));
-    for (table, (of_type, _)) in tables.iter().zip(VALUES) {
-        let snapshot = hex(&format!(
-            "select encode(headwater.encode(t, 'output=frames'), 'hex') from {table} t order by id"
-        ));
-        for row in &snapshot {
-            let [row] = rows_of_frames(row)
-                .try_into()
-                .unwrap_or_else(|rows| panic!("{of_type}: {rows:?}"));
-            assert_eq!(Some(row), streamed.next(), "{of_type}");
-        }
-    }
-    assert_eq!(streamed.next(), None);
 }
 
 #[test]
@@ -349,25 +275,6 @@ fn records_are_what_row_to_json_says_copied_and_streamed() {
             .map(|record| record.value.unwrap())
             .collect()
     });
-}
-
-/// Key and value of each row in a write of the plugin.
-fn rows_of_frames(write: &[u8]) -> Vec<(String, String)> {
-    let text =
-        |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap();
-    Frames::new(write)
-        .filter_map(|frame| match frame.unwrap() {
-            Frame::Change(change) => Some((text(change.key), text(change.value))),
-            _ => None,
-        })
-        .collect()
-}
-
-pub(crate) fn bytes(hex: &str) -> Vec<u8> {
-    hex.as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Every argument is the `pg_config` of a server with the extension installed. For each,
 //! a throwaway cluster runs the plugin in both outputs, the snapshot's encoder and the
-//! client; the table shows what came of it.
+//! client, and every type that the server has; the table shows what came of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use headwater_protocol::frame::{Frame, Frames};
 use headwater_tests::postgres::Options;
 use headwater_tests::session::Session;
+use headwater_tests::types::bytes;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Installation, Postgres};
 
@@ -22,12 +23,14 @@ const COLUMNS: &str = "id int primary key, a text, b numeric, c timestamptz, d j
 type Check = fn(&Postgres);
 
 /// What is tried, in this order; each fails alone.
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("loads", loads),
     ("lines", lines),
     ("frames", frames),
     ("encode", encode),
     ("client", client),
+    // The last one: it leaves settings behind.
+    ("types", types),
 ];
 
 fn main() -> ExitCode {
@@ -136,15 +139,7 @@ fn encode(postgres: &Postgres) {
 fn values_of(writes: &[String]) -> Vec<String> {
     let mut values = Vec::new();
     for write in writes {
-        let bytes: Vec<u8> = (0..write.len() / 2)
-            .map(
-                |at| match u8::from_str_radix(&write[2 * at..2 * at + 2], 16) {
-                    Ok(byte) => byte,
-                    Err(e) => panic!("{e} in {write}"),
-                },
-            )
-            .collect();
-        for frame in Frames::new(&bytes) {
+        for frame in Frames::new(&bytes(write)) {
             match frame {
                 Ok(Frame::Change(change)) => {
                     let value = change.value.unwrap_or_default();
@@ -182,4 +177,8 @@ fn client(postgres: &Postgres) {
         check(passed, || format!("{confirmed}, not {end}"))
     });
     client.terminate().expect(0, &[]);
+}
+
+fn types(postgres: &Postgres) {
+    headwater_tests::types::check_every_type(postgres, "types");
 }

@@ -117,6 +117,11 @@ pub fn check_every_type(postgres: &Postgres, database: &str) -> (usize, usize) {
             ));
         }
     }
+    assert_eq!(
+        reader.value("show timezone"),
+        "Asia/Kolkata",
+        "the reader's settings are its own again"
+    );
     let mut lines = streamed_lines(postgres, &sql, database).into_iter();
     for (of, expected) in &expected {
         let rows = (&mut lines)
