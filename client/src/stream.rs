@@ -89,7 +89,7 @@ fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> R
         SnapshotMode::Initial => 2,
         SnapshotMode::Never | SnapshotMode::Only => 1,
     };
-    preconditions::check(connection, new_slots)?;
+    preconditions::check(connection, options.encoding, new_slots)?;
     let catalog = Catalog::read(connection, plugin)?;
     catalog.check_patterns(options.included().as_ref())?;
     catalog.check_keys(options.unkeyed)?;

@@ -37,6 +37,9 @@ pub(crate) struct RelationPlan {
     pub(crate) old_rows_have_key: bool,
     /// Whether the options ask for the relation.
     pub(crate) selected: bool,
+    /// Whether all names are what the catalog holds. Others can be shown, but two of them
+    /// may look the same.
+    pub(crate) names_are_exact: bool,
     /// `"schema":…,"table":…`, as it stands in every envelope.
     pub(crate) source: Vec<u8>,
     /// Of the descriptor that the columns were read from.
@@ -102,8 +105,12 @@ impl RelationPlan {
             .enumerate()
             .map(|(index, column)| ColumnPlan::compile(column, key.contains(&index), &mut codecs))
             .collect();
-        let old_rows_have_key =
-            root.is_none() || key.is_empty() || owner.identity() == ReplicaIdentity::Full || {
+        let old_rows_have_key = root.is_none()
+            || key.is_empty()
+            // A rewrite is no update: the row has the key that it had.
+            || relation.is_rewrite()
+            || owner.identity() == ReplicaIdentity::Full
+            || {
                 let brought = owner.key_columns();
                 let is_brought =
                     |index: &usize| brought.contains(&columns[*index].attribute.number());
@@ -126,6 +133,7 @@ impl RelationPlan {
             old_rows_have_key,
             columns,
             selected,
+            names_are_exact: head.has_exact_names(encoding),
             source,
             descriptor_address: relation.descriptor_address(),
             depends_on,

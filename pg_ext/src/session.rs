@@ -4,12 +4,12 @@
 //! not before, so that one without such a change sends nothing; the client's position
 //! still moves, because the server reports progress.
 
-use headwater_protocol::Lsn;
 use headwater_protocol::frame::{Commit, Message, Op, Stale, Truncate, write};
 use headwater_protocol::options::{Envelope, Origin, Output, PluginOptions};
+use headwater_protocol::{ChangeId, Lsn};
 
 use crate::emit::Batch;
-use crate::encode::{Encoder, RowChange, Source, ValueEncoder};
+use crate::encode::{EncodeError, Encoder, RowChange, Source, ValueEncoder};
 use crate::layout::Finding;
 use crate::pg::{
     DatabaseEncoding, OutputSettings, RelationRef, TupleBuffer, TupleRef, Writer, report_stale,
@@ -144,20 +144,35 @@ impl Session {
         if frames {
             self.preamble.announce(&mut self.batch, transaction, cached);
         }
+        let is_named = self.options.quarantines(ChangeId {
+            lsn: transaction.end_lsn,
+            seq,
+        });
+        // One that is named is not looked at: the look may be what fails.
+        let (old, new) = if is_named {
+            (None, None)
+        } else {
+            (change.old, change.new)
+        };
         let change = RowChange {
             op,
             source: transaction.source(seq),
-            old: change.old.map(|tuple| self.old.deform(tuple, relation)),
-            new: change.new.map(|tuple| self.new.deform(tuple, relation)),
+            old: old.map(|tuple| self.old.deform(tuple, relation)),
+            new: new.map(|tuple| self.new.deform(tuple, relation)),
         };
         let (encoder, plan) = (&mut self.encoder, &mut cached.plan);
         self.batch.append(writer, |out| {
-            if frames {
-                if let Err(reason) = encoder.frame(plan, &change, out) {
-                    encoder.quarantine_frame(plan, &change, &reason, out);
-                }
-            } else if let Err(reason) = encoder.line(plan, &change, out) {
-                encoder.quarantine_line(plan, &change, &reason, out);
+            let result = if is_named {
+                Err(EncodeError::Named)
+            } else if frames {
+                encoder.frame(plan, &change, out)
+            } else {
+                encoder.line(plan, &change, out)
+            };
+            match result {
+                Ok(()) => {}
+                Err(reason) if frames => encoder.quarantine_frame(plan, &change, &reason, out),
+                Err(reason) => encoder.quarantine_line(plan, &change, &reason, out),
             }
         });
         self.transaction.sent += 1;

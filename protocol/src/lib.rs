@@ -11,12 +11,14 @@
 
 #![forbid(unsafe_code)]
 
+mod change_id;
 pub mod frame;
 pub mod json;
 mod lsn;
 pub mod options;
 pub mod table_pattern;
 
+pub use change_id::{ChangeId, ParseChangeIdError};
 pub use lsn::{Lsn, ParseLsnError};
 
 /// The release that this crate belongs to; the extension and the client carry the same.

@@ -14,6 +14,7 @@ use std::fmt;
 pub use reference::{help, reference};
 pub use table::{OPTIONS, OptionSpec};
 
+use crate::ChangeId;
 use crate::frame::PROTOCOL_VERSION_MAX;
 use crate::table_pattern::{self, TablePatterns};
 
@@ -25,6 +26,10 @@ pub const DEFAULT_BATCH_BYTES: usize = 64 << 10;
 /// `max_row_bytes` where it is not given: far above any row that a broker takes, far
 /// below the 1 GiB at which a server's buffer ends.
 pub const DEFAULT_MAX_ROW_BYTES: usize = 64 << 20;
+
+/// How many changes `quarantine` may name. An operator names poison rows one by one;
+/// what has more of them is left out as a table.
+pub const MAX_QUARANTINED: usize = 1000;
 
 /// `output`: what a write of the plugin holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,24 @@ pub enum Partitions {
     Root,
     /// The partition itself.
     Leaf,
+}
+
+/// `numbers`: how numbers that other readers may round are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// As JSON numbers of any length.
+    Exact,
+    /// `int8` and `numeric` as strings.
+    String,
+}
+
+/// `encoding`: what text is in a database that does not say which encoding it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Nobody knows: such a database is refused.
+    Strict,
+    /// UTF-8, which every text is checked to be.
+    AssumeUtf8,
 }
 
 /// `operations`: which kinds of changes are sent.
@@ -124,11 +147,18 @@ pub struct PluginOptions {
     pub origin: Origin,
     /// Which table a partition's rows belong to.
     pub partitions: Partitions,
+    /// How `int8` and `numeric` are written.
+    pub numbers: Numbers,
+    /// What the text of a SQL_ASCII database is.
+    pub encoding: Encoding,
     /// How many bytes of one transaction go into one write, under a walsender:
     /// 1 KiB to 16 MiB.
     pub batch_bytes: usize,
     /// A change with a larger row is quarantined: 1 KiB to 256 MiB.
     pub max_row_bytes: usize,
+    /// Changes of rows that are quarantined unseen, in order: at most
+    /// [`MAX_QUARANTINED`].
+    pub quarantine: Vec<ChangeId>,
     /// The version of `frames` to write, within
     /// [`PROTOCOL_VERSION_MIN`](crate::frame::PROTOCOL_VERSION_MIN) and
     /// [`PROTOCOL_VERSION_MAX`].
@@ -165,6 +195,12 @@ impl PluginOptions {
         Ok(draft.finish())
     }
 
+    /// Whether a change of a row is quarantined unseen.
+    pub fn quarantines(&self, change: ChangeId) -> bool {
+        // Empty but for the days after an accident: asked for every change.
+        !self.quarantine.is_empty() && self.quarantine.binary_search(&change).is_ok()
+    }
+
     /// Whether changes of a table are sent. Names are given unquoted, as the catalog
     /// holds them. See [`table_pattern::selects`] for system schemas.
     pub fn selects(&self, schema: &str, table: &str) -> bool {
@@ -190,8 +226,11 @@ impl Default for Draft {
                 operations: Operations::ALL,
                 origin: Origin::Any,
                 partitions: Partitions::Root,
+                numbers: Numbers::Exact,
+                encoding: Encoding::Strict,
                 batch_bytes: DEFAULT_BATCH_BYTES,
                 max_row_bytes: DEFAULT_MAX_ROW_BYTES,
+                quarantine: Vec::new(),
                 protocol: PROTOCOL_VERSION_MAX,
             },
             envelope: None,

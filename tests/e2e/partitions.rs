@@ -7,8 +7,8 @@ use headwater_tests::session::Session;
 use headwater_tests::topic;
 use serde_json::Value;
 
-use crate::values::bytes;
 use crate::world::{World, postgres};
+use headwater_tests::types::bytes;
 
 /// A table whose partitions all have other shapes than its own: another order, dropped
 /// columns, a level in between. The key's columns have other numbers everywhere.

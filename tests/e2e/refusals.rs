@@ -339,7 +339,14 @@ fn a_database_without_an_encoding_is_refused_before_a_slot_exists() {
         "-b",
         &brokers,
     ])
-    .expect(1, &["SQL_ASCII", "Recreate the database"]);
+    .expect(
+        1,
+        &[
+            "SQL_ASCII",
+            "--encoding assume-utf8",
+            "recreate the database",
+        ],
+    );
     assert_eq!(
         sql.value("select count(*) from pg_replication_slots where database = current_database()"),
         "0"

@@ -5,8 +5,8 @@ use headwater_tests::kafka::Kafka;
 use headwater_tests::session::Session;
 use headwater_tests::topic;
 
-use crate::values::bytes;
 use crate::world::{World, postgres};
+use headwater_tests::types::bytes;
 
 /// A database with a slot of the same name.
 fn database(name: &str) -> Session {

@@ -1,6 +1,7 @@
 //! The options of `headwater stream`.
 
 use clap::{ArgAction, Args, ValueEnum};
+use headwater_protocol::ChangeId;
 use headwater_protocol::table_pattern::{TablePatternError, TablePatterns};
 
 use super::ConnectionOptions;
@@ -85,6 +86,36 @@ pub struct StreamOptions {
         help_heading = "Source"
     )]
     pub partitions: PartitionsMode,
+
+    /// How bigint and numeric are written; `string` is for readers whose numbers are floats
+    #[arg(
+        long,
+        value_enum,
+        default_value = "exact",
+        env = "HEADWATER_NUMBERS",
+        help_heading = "Records"
+    )]
+    pub numbers: NumbersMode,
+
+    /// What the text of a SQL_ASCII database is
+    #[arg(
+        long,
+        value_enum,
+        default_value = "strict",
+        env = "HEADWATER_ENCODING",
+        help_heading = "Source"
+    )]
+    pub encoding: EncodingMode,
+
+    /// Go on without a change at which the stream stopped, named as it was then; repeatable
+    #[arg(
+        long,
+        value_name = "LSN:SEQ",
+        env = "HEADWATER_QUARANTINE",
+        value_delimiter = ',',
+        help_heading = "Source"
+    )]
+    pub quarantine: Vec<ChangeId>,
 
     /// What a record's value is
     #[arg(
@@ -300,6 +331,24 @@ pub enum PartitionsMode {
     Root,
     /// A topic for each partition; --table names partitions
     Leaf,
+}
+
+/// `--numbers`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NumbersMode {
+    /// As JSON numbers, whatever their length
+    Exact,
+    /// As strings
+    String,
+}
+
+/// `--encoding`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncodingMode {
+    /// Unknown: such a database is refused
+    Strict,
+    /// UTF-8; a change with other text is quarantined
+    AssumeUtf8,
 }
 
 /// `--envelope`

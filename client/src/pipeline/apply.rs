@@ -6,12 +6,14 @@
 //! | update that changes the key | a tombstone for the old key, then the value |
 //! | delete | the envelope where there is one, then a tombstone |
 //! | truncate | as `--truncate` says: [`truncate`] |
+//! | quarantined change | none: [`quarantine`] |
 //! | logical message | its content, in a topic of its own: [`message`] |
 //!
 //! All records of one change carry its position, so that `(hw.lsn, hw.seq)` names it.
 
 mod message;
 mod notices;
+mod quarantine;
 mod target;
 mod transaction;
 mod truncate;
@@ -19,8 +21,8 @@ mod truncate;
 use std::collections::HashMap;
 
 use headwater_protocol::frame::{
-    Begin, Change, Commit, Frame, Hello, Op, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN,
-    Quarantine, Relation, Stale,
+    Begin, Change, Commit, Frame, Hello, Op, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Relation,
+    Stale,
 };
 use headwater_protocol::{Lsn, VERSION};
 
@@ -30,7 +32,7 @@ use self::transaction::Transaction;
 use super::fetch::{Fetch, Fetched};
 use super::session::Session;
 use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::route::Router;
 use crate::sink::{Headers, Keying, Record, Token, TopicId};
 use crate::state::Mark;
@@ -85,7 +87,7 @@ impl<'a> Applier<'a> {
             Frame::Relation(relation) => self.relation(relation, session),
             Frame::Change(change) => self.change(change, session),
             Frame::Truncate(truncate) => self.truncate(truncate, session),
-            Frame::Quarantine(quarantine) => Err(self.quarantine(quarantine)),
+            Frame::Quarantine(quarantine) => self.quarantine(quarantine),
             Frame::Stale(stale) => self.stale(stale, session),
             Frame::Commit(commit) => self.commit(commit, session),
             Frame::Message(message) => self.message(message, session),
@@ -262,29 +264,6 @@ impl<'a> Applier<'a> {
     fn transaction_end(&self) -> Lsn {
         self.transaction
             .map_or(Lsn::INVALID, |transaction| transaction.end_lsn)
-    }
-
-    fn quarantine(&self, quarantine: &Quarantine<'_>) -> Error {
-        let name = self
-            .relations
-            .get(&quarantine.relation)
-            .map_or_else(|| "an unknown relation".to_owned(), Target::name);
-        let lsn = self.transaction_end();
-        let key = if quarantine.key.is_some() {
-            "its key is known"
-        } else {
-            "its key is not known"
-        };
-        Error::new(
-            ErrorKind::Data,
-            format!(
-                "a change of {name} at {lsn}:{} cannot be encoded ({key}): {}",
-                quarantine.seq, quarantine.reason
-            ),
-        )
-        .with_hint(format!(
-            "To go on without this table, leave it out with --exclude-table '{name}'."
-        ))
     }
 }
 

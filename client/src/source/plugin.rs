@@ -1,11 +1,14 @@
 //! The plugin's options as the client sets them: the same for the stream and for the
 //! snapshot's encoder, so that both make the same bytes.
 
+use headwater_protocol::ChangeId;
 use headwater_protocol::frame::PROTOCOL_VERSION_MAX;
 use headwater_protocol::options::PluginOptions;
 
 use super::sql;
-use crate::cli::{OriginMode, PartitionsMode, SinkKind, StreamOptions, ValueEnvelope};
+use crate::cli::{
+    EncodingMode, NumbersMode, OriginMode, PartitionsMode, SinkKind, StreamOptions, ValueEnvelope,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The output plugin's name, the extension's and its schema's.
@@ -52,6 +55,16 @@ impl Plugin {
             PartitionsMode::Leaf => "leaf",
         };
         arguments.push(("partitions", partitions.to_owned()));
+        if stream.numbers == NumbersMode::String {
+            arguments.push(("numbers", "string".to_owned()));
+        }
+        if stream.encoding == EncodingMode::AssumeUtf8 {
+            arguments.push(("encoding", "assume-utf8".to_owned()));
+        }
+        if !stream.quarantine.is_empty() {
+            let changes: Vec<String> = stream.quarantine.iter().map(ChangeId::to_string).collect();
+            arguments.push(("quarantine", changes.join(",")));
+        }
         let pairs = arguments
             .iter()
             .map(|(name, value)| (*name, Some(value.as_str())));

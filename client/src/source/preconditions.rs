@@ -4,6 +4,7 @@ use headwater_protocol::VERSION;
 
 use super::connection::{Connection, Rows};
 use super::plugin::PLUGIN;
+use crate::cli::EncodingMode;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The oldest server: TID ranges and the options of the walsender that the client uses.
@@ -27,7 +28,7 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('wal_level'), \
 
 /// Checks everything that does not depend on the tables. `new_slots` is how many
 /// slots the start will create: one for a stream, two while a snapshot is promoted.
-pub fn check(connection: &Connection, new_slots: i32) -> Result<()> {
+pub fn check(connection: &Connection, encoding: EncodingMode, new_slots: i32) -> Result<()> {
     let version = connection.server_version();
     if version < OLDEST_SERVER {
         return Err(Error::failed(format!(
@@ -37,7 +38,7 @@ pub fn check(connection: &Connection, new_slots: i32) -> Result<()> {
     }
     let facts = connection.query(FACTS)?;
     server_settings(&facts)?;
-    encoding(&facts)?;
+    database_encoding(&facts, encoding)?;
     role(&facts)?;
     extension(&facts)?;
     let code_version = connection.query("SELECT headwater.version()")?;
@@ -86,13 +87,16 @@ fn server_settings(facts: &Rows) -> Result<()> {
 }
 
 /// The plugin refuses it too, but only once a slot exists that would keep WAL for nobody.
-fn encoding(facts: &Rows) -> Result<()> {
+fn database_encoding(facts: &Rows, mode: EncodingMode) -> Result<()> {
     match facts.text(0, 11)? {
-        "SQL_ASCII" => Err(Error::failed(format!(
+        "SQL_ASCII" if mode == EncodingMode::Strict => Err(Error::failed(format!(
             "database \"{}\" has encoding SQL_ASCII, which does not say what its bytes mean",
             facts.text(0, 4)?
         ))
-        .with_hint("Recreate the database with the encoding that its text has.")),
+        .with_hint(
+            "If its text is UTF-8, add --encoding assume-utf8; otherwise recreate the database with \
+             the encoding that its text has.",
+        )),
         _ => Ok(()),
     }
 }

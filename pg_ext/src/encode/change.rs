@@ -17,7 +17,7 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        let result = old_row_suffices(plan, change)
+        let result = can_be_said(plan, change)
             .and_then(|()| self.contain(|encoder| encoder.change_frame(plan, change, out)))
             .and_then(|()| self.within_limit(out.len() - start));
         if result.is_err() {
@@ -34,7 +34,7 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        let result = old_row_suffices(plan, change).and_then(|()| {
+        let result = can_be_said(plan, change).and_then(|()| {
             self.contain(|encoder| match encoder.envelope {
                 Envelope::Change => encoder.envelope(plan, change, out),
                 Envelope::Row => encoder.row_lines(plan, change, out),
@@ -222,6 +222,14 @@ impl Encoder {
             })
         }
     }
+}
+
+/// Refuses a change that would say something wrong, whatever its values are.
+fn can_be_said(plan: &RelationPlan, change: &RowChange<'_>) -> Result<(), EncodeError> {
+    if !plan.names_are_exact {
+        return Err(EncodeError::NameNotUtf8);
+    }
+    old_row_suffices(plan, change)
 }
 
 /// Refuses a change that leaves it unknown which key the row had: a record under the key

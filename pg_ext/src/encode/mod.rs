@@ -74,6 +74,9 @@ pub(crate) enum EncodeError {
     OldRowNotInWal,
     DeleteWithoutKey,
     Panicked,
+    NameNotUtf8,
+    /// The option `quarantine` names the change.
+    Named,
     TooLarge {
         limit: usize,
     },
@@ -126,6 +129,10 @@ impl fmt::Display for EncodeError {
             EncodeError::OldRowNotInWal => f.write_str(
                 "the WAL does not hold the old row: the replica identity does not ask for it",
             ),
+            EncodeError::NameNotUtf8 => f.write_str(
+                "the name of the schema, of the table or of a column cannot be converted to UTF-8",
+            ),
+            EncodeError::Named => f.write_str("the option \"quarantine\" names it"),
             EncodeError::DeleteWithoutKey => {
                 f.write_str("the deleted row has no key to name it by")
             }

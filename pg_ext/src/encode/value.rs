@@ -1,7 +1,7 @@
 //! JSON from datums: what `row_to_json` says, value by value.
 
 use headwater_protocol::json;
-use headwater_protocol::options::{Output, PluginOptions};
+use headwater_protocol::options::{Numbers, Output, PluginOptions};
 
 use super::ValueFault;
 use super::json::close_object;
@@ -22,6 +22,8 @@ pub(crate) struct ValueEncoder {
     /// No line break may stand in the output: those between the tokens of a `json`
     /// value, which keeps its white space as it was written, become spaces.
     one_line: bool,
+    /// Whether numbers that a float cannot hold are strings.
+    quotes_numbers: bool,
     max_row_bytes: usize,
 }
 
@@ -35,6 +37,7 @@ impl ValueEncoder {
             encoding,
             calls: DataCalls::new(settings),
             one_line: options.output == Output::Lines,
+            quotes_numbers: options.numbers == Numbers::String,
             max_row_bytes: options.max_row_bytes,
         }
     }
@@ -70,7 +73,10 @@ impl ValueEncoder {
             }
             Codec::Int2 => json::integer(out, i64::from(value.i16())),
             Codec::Int4 => json::integer(out, i64::from(value.i32())),
-            Codec::Int8 => json::integer(out, value.i64()),
+            Codec::Int8 => self.number(out, |out| {
+                json::integer(out, value.i64());
+                Ok(())
+            })?,
             Codec::Oid => {
                 out.push(b'"');
                 json::unsigned(out, u64::from(value.u32()));
@@ -89,7 +95,10 @@ impl ValueEncoder {
                 let number = value.f64();
                 special_or(out, number, |out| push_f64(out, number));
             }
-            Codec::Numeric => json::numeric(out, self.varlena(value)?)?,
+            Codec::Numeric => {
+                let digits = self.varlena(value)?;
+                self.number(out, |out| Ok(json::numeric(out, digits)?))?;
+            }
             Codec::Money => json::money(out, value.i64()),
             Codec::Text => {
                 let text = self.encoding.to_utf8(self.varlena(value)?)?;
@@ -304,6 +313,26 @@ impl ValueEncoder {
         let mut printed = Vec::new();
         json::hstore(&mut printed, payload)?;
         out.extend_from_slice(&self.encoding.to_utf8(&printed)?);
+        Ok(())
+    }
+
+    /// A number that may be asked for as a string. NaN and infinities are strings already.
+    fn number(
+        &self,
+        out: &mut Vec<u8>,
+        print: impl FnOnce(&mut Vec<u8>) -> Result<(), ValueFault>,
+    ) -> Result<(), ValueFault> {
+        if !self.quotes_numbers {
+            return print(out);
+        }
+        let start = out.len();
+        out.push(b'"');
+        print(out)?;
+        if out.get(start + 1) == Some(&b'"') {
+            out.remove(start);
+        } else {
+            out.push(b'"');
+        }
         Ok(())
     }
 

@@ -66,12 +66,16 @@ unsafe extern "C-unwind" fn startup(
             Output::Frames => pg_sys::OutputPluginOutputType::OUTPUT_PLUGIN_BINARY_OUTPUT,
         };
         (*plugin_options).receive_rewrites = true;
-        let encoding = DatabaseEncoding::current();
+        let encoding = DatabaseEncoding::current(parsed.encoding);
         if encoding == DatabaseEncoding::SqlAscii && !is_init {
             refuse(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 "database encoding \"SQL_ASCII\" does not say what its bytes mean".to_owned(),
-                Some("Recreate the database with the encoding that its text has.".to_owned()),
+                Some(
+                    "If its text is UTF-8, give the option encoding=assume-utf8; otherwise recreate \
+                     the database with the encoding that its text has."
+                        .to_owned(),
+                ),
             );
         }
         let connection = Connection {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, c_int};
 
+use headwater_protocol::options::Encoding;
 use pgrx::pg_sys;
 
 /// How the database's text becomes UTF-8.
@@ -14,6 +15,8 @@ pub(crate) enum DatabaseEncoding {
     Other(c_int),
     /// Nobody knows what the bytes mean.
     SqlAscii,
+    /// The same, and the reader says that they are UTF-8: each text is checked.
+    AssumedUtf8,
 }
 
 /// The text can't be converted.
@@ -21,14 +24,18 @@ pub(crate) enum DatabaseEncoding {
 pub(crate) struct NotUtf8;
 
 impl DatabaseEncoding {
-    /// The encoding of the database that this process is connected to.
-    pub(crate) fn current() -> Self {
+    /// The encoding of the database that this process is connected to, and what the reader
+    /// says of one that has none.
+    pub(crate) fn current(assumed: Encoding) -> Self {
         // SAFETY: reads a process-wide setting that never changes after start.
         let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
         if encoding == pg_sys::pg_enc::PG_UTF8 as c_int {
             DatabaseEncoding::Utf8
         } else if encoding == pg_sys::pg_enc::PG_SQL_ASCII as c_int {
-            DatabaseEncoding::SqlAscii
+            match assumed {
+                Encoding::Strict => DatabaseEncoding::SqlAscii,
+                Encoding::AssumeUtf8 => DatabaseEncoding::AssumedUtf8,
+            }
         } else {
             DatabaseEncoding::Other(encoding)
         }
@@ -44,6 +51,10 @@ impl DatabaseEncoding {
             DatabaseEncoding::Utf8 => Ok(Cow::Borrowed(text)),
             _ if text.is_ascii() => Ok(Cow::Borrowed(text)),
             DatabaseEncoding::SqlAscii => Err(NotUtf8),
+            DatabaseEncoding::AssumedUtf8 => match std::str::from_utf8(text) {
+                Ok(_) => Ok(Cow::Borrowed(text)),
+                Err(_) => Err(NotUtf8),
+            },
             DatabaseEncoding::Other(encoding) => {
                 in_transaction(|| convert(encoding, text)).map(Cow::Owned)
             }
@@ -71,6 +82,12 @@ impl DatabaseEncoding {
                 }
             }
         })
+    }
+
+    /// Whether a name of the catalog is what [`DatabaseEncoding::name`] makes of it, and
+    /// nothing in it was replaced.
+    pub(super) fn is_exact(self, name: &CStr) -> bool {
+        self == DatabaseEncoding::Utf8 || self.to_utf8(name.to_bytes()).is_ok()
     }
 
     /// A name of the catalog as UTF-8.

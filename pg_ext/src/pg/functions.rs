@@ -5,8 +5,6 @@
 
 #![allow(unreachable_pub, reason = "the server finds the symbols by name")]
 
-use std::ffi::CStr;
-
 use headwater_protocol::Lsn;
 use headwater_protocol::VERSION;
 use headwater_protocol::frame::{Op, write};
@@ -14,7 +12,7 @@ use headwater_protocol::options::{Output, Partitions, PluginOptions};
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
-use super::options::parse_pairs;
+use super::options::{parse_pairs, text};
 use super::partition::ancestors;
 use super::relation::RelationRef;
 use super::report::refuse;
@@ -162,7 +160,7 @@ impl EncodeQuery {
                 );
             }
             let EncodeOptions { options, lsn } = options_argument(options);
-            let encoding = DatabaseEncoding::current();
+            let encoding = DatabaseEncoding::current(options.encoding);
             let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
             let encoder = Encoder::new(&options, &encoding.database_name(), values);
             // Plan and descriptor of one moment: the plan's columns are read by it.
@@ -235,7 +233,8 @@ impl Drop for EncodeQuery {
 
 /// The plan of a table that was asked for by name, whatever the options select.
 fn compile(relation: RelationRef<'_>, options: &PluginOptions) -> RelationPlan {
-    RelationPlan::compile(relation, DatabaseEncoding::current(), options, |_, _| true)
+    let encoding = DatabaseEncoding::current(options.encoding);
+    RelationPlan::compile(relation, encoding, options, |_, _| true)
 }
 
 /// Opens a table, reads it and closes it again, keeping the lock to the end of the
@@ -325,8 +324,9 @@ unsafe fn options_argument(array: Option<pg_sys::Datum>) -> EncodeOptions {
         (0..usize::try_from(count).unwrap_or(0))
             .filter(|index| !*nulls.add(*index))
             .map(|index| {
-                let text = pg_sys::text_to_cstring((*elements.add(index)).cast_mut_ptr());
-                CStr::from_ptr(text).to_string_lossy().into_owned()
+                text(pg_sys::text_to_cstring(
+                    (*elements.add(index)).cast_mut_ptr(),
+                ))
             })
             .collect()
     };

@@ -1,11 +1,13 @@
 //! The plugin's options, as the server hands them over.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 
-use headwater_protocol::options::PluginOptions;
-use pgrx::pg_sys;
+use headwater_protocol::options::{Encoding, PluginOptions};
+use pgrx::{PgSqlErrorCode, pg_sys};
 
-use super::report::refuse_option;
+use super::encoding::DatabaseEncoding;
+use super::report::{refuse, refuse_option};
 
 /// Parses the options of `START_REPLICATION` or of the SQL interface. Options that are
 /// wrong end the command.
@@ -62,15 +64,26 @@ unsafe fn argument(element: *mut pg_sys::DefElem) -> Option<String> {
     }
 }
 
-/// Bytes that are no UTF-8 can name no option and match no value: what is quoted in the
-/// error shows them replaced.
+/// The text of an option, which arrives in the database's encoding. Patterns name tables, so
+/// nothing of it may be lost.
 ///
 /// # Safety
 ///
 /// `pointer` is a terminated string.
-unsafe fn text(pointer: *const std::ffi::c_char) -> String {
+pub(super) unsafe fn text(pointer: *const std::ffi::c_char) -> String {
     // SAFETY: the caller's.
-    unsafe { CStr::from_ptr(pointer) }
-        .to_string_lossy()
-        .into_owned()
+    let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
+    let encoding = DatabaseEncoding::current(Encoding::AssumeUtf8);
+    let converted = encoding.to_utf8(bytes).map(Cow::into_owned);
+    match converted.map(String::from_utf8) {
+        Ok(Ok(text)) => text,
+        _ => refuse(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!(
+                "option text \"{}\" cannot be converted to UTF-8",
+                String::from_utf8_lossy(bytes)
+            ),
+            None,
+        ),
+    }
 }

@@ -201,6 +201,30 @@ impl<'cb> RelationRef<'cb> {
         encoding.name(unsafe { CStr::from_ptr(name) })
     }
 
+    /// Whether schema, table and columns have names that can be said in UTF-8.
+    pub(crate) fn has_exact_names(self, encoding: DatabaseEncoding) -> bool {
+        if encoding == DatabaseEncoding::Utf8 {
+            return true;
+        }
+        let is_exact = |name: &pg_sys::NameData| {
+            // SAFETY: a name is terminated.
+            encoding.is_exact(unsafe { CStr::from_ptr(name.data.as_ptr()) })
+        };
+        let descriptor = self.descriptor();
+        // SAFETY: an open relation has its pg_class row and its descriptor, of which each
+        // index is below natts; the schema's name is null or a terminated copy.
+        unsafe {
+            let class = (*self.relation).rd_rel;
+            let schema = pg_sys::get_namespace_name((*class).relnamespace);
+            let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+            (schema.is_null() || encoding.is_exact(CStr::from_ptr(schema)))
+                && is_exact(&(*class).relname)
+                && (0..count)
+                    .map(|index| versions::attribute(descriptor, index))
+                    .all(|column| column.attisdropped || is_exact(&column.attname))
+        }
+    }
+
     /// `pg_class.relreplident`.
     pub(crate) fn identity(self) -> ReplicaIdentity {
         // SAFETY: an open relation has its pg_class row.

@@ -2,7 +2,11 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Draft, Envelope, Operations, OptionError, Origin, Output, Partitions};
+use super::{
+    Draft, Encoding, Envelope, MAX_QUARANTINED, Numbers, Operations, OptionError, Origin, Output,
+    Partitions,
+};
+use crate::ChangeId;
 use crate::frame::{PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
 use crate::table_pattern::TablePatterns;
 
@@ -37,6 +41,8 @@ enum Argument {
     Tables(fn(&mut Draft, TablePatterns)),
     /// Some of the operations.
     Operations,
+    /// Names of changes.
+    Changes(fn(&mut Draft, Vec<ChangeId>)),
     /// A version of the frame protocol.
     Protocol,
 }
@@ -111,6 +117,29 @@ pub static OPTIONS: &[OptionSpec] = &[
                   the name that `tables` and `exclude_tables` are about",
     },
     OptionSpec {
+        name: "numbers",
+        argument: Argument::Word(&[
+            ("exact", |draft| draft.options.numbers = Numbers::Exact),
+            ("string", |draft| draft.options.numbers = Numbers::String),
+        ]),
+        default: "exact",
+        meaning: "`string` writes `int8` and `numeric` as strings, in keys too, for readers whose \
+                  numbers are floats; what stands inside `json` and `jsonb` is left as it is",
+    },
+    OptionSpec {
+        name: "encoding",
+        argument: Argument::Word(&[
+            ("strict", |draft| draft.options.encoding = Encoding::Strict),
+            ("assume-utf8", |draft| {
+                draft.options.encoding = Encoding::AssumeUtf8;
+            }),
+        ]),
+        default: "strict",
+        meaning: "for databases with the encoding `SQL_ASCII`, which does not say what their text \
+                  is: `strict` refuses them, `assume-utf8` takes it for UTF-8 and quarantines \
+                  a change with any other. Databases that have an encoding are converted",
+    },
+    OptionSpec {
         name: "batch_bytes",
         argument: Argument::Bytes(BATCH_BYTES, |draft, bytes| {
             draft.options.batch_bytes = bytes
@@ -127,6 +156,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: "67108864",
         meaning: "a change with a larger row is quarantined: it is reported with its key and \
                   position, without its values, and the stream goes on",
+    },
+    OptionSpec {
+        name: "quarantine",
+        argument: Argument::Changes(|draft, changes| draft.options.quarantine = changes),
+        default: "none",
+        meaning: "changes of rows that are quarantined without a look at the row: the way past one \
+                  at which the stream would stop for ever",
     },
     OptionSpec {
         name: "protocol",
@@ -164,6 +200,9 @@ impl OptionSpec {
             Argument::Tables(_) => {
                 "a comma list of schema.table, * as wildcard, quoted as SQL identifiers".to_owned()
             }
+            Argument::Changes(_) => {
+                format!("a comma list of LSN:SEQ, as in 16/B374D878:5, at most {MAX_QUARANTINED}")
+            }
             Argument::Operations => {
                 format!(
                     "a comma list of {}",
@@ -199,6 +238,7 @@ impl OptionSpec {
                 })?;
                 set(draft, tables);
             }
+            Argument::Changes(set) => set(draft, self.changes(argument)?),
             Argument::Operations => draft.options.operations = self.operations(argument)?,
             Argument::Protocol => draft.options.protocol = self.protocol(argument)?,
         }
@@ -227,6 +267,28 @@ impl OptionSpec {
             set(&mut operations);
         }
         Ok(operations)
+    }
+
+    /// In order, each once.
+    fn changes(&self, argument: &str) -> Result<Vec<ChangeId>, OptionError> {
+        let mut changes = Vec::new();
+        for given in argument.split(',').map(str::trim_ascii) {
+            let change = given
+                .parse()
+                .map_err(|_| OptionError::bad_argument(self, given))?;
+            changes.push(change);
+        }
+        changes.sort_unstable();
+        changes.dedup();
+        if changes.len() > MAX_QUARANTINED {
+            return Err(OptionError::new(format!(
+                "option \"{}\" names {} changes, more than {MAX_QUARANTINED}",
+                self.name,
+                changes.len()
+            ))
+            .with_hint("Leave the table out with the option \"exclude_tables\"."));
+        }
+        Ok(changes)
     }
 
     fn protocol(&self, argument: &str) -> Result<u16, OptionError> {

@@ -43,6 +43,9 @@ fn every_option_can_be_given() {
         ("operations", "insert, delete"),
         ("origin", "none"),
         ("partitions", "leaf"),
+        ("numbers", "string"),
+        ("encoding", "assume-utf8"),
+        ("quarantine", "1/2:3, 0/1:0,1/2:3"),
         ("batch_bytes", "1024"),
         ("max_row_bytes", "268435456"),
         ("protocol", "1"),
@@ -62,14 +65,35 @@ fn every_option_can_be_given() {
             },
             origin: Origin::None,
             partitions: Partitions::Leaf,
+            numbers: Numbers::String,
+            encoding: Encoding::AssumeUtf8,
             batch_bytes: 1024,
             max_row_bytes: 256 << 20,
+            quarantine: vec!["0/1:0".parse().unwrap(), "1/2:3".parse().unwrap()],
             protocol: 1,
         }
     );
     assert!(options.selects("shop", "orders"));
     assert!(!options.selects("shop", "audit_log"));
     assert!(!options.selects("other", "orders"));
+    assert!(options.quarantines("1/2:3".parse().unwrap()));
+    assert!(!options.quarantines("1/2:4".parse().unwrap()));
+}
+
+#[test]
+fn a_list_of_changes_without_end_is_refused() {
+    let list = |count: usize| -> String {
+        let changes: Vec<String> = (0..count).map(|seq| format!("1/2:{seq}")).collect();
+        changes.join(",")
+    };
+    let most = parsed(&[("quarantine", &list(MAX_QUARANTINED))]);
+    assert_eq!(most.quarantine.len(), MAX_QUARANTINED);
+    let (message, hint) = refused(&[("quarantine", &list(MAX_QUARANTINED + 1))]);
+    assert_eq!(
+        message,
+        "option \"quarantine\" names 1001 changes, more than 1000"
+    );
+    assert!(hint.contains("exclude_tables"), "{hint}");
 }
 
 #[test]
@@ -128,6 +152,13 @@ fn an_unknown_argument_is_quoted_and_the_valid_ones_listed() {
         ("envelope", "rows", "change, row"),
         ("origin", "local", "any, none"),
         ("partitions", "top", "root, leaf"),
+        ("numbers", "float", "exact, string"),
+        ("encoding", "utf8", "strict, assume-utf8"),
+        (
+            "quarantine",
+            "1/2",
+            "a comma list of LSN:SEQ, as in 16/B374D878:5, at most 1000",
+        ),
         (
             "operations",
             "insert,upsert",

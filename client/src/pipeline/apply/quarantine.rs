@@ -1,0 +1,60 @@
+//! Changes that the server could not or would not encode.
+//!
+//! Nothing that a row has become may be missing from a topic unnoticed, so the client stops
+//! at such a change until somebody has decided. `--quarantine` is that decision, for one
+//! change by its name: the server does not look at it any more and the client goes on
+//! behind it. The topic keeps what it has of the row.
+
+use headwater_protocol::ChangeId;
+use headwater_protocol::frame::Quarantine;
+
+use super::{Applier, broken};
+use crate::error::{Error, ErrorKind, Result};
+
+impl Applier<'_> {
+    pub(super) fn quarantine(&mut self, quarantine: &Quarantine<'_>) -> Result<()> {
+        let transaction = self
+            .transaction
+            .as_mut()
+            .ok_or_else(|| broken("a quarantined change outside a transaction"))?;
+        transaction.changes += 1;
+        let change = ChangeId {
+            lsn: transaction.end_lsn,
+            seq: quarantine.seq,
+        };
+        let target = self
+            .relations
+            .get(&quarantine.relation)
+            .ok_or_else(|| broken("a quarantined change of a relation that was not described"))?;
+        if target.topic.is_none() {
+            return Ok(());
+        }
+        let table = target.name();
+        if self.options.quarantine.contains(&change) {
+            tracing::warn!(
+                %table,
+                %change,
+                op = quarantine.op.code(),
+                "change left out, as --quarantine says: the topic keeps what it has of the row"
+            );
+            return Ok(());
+        }
+        let key = if quarantine.key.is_some() {
+            "its key is known"
+        } else {
+            "its key is not known"
+        };
+        Err(Error::new(
+            ErrorKind::Data,
+            format!(
+                "a change of {table} at {change} cannot be encoded ({key}): {}",
+                quarantine.reason
+            ),
+        )
+        .with_hint(format!(
+            "To go on without this change, add --quarantine {change}; the topic then keeps what it \
+             has of the row until that changes again. To go on without the table, leave it \
+             out with --exclude-table."
+        )))
+    }
+}
