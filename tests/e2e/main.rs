@@ -22,6 +22,7 @@ mod parity;
 mod partitions;
 mod rebuild;
 mod refusals;
+mod relations;
 mod resume;
 mod rewrites;
 mod same_bytes;
