@@ -4,7 +4,7 @@
 //! not before, so that one without such a change sends nothing; the client's position
 //! still moves, because the server reports progress.
 
-use headwater_protocol::frame::{Commit, Message, Op, Stale, Truncate, write};
+use headwater_protocol::frame::{Commit, Message, Op, QuarantinedMessage, Stale, Truncate, write};
 use headwater_protocol::options::{Envelope, Origin, Output, PluginOptions};
 use headwater_protocol::{ChangeId, Lsn};
 
@@ -285,7 +285,7 @@ impl Session {
             };
             let encoder = &mut self.encoder;
             self.batch.append(writer, |out| {
-                encoder.message_envelope(prefix.as_bytes(), message.content, &source, out);
+                encoder.message_envelope(&prefix, message.content, &source, out);
             });
         } else {
             match transaction {
@@ -299,7 +299,21 @@ impl Session {
                 prefix: &prefix,
                 content: message.content,
             };
-            self.batch.append(writer, |out| write::message(out, &frame));
+            let (encoder, bytes) = (&self.encoder, prefix.len() + message.content.len());
+            self.batch
+                .append(writer, |out| match encoder.message_room(bytes, out) {
+                    Ok(()) => write::message(out, &frame),
+                    Err(reason) => write::quarantined_message(
+                        out,
+                        &QuarantinedMessage {
+                            transactional: frame.transactional,
+                            lsn: frame.lsn,
+                            seq: frame.seq,
+                            prefix: frame.prefix,
+                            reason: &reason.to_string(),
+                        },
+                    ),
+                });
         }
         if transaction.is_some() {
             self.transaction.sent += 1;

@@ -7,8 +7,8 @@ mod vectors;
 
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::{
-    Begin, Change, Column, Commit, Frame, Frames, Hello, Message, Op, Quarantine, Relation,
-    ReplicaIdentity, Stale, Truncate, write,
+    Begin, Change, Column, Commit, Frame, Frames, Hello, Message, Op, Quarantine,
+    QuarantinedMessage, Relation, ReplicaIdentity, Stale, Truncate, write,
 };
 
 const COMMIT: Lsn = Lsn(0x16_B374_D848);
@@ -101,6 +101,16 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
             }),
         ),
         (
+            "quarantined message",
+            Frame::QuarantinedMessage(QuarantinedMessage {
+                transactional: true,
+                lsn: Lsn(0x16_B374_D7E8),
+                seq: 6,
+                prefix: "outbox",
+                reason: "content too large",
+            }),
+        ),
+        (
             "stale",
             Frame::Stale(Stale {
                 relation: ORDERS,
@@ -111,7 +121,7 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
             "commit",
             Frame::Commit(Commit {
                 end_lsn: END,
-                changes: 7,
+                changes: 8,
             }),
         ),
         (

@@ -55,10 +55,7 @@ impl Encoder {
         reason: &EncodeError,
         out: &mut Vec<u8>,
     ) {
-        let mut key = std::mem::take(&mut self.new_key);
-        let has_key = self
-            .contain(|encoder| encoder.current_key(plan, change, &mut key))
-            .unwrap_or(false);
+        let (has_key, key) = self.key_if_any(plan, change);
         write::quarantine(
             out,
             &Quarantine {
@@ -91,9 +88,23 @@ impl Encoder {
         if self.envelope == Envelope::Row {
             return;
         }
-        out.extend_from_slice(b"{\"before\":null,\"after\":null,\"quarantined\":");
+        out.extend_from_slice(b"{\"before\":null,\"after\":null,\"key\":");
+        let (has_key, key) = self.key_if_any(plan, change);
+        out.extend_from_slice(if has_key { &key } else { b"null" });
+        self.new_key = key;
+        out.extend_from_slice(b",\"quarantined\":");
         json::string(out, reason.to_string().as_bytes());
         self.envelope_end(&plan.source, &change.source, change.op.code(), out);
+    }
+
+    /// The key of a change that failed, unless it was the key that did. The caller gives
+    /// the buffer back.
+    fn key_if_any(&mut self, plan: &mut RelationPlan, change: &RowChange<'_>) -> (bool, Vec<u8>) {
+        let mut key = std::mem::take(&mut self.new_key);
+        let has_key = self
+            .contain(|encoder| encoder.current_key(plan, change, &mut key))
+            .unwrap_or(false);
+        (has_key, key)
     }
 
     fn change_frame(

@@ -7,6 +7,9 @@ use super::{EncodeError, Encoder, RowChange};
 use crate::pg::Row;
 use crate::plan::RelationPlan;
 
+/// Of the prefix of a message that is too large: as much as the frame `q` tells.
+const LONGEST_PREFIX_TOLD: usize = u16::MAX as usize;
+
 /// Where a change stands, for its envelope.
 #[derive(Clone, Copy)]
 pub(crate) struct Source {
@@ -74,26 +77,42 @@ impl Encoder {
     }
 
     /// Appends a logical message's envelope; the content is in base64, as it may be any
-    /// bytes. A content larger than a row may be is left out: near the gigabyte that a
-    /// message may have, its base64 would be an ERROR of the server's at every attempt.
+    /// bytes. A message larger than a row may be is left without its content: near the
+    /// gigabyte that it may have, its base64 would be an ERROR of the server's at every
+    /// attempt.
     pub(crate) fn message_envelope(
         &mut self,
-        prefix: &[u8],
+        prefix: &str,
         content: &[u8],
         source: &Source,
         out: &mut Vec<u8>,
     ) {
         out.extend_from_slice(b"{\"message\":{\"prefix\":");
-        json::string(out, prefix);
-        if let Err(reason) = self.within_limit(content.len()) {
+        if let Err(reason) = self.message_room(prefix.len() + content.len(), out) {
+            let told = prefix.floor_char_boundary(LONGEST_PREFIX_TOLD);
+            json::string(out, &prefix.as_bytes()[..told]);
             out.extend_from_slice(b",\"content\":null},\"quarantined\":");
             json::string(out, reason.to_string().as_bytes());
         } else {
+            json::string(out, prefix.as_bytes());
             out.extend_from_slice(b",\"content\":\"");
             base64(out, content);
             out.extend_from_slice(b"\"}");
         }
         self.envelope_end(b"\"schema\":\"\",\"table\":\"\"", source, "m", out);
+    }
+
+    /// Makes room for a logical message of so many bytes, which may be nearly a gigabyte:
+    /// bounded as a row is, and by an allocation that may fail.
+    pub(crate) fn message_room(&self, bytes: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if bytes > self.max_row_bytes {
+            return Err(EncodeError::MessageTooLarge {
+                limit: self.max_row_bytes,
+            });
+        }
+        // Base64 takes four bytes for three.
+        out.try_reserve(bytes + bytes / 3)
+            .map_err(|_| EncodeError::OutOfMemory { bytes })
     }
 
     /// An old row has all its columns under FULL and the key's alone otherwise: what it

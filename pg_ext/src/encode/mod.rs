@@ -80,6 +80,9 @@ pub(crate) enum EncodeError {
     TooLarge {
         limit: usize,
     },
+    MessageTooLarge {
+        limit: usize,
+    },
     OutOfMemory {
         bytes: usize,
     },
@@ -138,6 +141,9 @@ impl fmt::Display for EncodeError {
             }
             EncodeError::TooLarge { limit } => {
                 write!(f, "the encoded row is larger than max_row_bytes ({limit})")
+            }
+            EncodeError::MessageTooLarge { limit } => {
+                write!(f, "the message is larger than max_row_bytes ({limit})")
             }
             EncodeError::OutOfMemory { bytes } => {
                 write!(f, "no memory for a value of {bytes} bytes")

@@ -54,6 +54,7 @@ pub(crate) mod tag {
     pub(crate) const TRUNCATE: u8 = b't';
     pub(crate) const MESSAGE: u8 = b'm';
     pub(crate) const QUARANTINE: u8 = b'Q';
+    pub(crate) const QUARANTINED_MESSAGE: u8 = b'q';
     pub(crate) const STALE: u8 = b'S';
     pub(crate) const COMMIT: u8 = b'E';
 }
@@ -159,8 +160,8 @@ pub struct Begin {
 pub struct Commit {
     /// As in [`Begin::end_lsn`].
     pub end_lsn: Lsn,
-    /// How many change, truncate, message, quarantine and stale frames came since `B`; a
-    /// reader that counted otherwise has lost some.
+    /// How many change, truncate, message, quarantine (of rows and of messages) and stale
+    /// frames came since `B`; a reader that counted otherwise has lost some.
     pub changes: u64,
 }
 
@@ -266,6 +267,22 @@ pub struct Quarantine<'a> {
     pub reason: &'a str,
 }
 
+/// `q`: a logical message whose content could not be sent. It stands where the message
+/// would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantinedMessage<'a> {
+    /// As in [`Message::transactional`].
+    pub transactional: bool,
+    /// As in [`Message::lsn`].
+    pub lsn: Lsn,
+    /// As in [`Message::seq`].
+    pub seq: u64,
+    /// What the writer named it; no more of it than 65,535 bytes.
+    pub prefix: &'a str,
+    /// Why, without anything of the content.
+    pub reason: &'a str,
+}
+
 /// `S`: what was sent of a relation is no longer what it holds, and no change says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stale<'a> {
@@ -293,6 +310,8 @@ pub enum Frame<'a> {
     Message(Message<'a>),
     /// `Q`
     Quarantine(Quarantine<'a>),
+    /// `q`
+    QuarantinedMessage(QuarantinedMessage<'a>),
     /// `S`
     Stale(Stale<'a>),
     /// `E`

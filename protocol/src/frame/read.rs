@@ -4,8 +4,8 @@
 use std::fmt;
 
 use super::{
-    ABSENT, Begin, Change, Column, Commit, Frame, Hello, Message, Op, Quarantine, Relation,
-    ReplicaIdentity, Stale, Truncate, tag,
+    ABSENT, Begin, Change, Column, Commit, Frame, Hello, Message, Op, Quarantine,
+    QuarantinedMessage, Relation, ReplicaIdentity, Stale, Truncate, tag,
 };
 use crate::Lsn;
 
@@ -126,6 +126,13 @@ impl<'a> Reader<'a> {
                 op: self.op()?,
                 seq: self.u64()?,
                 key: self.bytes()?,
+                reason: self.text()?,
+            }),
+            tag::QUARANTINED_MESSAGE => Frame::QuarantinedMessage(QuarantinedMessage {
+                transactional: self.flags(1)? != 0,
+                lsn: self.lsn()?,
+                seq: self.u64()?,
+                prefix: self.text()?,
                 reason: self.text()?,
             }),
             tag::STALE => Frame::Stale(Stale {

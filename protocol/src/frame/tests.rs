@@ -26,6 +26,7 @@ enum Owned {
     ),
     Message(bool, u64, u64, String, Vec<u8>),
     Quarantine(u32, Op, u64, Option<Vec<u8>>, String),
+    QuarantinedMessage(bool, u64, u64, String, String),
     Stale(u32, String),
     Commit(Commit),
 }
@@ -86,6 +87,15 @@ impl Owned {
                 key: key.as_deref(),
                 reason,
             }),
+            Owned::QuarantinedMessage(transactional, lsn, seq, prefix, reason) => {
+                Frame::QuarantinedMessage(QuarantinedMessage {
+                    transactional: *transactional,
+                    lsn: Lsn(*lsn),
+                    seq: *seq,
+                    prefix,
+                    reason,
+                })
+            }
             Owned::Stale(relation, reason) => Frame::Stale(Stale {
                 relation: *relation,
                 reason,
@@ -160,6 +170,9 @@ fn any_frame() -> impl Strategy<Value = Owned> {
             )),
         (any::<u32>(), op(), any::<u64>(), bytes(), name())
             .prop_map(|(id, op, seq, key, reason)| Owned::Quarantine(id, op, seq, key, reason)),
+        (any::<bool>(), any::<u64>(), any::<u64>(), name(), name()).prop_map(
+            |(t, lsn, seq, prefix, reason)| Owned::QuarantinedMessage(t, lsn, seq, prefix, reason)
+        ),
         (any::<u32>(), name()).prop_map(|(id, reason)| Owned::Stale(id, reason)),
         any::<(u64, u64)>().prop_map(|(end, changes)| {
             Owned::Commit(Commit {

@@ -5,7 +5,7 @@
 
 use super::{
     ABSENT, Begin, Change, Commit, FRAME_HEADER_BYTES, Frame, Hello, Message, Op, Quarantine,
-    Relation, Stale, Truncate, tag,
+    QuarantinedMessage, Relation, Stale, Truncate, tag,
 };
 
 /// Appends any frame, from its parts.
@@ -18,6 +18,7 @@ pub fn frame(buffer: &mut Vec<u8>, frame: &Frame<'_>) {
         Frame::Truncate(parts) => truncate(buffer, parts),
         Frame::Message(parts) => message(buffer, parts),
         Frame::Quarantine(parts) => quarantine(buffer, parts),
+        Frame::QuarantinedMessage(parts) => quarantined_message(buffer, parts),
         Frame::Stale(parts) => stale(buffer, parts),
         Frame::Commit(parts) => commit(buffer, parts),
     }
@@ -126,6 +127,17 @@ pub fn quarantine(buffer: &mut Vec<u8>, quarantine: &Quarantine<'_>) {
     finish(buffer, start);
 }
 
+/// Appends a `q`.
+pub fn quarantined_message(buffer: &mut Vec<u8>, message: &QuarantinedMessage<'_>) {
+    let start = start(buffer, tag::QUARANTINED_MESSAGE);
+    buffer.push(u8::from(message.transactional));
+    buffer.extend_from_slice(&message.lsn.0.to_be_bytes());
+    buffer.extend_from_slice(&message.seq.to_be_bytes());
+    put_text(buffer, message.prefix);
+    put_text(buffer, message.reason);
+    finish(buffer, start);
+}
+
 /// Appends an `S`.
 pub fn stale(buffer: &mut Vec<u8>, stale: &Stale<'_>) {
     let start = start(buffer, tag::STALE);
@@ -225,8 +237,8 @@ fn put_bytes(buffer: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-/// Names have 63 bytes at most and reasons are short; a longer text than 64 KiB is cut
-/// between two characters.
+/// Names have 63 bytes at most and reasons are short; a longer text than 64 KiB, such as
+/// the prefix of a message can be, is cut between two characters.
 fn put_text(buffer: &mut Vec<u8>, text: &str) {
     let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
     put_count(buffer, text.len());

@@ -6,7 +6,7 @@
 //! behind it. The topic keeps what it has of the row.
 
 use headwater_protocol::ChangeId;
-use headwater_protocol::frame::Quarantine;
+use headwater_protocol::frame::{Quarantine, QuarantinedMessage};
 
 use super::{Applier, broken};
 use crate::error::{Error, ErrorKind, Result};
@@ -55,6 +55,39 @@ impl Applier<'_> {
             "To go on without this change, add --quarantine {change}; the topic then keeps what it \
              has of the row until that changes again. To go on without the table, leave it \
              out with --exclude-table."
+        )))
+    }
+
+    /// A message outside transactions is named by its own position, as change 0 of it.
+    pub(super) fn quarantined_message(&mut self, message: &QuarantinedMessage<'_>) -> Result<()> {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.changes += 1;
+        }
+        let change = ChangeId {
+            lsn: match self.transaction {
+                Some(transaction) => transaction.end_lsn,
+                None => message.lsn,
+            },
+            seq: message.seq,
+        };
+        if self.options.quarantine.contains(&change) {
+            tracing::warn!(
+                prefix = message.prefix,
+                %change,
+                "logical message left out, as --quarantine says"
+            );
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Data,
+            format!(
+                "a logical message with prefix {:?} at {change} cannot be sent: {}",
+                message.prefix, message.reason
+            ),
+        )
+        .with_hint(format!(
+            "To go on without this message, add --quarantine {change}. To go on without logical \
+             messages, leave them out with --operations insert,update,delete,truncate."
         )))
     }
 }
