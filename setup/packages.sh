@@ -19,6 +19,12 @@ java_is_new_enough() {
     has java && [ "$(java -XX:-UsePerfData -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ] 2>/dev/null
 }
 
+# The plugin that the tests compare with, where there is a server to look at.
+wal2json_is_here() {
+    pg_config=${PG_CONFIG:-pg_config}
+    has "$pg_config" && [ -e "$("$pg_config" --pkglibdir)/wal2json.so" ]
+}
+
 # pg_config of a server with its headers and programs, not of libpq alone.
 postgres_is_complete() {
     pg_config=${PG_CONFIG:-pg_config}
@@ -42,6 +48,7 @@ pkg-config --exists openssl 2>/dev/null || want libssl-dev
 pkg-config --exists zlib 2>/dev/null || want zlib1g-dev
 pkg-config --exists libpq 2>/dev/null || want libpq-dev
 postgres_is_complete || want postgresql
+wal2json_is_here || want wal2json
 java_is_new_enough || want jre
 has mvn || want maven
 has kcat || want kcat
@@ -70,7 +77,7 @@ fi
 if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
     echo "setup: missing here, and root's rights are needed to install it; as root, run" >&2
     echo "  apt-get install$wanted" |
-        sed 's/ jre/ default-jre-headless/; s/ postgresql/ postgresql postgresql-server-dev-all/' >&2
+        sed 's/ jre/ default-jre-headless/; s/ postgresql/ postgresql postgresql-server-dev-all/; s/ wal2json/ postgresql-NN-wal2json/' >&2
     exit 1
 fi
 
@@ -78,8 +85,14 @@ echo "setup: installing$wanted" >&2
 apt update
 
 # `postgresql` stands for the server of the distribution's major version and the
-# headers that belong to it; `jre` for the first Java that is new enough.
+# headers that belong to it, `wal2json` for the plugin of the server that is here or will
+# be; `jre` for the first Java that is new enough.
 major=$(apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -n 1)
+if postgres_is_complete; then
+    server_major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+else
+    server_major=$major
+fi
 packages=''
 installs_postgres=''
 for package in $wanted; do
@@ -88,6 +101,7 @@ for package in $wanted; do
         installs_postgres=yes
         packages="$packages postgresql-$major postgresql-server-dev-$major"
         ;;
+    wal2json) packages="$packages postgresql-$server_major-wal2json" ;;
     jre)
         for version in 17 21 25; do
             if [ -n "$(apt-cache search --names-only "^openjdk-$version-jre-headless\$")" ]; then

@@ -15,8 +15,16 @@ libraries=$("$pg_config" --pkglibdir)
 shared=$("$pg_config" --sharedir)
 copy=$folder$programs/pg_config
 
-# The server's own file stands for the whole: a package brings all of it at once.
-if ! cmp -s "$programs/postgres" "$folder$programs/postgres"; then
+# The server's own file stands for what its package brings, all of it at once. A library
+# that another package brought since is one that the copy does not have.
+is_current() {
+    cmp -s "$programs/postgres" "$folder$programs/postgres" || return 1
+    for library in "$libraries"/*.so*; do
+        [ -e "$folder$libraries/${library##*/}" ] || return 1
+    done
+}
+
+if ! is_current; then
     echo "setup: copying $("$pg_config" --version) from $programs" >&2
     rm -rf "$folder"
     mkdir -p "$folder$programs" "$folder$libraries" "$folder$shared"

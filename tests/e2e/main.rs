@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod changed_types;
 mod data_errors;
 mod demo;
@@ -20,11 +21,13 @@ mod operations;
 mod options;
 mod parity;
 mod partitions;
+mod poison;
 mod rebuild;
 mod refusals;
 mod relations;
 mod resume;
 mod rewrites;
+mod rows;
 mod same_bytes;
 mod stale;
 mod toast;

@@ -92,7 +92,7 @@ fn change(random: &mut Random) -> String {
 
 /// Whether a statement failed as concurrent writers make statements fail: the
 /// transaction is over, and another one is as good.
-fn is_a_conflict(error: &SqlError) -> bool {
+pub(crate) fn is_a_conflict(error: &SqlError) -> bool {
     // Unique violation, serialization failure, deadlock.
     ["23505", "40001", "40P01"].contains(&error.state.as_str())
 }

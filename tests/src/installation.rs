@@ -109,6 +109,12 @@ impl Installation {
         self.programs.join(name)
     }
 
+    /// Whether the server has a library of this name to load.
+    pub fn has_library(&self, name: &str) -> bool {
+        let libraries = ask(&self.pg_config, "--pkglibdir");
+        Path::new(&libraries).join(format!("{name}.so")).is_file()
+    }
+
     /// Whether this minor version asks for output plugins to be listed in
     /// `output_plugin_libraries`. Where it does not, the setting's name keeps the server
     /// from starting.

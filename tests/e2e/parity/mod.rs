@@ -14,6 +14,7 @@ use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Random, topic};
 
+use crate::workload::is_a_conflict;
 use crate::world::{World, kafka};
 use change::{Change, Line, Types};
 
@@ -39,12 +40,19 @@ fn a_hundred_thousand_changes_are_those_of_test_decoding_and_wal2json() {
     writes::create_tables(sql);
     sql.run("select pg_create_logical_replication_slot('parity_source', 'test_decoding')");
     write(&world);
-    for (slot, plugin) in [
-        ("parity_wal2json", "wal2json"),
+    let mut slots = vec![
         ("parity_lines", "headwater"),
         ("parity_pipe", "headwater"),
         ("parity_client", "headwater"),
-    ] {
+    ];
+    // `make setup` brings it for the server of `make test`, not for each one that a
+    // developer may name.
+    let wal2json = std::env::var_os("HW_TEST_PG_CONFIG").is_none()
+        || postgres.installation().has_library("wal2json");
+    if wal2json {
+        slots.push(("parity_wal2json", "wal2json"));
+    }
+    for (slot, plugin) in slots {
         sql.run(&format!(
             "select pg_copy_logical_replication_slot('parity_source', '{slot}', false, '{plugin}')"
         ));
@@ -58,21 +66,11 @@ fn a_hundred_thousand_changes_are_those_of_test_decoding_and_wal2json() {
 
     let expected = test_decoding::changes(&changes_of(sql, "parity_source", ""));
     assert_same("test_decoding", &expected, &changes);
-    let of_wal2json: Vec<Change> = changes_of(sql, "parity_wal2json", wal2json::OPTIONS)
-        .iter()
-        .map(|line| wal2json::change(line, &types))
-        .collect();
-    let as_wal2json_tells: Vec<Change> = changes
-        .iter()
-        .filter_map(|change| wal2json::told_by_it(change, &types))
-        .collect();
-    assert_same("wal2json", &of_wal2json, &as_wal2json_tells);
+    if wal2json {
+        assert_same_as_wal2json(sql, &changes, &types);
+    }
     every_kind_is_there(&changes);
-    println!(
-        "parity: {} changes are test_decoding's, {} of them wal2json's",
-        changes.len(),
-        of_wal2json.len()
-    );
+    println!("parity: {} changes compared", changes.len());
 
     let piped = world
         .postgres
@@ -118,13 +116,11 @@ fn write(world: &World<'_>) {
             let (session, mut random) = (world.session(), random.fork());
             std::thread::spawn(move || {
                 let mut transactions: u64 = 0;
-                while !transactions.is_multiple_of(40) || written(&session) < CHANGES * 4 / 3 {
+                while !transactions.is_multiple_of(40) || written(&session) < CHANGES * 6 / 5 {
                     transactions += 1;
-                    // A conflict with another writer, or a deferred constraint at the end.
-                    if session
-                        .attempt(&writes::transaction(&mut random, writer))
-                        .is_err()
-                    {
+                    let transaction = writes::transaction(&mut random, writer);
+                    if let Err(e) = session.attempt(&transaction) {
+                        assert!(is_a_conflict(&e), "{e} in {transaction}");
                         session.run("rollback");
                     }
                 }
@@ -163,6 +159,20 @@ fn assert_same(plugin: &str, expected: &[Change], found: &[Change]) {
         "changes: {plugin}'s and ours; the next is {:?}",
         expected.get(found.len()).or(found.get(expected.len()))
     );
+}
+
+/// wal2json leaves some out, and of some it has no word for a value: see [`wal2json`].
+#[track_caller]
+fn assert_same_as_wal2json(sql: &Session, changes: &[Change], types: &Types) {
+    let expected: Vec<Change> = changes_of(sql, "parity_wal2json", wal2json::OPTIONS)
+        .iter()
+        .map(|line| wal2json::change(line, types))
+        .collect();
+    let found: Vec<Change> = changes
+        .iter()
+        .filter_map(|change| wal2json::told_by_it(change, types))
+        .collect();
+    assert_same("wal2json", &expected, &found);
 }
 
 /// What is not there was not compared.

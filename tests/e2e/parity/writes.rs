@@ -342,10 +342,11 @@ fn date(bits: u64) -> String {
     format!("'{year:04}-{month:02}-{day:02}'")
 }
 
+/// Never JSON's null: in a row it is the same as SQL's.
 fn json(random: &mut Random) -> String {
     let (a, b) = (random.below(1_000), random.below(100));
     match random.below(5) {
-        0 => "'null'".to_owned(),
+        0 => "'true'".to_owned(),
         1 => "'[]'".to_owned(),
         2 => format!("'\"{a} \\\"quoted\\\" \\u0007\"'"),
         3 => format!("'{{\"b\" :  {b}.50,\"a\":[null, true,{{\"deep\": {a}}}]  }}'"),
