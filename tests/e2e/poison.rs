@@ -221,6 +221,8 @@ fn a_message_past_the_limit_is_quarantined_in_either_output() {
     );
     let alone = sql.value("select pg_logical_emit_message(false, 'alone', repeat('x', 900 << 20))");
     sql.run("select pg_logical_emit_message(false, 'last', 'fine')");
+    // A message outside transactions waits for somebody else's commit to be flushed.
+    sql.run("create table flushed ()");
 
     let writes = sql.column(
         "select encode(data, 'hex') from pg_logical_slot_peek_binary_changes('poison_message', \
