@@ -3,6 +3,7 @@
 
 use headwater_tests::postgres::Options;
 use headwater_tests::topic::{self, Record};
+use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Postgres};
 
 use crate::world::{World, kafka, postgres};
@@ -178,6 +179,56 @@ fn an_upsert_is_an_insert_or_an_update() {
             "u {\"id\":1} {\"id\":1,\"n\":10}",
             "c {\"id\":2} {\"id\":2,\"n\":20}",
             "c {\"id\":3} {\"id\":3,\"n\":30}",
+        ]
+    );
+    world.topic_equals_table("t", "t.id");
+}
+
+/// An upsert writes its row before it knows of a rival, and takes it back when there is
+/// one. The index calls a function, first to look for a rival and then to enter the row;
+/// there it waits until the rival has committed.
+#[test]
+fn what_an_upsert_took_back_for_a_rival_never_was() {
+    let streamed = stream(
+        "rows_rivals",
+        "create function entered(n int) returns int immutable language plpgsql as $$
+         declare calls int := coalesce(nullif(current_setting('rivals.calls', true), ''), '-1');
+         begin
+             if calls >= 0 then
+                 perform set_config('rivals.calls', (calls + 1)::text, false);
+                 if calls = 1 then perform pg_advisory_xact_lock(1); end if;
+             end if;
+             return n;
+         end $$;
+         create table t (id int primary key, n int, who text);
+         create unique index on t (entered(n))",
+    );
+    let (controller, slow) = (streamed.world.session(), streamed.world.session());
+    controller.run("select pg_advisory_lock(1)");
+    let backend = slow.backend();
+    let slow = std::thread::spawn(move || {
+        slow.run("set rivals.calls = 0");
+        slow.run(
+            "insert into t values (1, 5, 'slow') on conflict (entered(n)) do update set who = 'slow'",
+        );
+        slow.value("show rivals.calls")
+    });
+    eventually("the upsert waits", SOON, || {
+        let waiting = controller.value(&format!(
+            "select count(*) from pg_locks where locktype = 'advisory' and not granted and pid = {backend}"
+        ));
+        check(waiting == "1", || format!("{waiting} locks waited for"))
+    });
+    let streamed = streamed.writes("insert into t values (2, 5, 'rival')");
+    controller.run("select pg_advisory_unlock(1)");
+    let calls: u32 = slow.join().unwrap().parse().unwrap();
+    assert!(calls > 2, "it looked for a rival again: {calls} calls");
+    let world = streamed.ends();
+    assert_eq!(
+        told(&world, "t"),
+        [
+            r#"c {"id":2} {"id":2,"n":5,"who":"rival"}"#,
+            r#"u {"id":2} {"id":2,"n":5,"who":"slow"}"#,
         ]
     );
     world.topic_equals_table("t", "t.id");

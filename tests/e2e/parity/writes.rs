@@ -301,7 +301,7 @@ fn value(random: &mut Random, (_, kind): (&str, Kind)) -> String {
         Kind::Text => text(random),
         Kind::Code => quoted(&format!("{:x}", bits)),
         Kind::Char => quoted(&format!("{:x}", bits % 10_000)),
-        Kind::Bool => (bits % 2 == 0).to_string(),
+        Kind::Bool => bits.is_multiple_of(2).to_string(),
         Kind::Date => date(bits),
         Kind::Timestamp => match bits % 20 {
             0 => "'infinity'".to_owned(),

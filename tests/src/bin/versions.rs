@@ -28,6 +28,7 @@ const CHECKS: [(&str, Check); 6] = [
     ("lines", lines),
     ("frames", frames),
     ("encode", encode),
+    ("virtual", virtual_columns),
     ("client", client),
     // The last one: it leaves settings behind.
     ("types", types),
@@ -133,6 +134,32 @@ fn encode(postgres: &Postgres) {
     let sql = changed(postgres, "encoded");
     let frame = sql.column("select encode(headwater.encode(t, 'output=frames'), 'hex') from t");
     assert_eq!(values_of(&frame), [oracle(&sql)]);
+}
+
+/// A virtual column is not stored, so that it is not in the WAL: from 18 on, where there
+/// are such columns, they are in neither stream nor snapshot.
+fn virtual_columns(postgres: &Postgres) {
+    let sql = postgres.database("virtual");
+    let virtual_column = if sql.holds("select current_setting('server_version_num')::int >= 180000")
+    {
+        "tripled int generated always as (id * 3) virtual, "
+    } else {
+        ""
+    };
+    sql.run("select pg_create_logical_replication_slot('virtual', 'headwater')");
+    sql.run(&format!(
+        "create table t ({virtual_column}id int primary key, \
+         doubled int generated always as (id * 2) stored, a text)"
+    ));
+    sql.run("insert into t (id, a) values (1, 'text'); update t set id = 2");
+    let writes = sql.column(
+        "select encode(data, 'hex') from \
+         pg_logical_slot_get_binary_changes('virtual', null, null, 'output', 'frames')",
+    );
+    let row = |id: u32| format!("{{\"id\":{id},\"doubled\":{},\"a\":\"text\"}}", 2 * id);
+    assert_eq!(values_of(&writes), [row(1), row(2)]);
+    let frame = sql.column("select encode(headwater.encode(t, 'output=frames'), 'hex') from t");
+    assert_eq!(values_of(&frame), [row(2)]);
 }
 
 /// The values of the changes in frames that are given in hexadecimal.
