@@ -86,9 +86,9 @@ test: setup ## unit, property and end-to-end tests, on throwaway servers
 	$(CARGO) test --locked $(rust_only)
 
 .PHONY: test-bounds
-test-bounds: setup ## memory under transactions of a million rows and subtransactions: minutes
+test-bounds: setup ## memory under a million rows and a million subtransactions in a transaction
 	@$(MAKE) --no-print-directory client server
-	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture --test-threads 1 bounds::
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --include-ignored --nocapture --test-threads 1 bounds::
 
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS

@@ -23,7 +23,6 @@ const CHANGES: u64 = 1_000_000;
 
 /// A million rows in one transaction.
 #[test]
-#[ignore = "a million changes take their time: make test-bounds"]
 fn a_million_rows_in_one_transaction_take_no_more_memory_than_one() {
     let server = Options::default()
         .setting("max_wal_size", "8GB")

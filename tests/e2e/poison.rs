@@ -35,72 +35,76 @@ struct Poison {
     reason: &'static str,
 }
 
-/// Values whose output function raises, in an enum whose label is gone and in a type of
-/// which no value prints; text that is not in the database's encoding, by a cast that
-/// looks at nothing; values past `max_row_bytes`, compressed to almost nothing or not.
-const POISONS: [Poison; 5] = [
-    Poison {
-        name: "poison_enum",
-        encoding: "UTF8",
-        before: "create type mood as enum ('glad', 'gone')",
-        of_type: "mood",
-        poisoned: "insert into secret values (1, 'gone');
-                   delete from pg_enum where enumlabel = 'gone';
-                   insert into poisoned select 2, value from secret;
-                   insert into poisoned values (3, 'glad');
-                   insert into poisoned select 4, value from secret;
-                   insert into poisoned values (5, 'glad')",
-        reason: "\"value\"",
-    },
-    Poison {
-        name: "poison_output",
-        encoding: "UTF8",
-        before: "create type unprintable;
-                 create function unprintable_in(cstring) returns unprintable immutable strict language internal as 'oidin';
-                 create function unprintable_out(unprintable) returns cstring immutable strict language internal as 'enum_out';
-                 create type unprintable (input = unprintable_in, output = unprintable_out,
-                                          internallength = 4, alignment = int4, passedbyvalue)",
-        of_type: "unprintable",
-        poisoned: "insert into poisoned values (2, '1');
-                   insert into poisoned values (3, null);
-                   insert into poisoned values (4, '1');
-                   insert into poisoned values (5, null)",
-        reason: "\"value\"",
-    },
-    Poison {
-        name: "poison_bytes",
-        encoding: "EUC_JP",
-        before: "create cast (bytea as text) without function",
-        of_type: "text",
-        poisoned: "insert into poisoned values (2, '\\xff'::bytea::text);
-                   insert into poisoned values (3, 'fine');
-                   insert into poisoned values (4, '\\xc3'::bytea::text);
-                   insert into poisoned values (5, 'fine')",
-        reason: "\"value\"",
-    },
-    Poison {
-        name: "poison_large",
-        encoding: "UTF8",
-        before: "select",
-        of_type: "text",
-        poisoned: "insert into poisoned values (2, repeat('x', 300 << 20));
-                   insert into poisoned values (3, 'fine');
-                   insert into poisoned values (4, repeat('x', 70 << 20));
-                   insert into poisoned values (5, 'fine')",
-        reason: "max_row_bytes",
-    },
-    Poison {
-        name: "poison_stored",
-        encoding: "UTF8",
-        before: "select",
-        of_type: "bytea storage external",
-        poisoned: "insert into poisoned values (2, decode(repeat('00', 40 << 20), 'hex'));
-                   insert into poisoned values (3, 'fine');
-                   insert into poisoned values (4, decode(repeat('00', 33 << 20), 'hex'));
-                   insert into poisoned values (5, 'fine')",
-        reason: "max_row_bytes",
-    },
-];
+/// The label of an enum's value is gone: its output function raises.
+const ENUM: Poison = Poison {
+    name: "poison_enum",
+    encoding: "UTF8",
+    before: "create type mood as enum ('glad', 'gone')",
+    of_type: "mood",
+    poisoned: "insert into secret values (1, 'gone');
+               delete from pg_enum where enumlabel = 'gone';
+               insert into poisoned select 2, value from secret;
+               insert into poisoned values (3, 'glad');
+               insert into poisoned select 4, value from secret;
+               insert into poisoned values (5, 'glad')",
+    reason: "\"value\"",
+};
+
+/// The output function of a type raises whatever it is given.
+const OUTPUT: Poison = Poison {
+    name: "poison_output",
+    encoding: "UTF8",
+    before: "create type unprintable;
+             create function unprintable_in(cstring) returns unprintable immutable strict language internal as 'oidin';
+             create function unprintable_out(unprintable) returns cstring immutable strict language internal as 'enum_out';
+             create type unprintable (input = unprintable_in, output = unprintable_out,
+                                      internallength = 4, alignment = int4, passedbyvalue)",
+    of_type: "unprintable",
+    poisoned: "insert into poisoned values (2, '1');
+               insert into poisoned values (3, null);
+               insert into poisoned values (4, '1');
+               insert into poisoned values (5, null)",
+    reason: "\"value\"",
+};
+
+/// Text that is not in the database's encoding, by a cast that looks at nothing.
+const BYTES: Poison = Poison {
+    name: "poison_bytes",
+    encoding: "EUC_JP",
+    before: "create cast (bytea as text) without function",
+    of_type: "text",
+    poisoned: "insert into poisoned values (2, '\\xff'::bytea::text);
+               insert into poisoned values (3, 'fine');
+               insert into poisoned values (4, '\\xc3'::bytea::text);
+               insert into poisoned values (5, 'fine')",
+    reason: "\"value\"",
+};
+
+/// Text past `max_row_bytes`, compressed to almost nothing: it must not be expanded.
+const LARGE: Poison = Poison {
+    name: "poison_large",
+    encoding: "UTF8",
+    before: "select",
+    of_type: "text",
+    poisoned: "insert into poisoned values (2, repeat('x', 300 << 20));
+               insert into poisoned values (3, 'fine');
+               insert into poisoned values (4, repeat('x', 70 << 20));
+               insert into poisoned values (5, 'fine')",
+    reason: "max_row_bytes",
+};
+
+/// Bytes within `max_row_bytes` that are past it once they are written out.
+const STORED: Poison = Poison {
+    name: "poison_stored",
+    encoding: "UTF8",
+    before: "select",
+    of_type: "bytea storage external",
+    poisoned: "insert into poisoned values (2, decode(repeat('00', 40 << 20), 'hex'));
+               insert into poisoned values (3, 'fine');
+               insert into poisoned values (4, decode(repeat('00', 33 << 20), 'hex'));
+               insert into poisoned values (5, 'fine')",
+    reason: "max_row_bytes",
+};
 
 impl Poison {
     /// Makes the tables: `poisoned`, and one to take values from that are in no change.
@@ -148,45 +152,66 @@ impl Poison {
 }
 
 #[test]
-fn a_poisoned_row_is_quarantined_and_its_neighbours_arrive() {
-    let server = postgres();
-    let begun = server
-        .session("postgres")
-        .value("select pg_postmaster_start_time()");
-    for poison in &POISONS {
-        let name = poison.name;
-        server.session("postgres").run(&format!(
-            "create database {name} encoding '{}' locale 'C' template template0",
-            poison.encoding
-        ));
-        let sql = server.session(name);
-        sql.run("create extension headwater");
-        poison.tables(&sql);
-        sql.run(&format!(
-            "select pg_create_logical_replication_slot('{name}', 'headwater')"
-        ));
-        poison.write(&sql);
+fn an_enum_without_its_label_is_quarantined() {
+    neighbours_arrive(&ENUM);
+}
 
-        poison.assert_found("frames", &frames(&sql, name));
-        // Taken, not looked at: the slot moves past all of it.
-        let end = sql.value("select pg_current_wal_insert_lsn()");
-        poison.assert_found("lines", &lines(&sql, name));
-        let passed = sql.value(&format!(
-            "select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = '{name}'"
-        ));
-        assert_eq!(passed, "t", "{name}: the slot moves on");
-        sql.run(&format!("select pg_drop_replication_slot('{name}')"));
-        sql.run("drop table poisoned");
-    }
-    let lives = server
-        .session("postgres")
+#[test]
+fn a_value_that_does_not_print_is_quarantined() {
+    neighbours_arrive(&OUTPUT);
+}
+
+#[test]
+fn text_that_is_not_in_its_encoding_is_quarantined() {
+    neighbours_arrive(&BYTES);
+}
+
+#[test]
+fn text_past_the_limit_is_quarantined() {
+    neighbours_arrive(&LARGE);
+}
+
+#[test]
+fn bytes_past_the_limit_once_written_are_quarantined() {
+    neighbours_arrive(&STORED);
+}
+
+/// Fails unless rows 2 and 4 are set aside in either output, the other rows are there, the
+/// slot moves on and the server lives.
+#[track_caller]
+fn neighbours_arrive(poison: &Poison) {
+    let name = poison.name;
+    let postmaster = postgres().session("postgres");
+    let begun = postmaster.value("select pg_postmaster_start_time()");
+    postmaster.run(&format!(
+        "create database {name} encoding '{}' locale 'C' template template0",
+        poison.encoding
+    ));
+    let sql = postgres().session(name);
+    sql.run("create extension headwater");
+    poison.tables(&sql);
+    sql.run(&format!(
+        "select pg_create_logical_replication_slot('{name}', 'headwater')"
+    ));
+    poison.write(&sql);
+
+    poison.assert_found("frames", &frames(&sql, name));
+    let end = sql.value("select pg_current_wal_insert_lsn()");
+    poison.assert_found("lines", &lines(&sql, name));
+    let passed = format!(
+        "select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = '{name}'"
+    );
+    assert!(sql.holds(&passed), "{name}: the slot moves on");
+    sql.run(&format!("select pg_drop_replication_slot('{name}')"));
+    let lives = postgres()
+        .session(name)
         .value("select pg_postmaster_start_time()");
     assert_eq!(begun, lives, "the server has restarted");
 }
 
 #[test]
 fn the_client_names_what_it_stops_at() {
-    let poison = &POISONS[3];
+    let poison = &LARGE;
     let world = World::new("poison_client");
     poison.tables(&world.sql);
     let mut client = world.stream(&[]);
