@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alters;
 mod bounds;
 mod changed_types;
 mod data_errors;

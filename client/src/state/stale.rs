@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 
 use headwater_protocol::Lsn;
 
+/// Tables on record at most: about 200 bytes each, in a record that a broker takes up to a
+/// megabyte of by default. Those beyond it are named in the log alone.
+const TABLES: usize = 1_000;
+
 /// The tables that are stale, each with its first mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StaleTables(BTreeMap<(String, String), Mark>);
@@ -44,7 +48,9 @@ impl StaleTables {
         if self.0.contains_key(&name) {
             return false;
         }
-        self.0.insert(name, mark);
+        if self.0.len() < TABLES {
+            self.0.insert(name, mark);
+        }
         true
     }
 
