@@ -75,16 +75,26 @@ impl Preamble {
         cached: &mut CachedPlan,
     ) {
         self.open(batch, transaction);
-        if std::mem::replace(&mut cached.announced, true) {
-            return;
+        if !std::mem::replace(&mut cached.announced, true) {
+            self.describe(batch, transaction, &cached.plan.describe());
         }
+    }
+
+    /// Describes a relation, also one of which no row follows.
+    pub(crate) fn describe(
+        &mut self,
+        batch: &mut Batch,
+        transaction: TransactionView,
+        relation: &Relation<'_>,
+    ) {
+        self.open(batch, transaction);
         let mut description = Vec::new();
-        write::relation(&mut description, &cached.plan.describe());
-        if self.described.get(&cached.plan.id) == Some(&description) {
+        write::relation(&mut description, relation);
+        if self.described.get(&relation.id) == Some(&description) {
             return;
         }
         batch.lead(|out| out.extend_from_slice(&description));
-        self.remember(cached.plan.id, description);
+        self.remember(relation.id, description);
     }
 
     fn remember(&mut self, relation: u32, description: Vec<u8>) {
@@ -96,17 +106,6 @@ impl Preamble {
         if let Some(before) = self.described.insert(relation, description) {
             self.described_bytes -= before.len();
         }
-    }
-
-    /// Describes a relation that no row follows of.
-    pub(crate) fn describe(
-        &mut self,
-        batch: &mut Batch,
-        transaction: TransactionView,
-        relation: &Relation<'_>,
-    ) {
-        self.open(batch, transaction);
-        batch.lead(|out| write::relation(out, relation));
     }
 
     /// The transaction ends. Says whether it was opened.

@@ -184,7 +184,6 @@ fn the_relation_is_described_anew_ahead_of_its_rewritten_rows() {
             r#"{"a":1,"b":2}"#,
             "b* 23, a* 23, n 25",
             r#"{"a":1,"b":2}"#,
-            "b* 23, a* 23, n 25",
             r#"{"a":4,"b":5}"#,
         ]
     );
