@@ -126,8 +126,8 @@ impl Debezium {
     }
 
     /// The process id.
-    pub(crate) fn pid(&self) -> i32 {
-        self.process.pid().as_raw()
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid().as_raw().cast_unsigned()
     }
 
     /// The end of what it printed.

@@ -53,8 +53,8 @@ pub(crate) fn drain(
     kafka: &Kafka,
     topic: &str,
     (expected, changes): (u64, u64),
-    pipeline: i32,
-    server: impl Fn() -> Vec<i32>,
+    pipeline: u32,
+    server: impl Fn() -> Vec<u32>,
     mut alive: impl FnMut(),
 ) -> Drain {
     let memory = MemoryPeak::watch(pipeline);

@@ -256,7 +256,7 @@ impl Bench {
         )
     }
 
-    fn walsender(&self, slot: &str) -> Vec<i32> {
+    fn walsender(&self, slot: &str) -> Vec<u32> {
         self.sql
             .column(&format!(
                 "select active_pid::text from pg_replication_slots \

@@ -21,7 +21,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// # Panics
 ///
 /// If there is no such process.
-pub(crate) fn cpu_seconds(pid: i32) -> f64 {
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let stat = read(pid, "stat");
     // The second field is the name in parentheses, which may hold anything.
     let fields: Vec<&str> = stat
@@ -34,7 +34,7 @@ pub(crate) fn cpu_seconds(pid: i32) -> f64 {
 }
 
 /// Anonymous bytes that a process holds; none once it is gone.
-fn anonymous_bytes(pid: i32) -> Option<u64> {
+fn anonymous_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(file(pid, "status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
@@ -50,7 +50,7 @@ pub(crate) struct MemoryPeak {
 
 impl MemoryPeak {
     /// Begins to watch.
-    pub(crate) fn watch(pid: i32) -> Self {
+    pub(crate) fn watch(pid: u32) -> Self {
         let (stop, peak) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
@@ -77,11 +77,11 @@ impl MemoryPeak {
     }
 }
 
-fn read(pid: i32, name: &str) -> String {
+fn read(pid: u32, name: &str) -> String {
     let file = file(pid, name);
     std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("cannot read {}: {e}", file.display()))
 }
 
-fn file(pid: i32, name: &str) -> PathBuf {
+fn file(pid: u32, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{name}"))
 }

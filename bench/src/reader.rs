@@ -45,7 +45,7 @@ pub(crate) struct Reading {
 /// If the server ends the stream.
 pub(crate) fn read(conninfo: &str, slot: &str, peer: &Peer, end: Lsn) -> Reading {
     let connection = connect(conninfo);
-    let pid = i32::try_from(connection.backend_pid()).unwrap_or_default();
+    let pid = connection.backend_pid();
     let options: Vec<(&str, String)> = peer
         .options
         .iter()

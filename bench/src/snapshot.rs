@@ -156,7 +156,7 @@ fn copy(postgres: &Postgres, statement: &str) -> CopyRun {
     let connection = Connector::new(conninfo, Stop::default())
         .connect()
         .unwrap_or_else(|e| failed(e.into()));
-    let pid = i32::try_from(connection.backend_pid()).unwrap_or_default();
+    let pid = connection.backend_pid();
     let (cpu, start) = (cpu_seconds(pid), Instant::now());
     connection
         .begin_copy(statement)

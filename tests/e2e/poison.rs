@@ -7,8 +7,8 @@ use headwater_protocol::frame::{Frame, Frames};
 use headwater_tests::session::Session;
 use serde_json::Value;
 
-use crate::values::bytes;
 use crate::world::{World, postgres};
+use headwater_tests::types::bytes;
 
 /// What is found where a row was to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -119,11 +119,6 @@ impl Client {
         self.process.ended().is_none()
     }
 
-    /// The process id.
-    pub fn pid(&self) -> i32 {
-        self.process.pid().as_raw()
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

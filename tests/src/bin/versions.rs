@@ -23,7 +23,7 @@ const COLUMNS: &str = "id int primary key, a text, b numeric, c timestamptz, d j
 type Check = fn(&Postgres);
 
 /// What is tried, in this order; each fails alone.
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("loads", loads),
     ("lines", lines),
     ("frames", frames),

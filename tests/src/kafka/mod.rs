@@ -107,9 +107,9 @@ impl Kafka {
     /// # Panics
     ///
     /// If it was killed.
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> u32 {
         match &self.broker {
-            Some(broker) => broker.pid().as_raw(),
+            Some(broker) => broker.pid().as_raw().cast_unsigned(),
             None => panic!("the broker was killed"),
         }
     }
