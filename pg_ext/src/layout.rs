@@ -17,6 +17,7 @@ pub(crate) struct Layout {
     id: u32,
     schema: String,
     table: String,
+    /// Of the table that the rows are sent as.
     identity: ReplicaIdentity,
     columns: Vec<LayoutColumn>,
     /// Indexes into `columns`, in the order of the key's index.
@@ -52,7 +53,7 @@ impl Layout {
             id: plan.id,
             schema: plan.schema.clone(),
             table: plan.table.clone(),
-            identity: plan.identity,
+            identity: plan.table_identity,
             columns: plan
                 .columns
                 .iter()

@@ -27,7 +27,7 @@ pub(crate) struct RelationPlan {
     /// The relation's own: it is not inherited.
     pub(crate) identity: ReplicaIdentity,
     /// The table's.
-    table_identity: ReplicaIdentity,
+    pub(crate) table_identity: ReplicaIdentity,
     /// The table's, in its order, with the places that they have in the relation's tuples.
     pub(crate) columns: Vec<ColumnPlan>,
     /// Indexes into `columns`, in the order of the key's index.

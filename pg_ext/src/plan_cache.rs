@@ -68,6 +68,14 @@ impl PlanCache {
             .unwrap_or_else(|| unreachable!("the plan was found or inserted above"))
     }
 
+    /// The reader may have been told of some relation what its plan does not say: each plan
+    /// is compared with that before it is used again.
+    pub(crate) fn announce_anew(&mut self) {
+        for cached in self.plans.values_mut() {
+            cached.announced = false;
+        }
+    }
+
     fn apply_invalidations(&mut self) {
         take_invalidated(|stale| match stale {
             Stale::Relation(changed) => self

@@ -75,26 +75,34 @@ impl Preamble {
         cached: &mut CachedPlan,
     ) {
         self.open(batch, transaction);
-        if !std::mem::replace(&mut cached.announced, true) {
-            self.describe(batch, transaction, &cached.plan.describe());
+        if std::mem::replace(&mut cached.announced, true) {
+            return;
         }
+        self.tell(batch, &cached.plan.describe());
     }
 
-    /// Describes a relation, also one of which no row follows.
+    /// Describes a relation that no row follows of. Says whether the reader knew it
+    /// otherwise: what the plans have announced is then to be compared with it again.
     pub(crate) fn describe(
         &mut self,
         batch: &mut Batch,
         transaction: TransactionView,
         relation: &Relation<'_>,
-    ) {
+    ) -> bool {
         self.open(batch, transaction);
+        self.tell(batch, relation)
+    }
+
+    /// Sends a description, unless it is the one that the reader has.
+    fn tell(&mut self, batch: &mut Batch, relation: &Relation<'_>) -> bool {
         let mut description = Vec::new();
         write::relation(&mut description, relation);
         if self.described.get(&relation.id) == Some(&description) {
-            return;
+            return false;
         }
         batch.lead(|out| out.extend_from_slice(&description));
         self.remember(relation.id, description);
+        true
     }
 
     fn remember(&mut self, relation: u32, description: Vec<u8>) {

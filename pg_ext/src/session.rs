@@ -349,8 +349,12 @@ impl Session {
                 report_stale(table.schema(), table.table(), transaction.end_lsn, &reason);
                 continue;
             }
-            self.preamble
+            let is_news = self
+                .preamble
                 .describe(&mut self.batch, transaction, &table.describe());
+            if is_news {
+                self.plans.announce_anew();
+            }
             let stale = Stale {
                 relation: table.id(),
                 reason: &reason,

@@ -28,7 +28,7 @@ fn world(name: &str, encoding: &str) -> World<'static> {
 /// A table whose every name and value has the word in it.
 fn table(sql: &Session, word: &str) {
     sql.run(&format!(
-        "create table \"t{word}\" (\"k{word}\" text primary key, \"v{word}\" text, j jsonb, c varchar(20),
+        "create table \"t{word}\" (\"k{word}\" text primary key, \"v{word}\" text, j jsonb, c varchar(20), a text[],
              o json, body text);
          alter table \"t{word}\" alter body set storage external"
     ));
@@ -38,7 +38,7 @@ fn rows(word: &str, from: i32) -> String {
     (from..from + 3)
         .map(|n| {
             format!(
-                "('{n}{word}', '{word}', '{{\"{word}\":[\"{word}\"]}}', '{word}', '{{\"{word}\": \"{word}\"}}', \
+                "('{n}{word}', '{word}', '{{\"{word}\":[\"{word}\"]}}', '{word}', '{{{word},null}}', '{{\"{word}\": \"{word}\"}}', \
                  repeat('{word}', 5000))"
             )
         })

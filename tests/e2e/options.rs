@@ -20,24 +20,26 @@ fn database(name: &str) -> Session {
 fn numbers_that_a_float_cannot_hold_can_be_strings() {
     let world = World::new("options_numbers");
     world.sql.run(
-        "create table items (id bigint, n numeric, m numeric(5,2), i int, f float8, j jsonb,
-             body text, primary key (id, n));
+        "create type pair as (a bigint, b numeric); create type texts as (a text, b text);
+         create table items (id bigint, n numeric, m numeric(5,2), i int, f float8, j jsonb,
+             b bigint[], p pair, body text, primary key (id, n));
          alter table items alter body set storage external;
          insert into items values
-             (9007199254740993, 1e30, -1.5, 7, 0.5, '{\"n\":1e30}', repeat('x', 10000)),
-             (-1, 'NaN', null, null, 'NaN', '12345678901234567890', null)",
+             (9007199254740993, 1e30, -1.5, 7, 0.5, '{\"n\":1e30}', '{1,null}', '(1,NaN)', repeat('x', 10000)),
+             (-1, 'NaN', null, null, 'NaN', '12345678901234567890', '{}', '(,1.0)', null)",
     );
     let mut client = world.stream(&["--numbers", "string"]);
     client.streams();
     world.sql.run(
         "update items set i = 8;
-         insert into items values (2, 'Infinity', 0, 0, 0, '0', ''), (3, 3, 3, 3, 3, '3', '');
+         insert into items values (2, 'Infinity', 0, 0, 0, '0', null, null, ''), (3, 3, 3, 3, 3, '3', null, null, '');
          delete from items where id = 3; update items set n = 0.10 where id = 2",
     );
     world.catches_up();
     client.terminate().expect(0, &[]);
     let expected = world.rows(
-        "(select id::text, n::text, m::text, i, f, j, body from items)",
+        "(select id::text, n::text, m::text, i, f, j, b::text[], case when p is distinct from null \
+           then row((p).a::text, (p).b::text)::texts end as p, body from items)",
         "t.id, t.n",
     );
     assert_eq!(world.folded("items"), expected);
