@@ -31,6 +31,8 @@ impl Encoder {
             match value {
                 None => out.extend_from_slice(b"null"),
                 Some(value) => {
+                    #[cfg(feature = "panic-column")]
+                    assert_ne!(column.name, "headwater panics");
                     self.values
                         .encode(out, &mut column.codec, value)
                         .map_err(|fault| fault.of(column, &self.values))?;

@@ -6,17 +6,19 @@ use crate::Random;
 /// What to try of one type.
 pub(super) struct Case {
     pub(super) edges: Vec<String>,
-    pub(super) random: Option<fn(&mut Random) -> String>,
+    pub(super) random: Option<RandomValue>,
 }
+
+type RandomValue = fn(&mut Random) -> String;
 
 /// The values of a type of this name on a server of this major version; none if nobody
 /// thought of it.
 pub(super) fn case(type_name: &str, version: u32) -> Option<Case> {
     if let Some(element) = element_of_range(type_name) {
         let element = case(element, version)?;
-        return Some(ranges(element, type_name.ends_with("multirange")));
+        return Some(ranges(&element, type_name.ends_with("multirange")));
     }
-    let (edges, random): (&[&str], Option<fn(&mut Random) -> String>) = match type_name {
+    let (edges, random): (&[&str], Option<RandomValue>) = match type_name {
         "bool" => (&["true", "false"], None),
         "int2" => (
             &["0", "-32768", "32767"],
@@ -176,7 +178,7 @@ pub(super) fn case(type_name: &str, version: u32) -> Option<Case> {
                 "infinity",
                 "-infinity",
             ],
-            Some(|r| text::timestamp(r)),
+            Some(text::timestamp),
         ),
         "interval" => return Some(intervals(version)),
         "inet" | "cidr" => (
@@ -346,7 +348,7 @@ fn element_of_range(type_name: &str) -> Option<&str> {
 
 /// Ranges that need no order between elements. What begins at the largest element has no
 /// canonical form where elements are counted, so these begin or end at the others.
-fn ranges(element: Case, multi: bool) -> Case {
+fn ranges(element: &Case, multi: bool) -> Case {
     let quoted = |element: &String| {
         let escaped = element.replace('\\', "\\\\").replace('"', "\\\"");
         format!("\"{escaped}\"")
