@@ -161,6 +161,13 @@ fn a_truncate_that_comes_twice_buries_nothing_that_came_after_it() {
     client.terminate().expect(0, &[]);
     world.topic_equals_table("items", "t.id");
     world.topic_equals_table("big", "t.id");
+    println!(
+        "truncate: {} records for 150 rows",
+        read(&world, "items")
+            .iter()
+            .filter(|record| record.header("hw.op") == "c")
+            .count()
+    );
 }
 
 #[test]
