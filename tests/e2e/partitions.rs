@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use headwater_protocol::frame::{Frame, Frames, Op};
 use headwater_tests::session::Session;
-use headwater_tests::topic;
+use headwater_tests::{Client, topic};
 use serde_json::Value;
 
 use crate::world::{World, postgres};
@@ -68,6 +68,12 @@ fn partitions_are_one_topic_of_the_tables_shape_copied_and_streamed() {
          update events set at = '2024-03-07' where id = 3;
          update events set at = '2024-01-09' where id = 14;",
     );
+    world.catches_up();
+    world.topic_equals_table("events", "t.id, t.at");
+    // Rows that are rewritten are the table's, too.
+    world
+        .sql
+        .run("alter table events alter n type text using 'n ' || n");
     world.catches_up();
     client.terminate().expect(0, &[]);
     world.topic_equals_table("events", "t.id, t.at");
@@ -312,6 +318,35 @@ fn renames_and_new_columns_reach_rows_of_every_partition() {
 }
 
 #[test]
+fn what_a_stale_mark_says_does_not_name_the_rows_after_it() {
+    let name = "partitions_marked";
+    let sql = database(name);
+    create_events(&sql);
+    sql.run("insert into events (id, at) values (1, '2024-01-05')");
+    sql.run(
+        "begin; alter table events rename to happenings;
+         insert into happenings (id, at) values (2, '2024-01-05');
+         alter table happenings detach partition events_2; commit",
+    );
+    sql.run("insert into happenings (id, at) values (3, '2024-01-05')");
+    let mut tables = BTreeMap::new();
+    let mut seen = Vec::new();
+    for write in frames(&sql, name, "") {
+        for frame in Frames::new(&write) {
+            match frame.unwrap() {
+                Frame::Relation(relation) => {
+                    tables.insert(relation.id, relation.table.to_owned());
+                }
+                Frame::Change(change) => seen.push(tables[&change.relation].clone()),
+                Frame::Stale(stale) => assert!(tables.contains_key(&stale.relation)),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(seen, ["events", "happenings", "happenings"]);
+}
+
+#[test]
 fn attach_and_detach_decide_for_the_rows_after_them() {
     let name = "partitions_attached";
     let sql = database(name);
@@ -448,6 +483,24 @@ fn truncating_the_table_empties_the_topic_and_truncating_a_partition_does_not() 
     world.catches_up();
     client.terminate().expect(0, &[]);
     assert_eq!(world.folded("events").len(), 2);
+
+    // The cure that the client names: a snapshot sweeps the topic once all partitions are in.
+    Client::run([
+        "drop",
+        "--yes",
+        "-d",
+        &world.postgres.conninfo(&world.name),
+        "-S",
+        &world.name,
+        "-b",
+        &world.kafka.brokers(),
+    ])
+    .expect(0, &[]);
+    let mut client = world.stream(&[]);
+    client.streams();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("events", "t.id, t.at");
+    assert_eq!(world.folded("events").len(), 1);
 }
 
 #[test]

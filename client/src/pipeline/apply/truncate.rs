@@ -8,6 +8,12 @@
 //! between repeats the whole transaction, and what came after it, as nothing of that is
 //! acknowledged: keys of later rows that the repeated TRUNCATE buries come again behind it.
 //!
+//! # Why a partition's TRUNCATE empties nothing
+//!
+//! With `--partitions root` the topic holds rows of all partitions. Which keys the truncated
+//! one had nobody says, and a sweep would bury rows that are there: the client stops, as it
+//! does where a change cannot be said, unless it was told to leave rows in the topic.
+//!
 //! # Where the event itself goes
 //!
 //! In the `change` envelope a TRUNCATE is an event of its own. It has no key, and a compacted
@@ -16,7 +22,7 @@
 
 use headwater_protocol::frame::Truncate;
 
-use super::{Applier, Session, Transaction, broken};
+use super::{Applier, Session, broken};
 use crate::cli::TruncateMode;
 use crate::error::Result;
 use crate::sink::Record;
@@ -33,11 +39,12 @@ impl Applier<'_> {
             .ok_or_else(|| broken("a truncate outside a transaction"))?;
         transaction.changes += 1;
         let transaction = *transaction;
-        if !truncate.partitions.is_empty() {
-            return self.truncate_partitions(truncate, &transaction);
-        }
         let headers = transaction.headers("t", truncate.seq);
+        let mut partitions = truncate.partitions.iter();
         for (relation, event) in &truncate.relations {
+            let partition = partitions
+                .next()
+                .map(|(schema, table)| format!("{schema}.{table}"));
             let target = self
                 .relations
                 .get(relation)
@@ -46,8 +53,15 @@ impl Applier<'_> {
                 continue;
             };
             let is_keyed = !target.key_columns.is_empty();
-            if self.options.truncate == TruncateMode::Stop {
-                return Err(target.truncated(&transaction, truncate.seq));
+            let empties = self.options.truncate == TruncateMode::Tombstone && is_keyed;
+            match &partition {
+                Some(partition) if empties || self.options.truncate == TruncateMode::Stop => {
+                    return Err(target.partition_truncated(partition, &transaction, truncate.seq));
+                }
+                None if self.options.truncate == TruncateMode::Stop => {
+                    return Err(target.truncated(&transaction, truncate.seq));
+                }
+                _ => {}
             }
             if event.is_some() && !(is_keyed && session.delivery.sink.compacts()) {
                 let record = Record {
@@ -58,9 +72,16 @@ impl Applier<'_> {
                 };
                 session.send(&record, transaction.token)?;
             }
-            if self.options.truncate == TruncateMode::Tombstone && is_keyed {
+            if empties {
                 let tombstones = session.empty_topic(topic, headers)?;
                 tracing::info!(table = %target.name(), tombstones, "table was truncated");
+            } else if let Some(partition) = partition {
+                tracing::warn!(
+                    table = %target.name(),
+                    %partition,
+                    lsn = %transaction.end_lsn,
+                    "partition was truncated: its rows stay in the topic"
+                );
             } else {
                 tracing::warn!(
                     table = %target.name(),
@@ -69,36 +90,6 @@ impl Applier<'_> {
                     "table was truncated: its rows stay in the topic"
                 );
             }
-        }
-        Ok(())
-    }
-
-    /// Partitions whose rows are in the topic of a table that others have rows in too. Which
-    /// keys they had nobody says, and emptying the topic would delete rows that are there.
-    fn truncate_partitions(
-        &self,
-        truncate: &Truncate<'_>,
-        transaction: &Transaction,
-    ) -> Result<()> {
-        for ((relation, _), partition) in truncate.relations.iter().zip(&truncate.partitions) {
-            let target = self
-                .relations
-                .get(relation)
-                .ok_or_else(|| broken("a truncate of a relation that was not described"))?;
-            if target.topic.is_none() {
-                continue;
-            }
-            let (schema, table) = partition;
-            let partition = format!("{schema}.{table}");
-            if self.options.truncate != TruncateMode::Ignore {
-                return Err(target.partition_truncated(&partition, transaction, truncate.seq));
-            }
-            tracing::warn!(
-                table = %target.name(),
-                %partition,
-                lsn = %transaction.end_lsn,
-                "partition was truncated: its rows stay in the topic"
-            );
         }
         Ok(())
     }
