@@ -75,6 +75,8 @@ pub(crate) enum Codec {
     Composite(Rc<RefCell<CompositeCodec>>),
     /// Any other type: the text of its output function.
     Output(Box<OutputFunction>),
+    /// A row type with an attribute whose name has no UTF-8.
+    Unnameable,
     /// Nested deeper than [`MAX_DEPTH`].
     TooDeep,
 }
@@ -162,6 +164,9 @@ impl CodecCompiler {
             return output(type_oid);
         };
         self.depends_on.push(composite.relation);
+        if !composite.names_are_exact {
+            return Codec::Unnameable;
+        }
         let attributes = attributes
             .into_iter()
             .map(|attribute| AttributeCodec {

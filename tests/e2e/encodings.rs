@@ -221,7 +221,10 @@ fn names_that_are_no_utf8_are_never_guessed() {
     world.sql.run(
         "do $$ begin execute E'create table \"a\\xe9\" (id int primary key)';
                execute E'create table \"a\\xe8\" (id int primary key)';
-               execute E'create table b (id int primary key, \"\\xe9\" int, \"\\xe8\" int)'; end $$;
+               execute E'create table b (id int primary key, \"\\xe9\" int, \"\\xe8\" int)';
+               execute E'create type pair as (\"\\xe9\" int, \"\\xe8\" int)';
+               execute E'create type mood as enum (''\\xe9'', ''\\xe8'', ''é'')'; end $$;
+         create table pairs (id int primary key, p pair); create table moods (m mood[], id mood primary key);
          create table fine (\"é\" int primary key)",
     );
     world.sql.run(&format!(
@@ -230,7 +233,10 @@ fn names_that_are_no_utf8_are_never_guessed() {
     world.sql.run(
         "do $$ begin execute E'insert into \"a\\xe9\" values (1)';
                execute E'insert into \"a\\xe8\" values (1)'; end $$;
-         insert into b values (1, 1, 1); insert into fine values (1)",
+         insert into b values (1, 1, 1); insert into pairs values (1, null), (2, '(1,2)');
+         do $$ begin execute E'insert into moods values (''{}'', ''\\xe9''), (''{\\xe8}'', ''é'')'; end $$;
+         insert into moods values ('{é}', 'é') on conflict (id) do update set m = '{é}';
+         insert into fine values (1)",
     );
     let verdicts: Vec<bool> = world
         .sql
@@ -242,8 +248,11 @@ fn names_that_are_no_utf8_are_never_guessed() {
             let change: Value = serde_json::from_str(line).unwrap();
             change["quarantined"]
                 .as_str()
-                .is_some_and(|reason| reason.contains("name"))
+                .is_some_and(|reason| reason.contains("converted to UTF-8"))
         })
         .collect();
-    assert_eq!(verdicts, [true, true, true, false]);
+    assert_eq!(
+        verdicts,
+        [true, true, true, false, true, true, true, false, false]
+    );
 }

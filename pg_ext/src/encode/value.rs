@@ -173,7 +173,7 @@ impl ValueEncoder {
                 self.hstore(out, payload)?;
             }
             Codec::Enum(labels) => {
-                let label = labels.label(value.u32(), self.encoding);
+                let label = labels.label(value.u32(), self.encoding)?;
                 out.extend_from_slice(label.ok_or(ValueFault::NoLabel)?);
             }
             Codec::Array(array) => self.array(out, array, value)?,
@@ -185,6 +185,7 @@ impl ValueEncoder {
                 self.composite(out, &mut composite, value)?;
             }
             Codec::Output(function) => self.output(out, function, value)?,
+            Codec::Unnameable => return Err(ValueFault::NotUtf8),
             Codec::TooDeep => return Err(ValueFault::TooDeep),
         }
         Ok(())

@@ -21,6 +21,8 @@ pub(crate) struct CompositeType {
     tuple: TupleBuffer,
     /// `pg_type.typrelid`: what changes when the type does.
     pub(crate) relation: u32,
+    /// Whether its attributes have names that can be said in UTF-8.
+    pub(crate) names_are_exact: bool,
 }
 
 impl CompositeType {
@@ -47,12 +49,14 @@ impl CompositeType {
             let borrowed = RelationRef::new(open);
             let attributes = borrowed.attributes(encoding);
             let descriptor = borrowed.copy_descriptor();
+            let names_are_exact = borrowed.has_exact_columns(encoding);
             pg_sys::RelationClose(open);
             let composite = CompositeType {
                 type_oid,
                 descriptor,
                 tuple: TupleBuffer::default(),
                 relation: relation.to_u32(),
+                names_are_exact,
             };
             Some((composite, attributes))
         }

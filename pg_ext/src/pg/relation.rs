@@ -206,23 +206,32 @@ impl<'cb> RelationRef<'cb> {
         if encoding == DatabaseEncoding::Utf8 {
             return true;
         }
-        let is_exact = |name: &pg_sys::NameData| {
-            // SAFETY: a name is terminated.
-            encoding.is_exact(unsafe { CStr::from_ptr(name.data.as_ptr()) })
-        };
-        let descriptor = self.descriptor();
-        // SAFETY: an open relation has its pg_class row and its descriptor, of which each
-        // index is below natts; the schema's name is null or a terminated copy.
-        unsafe {
+        // SAFETY: an open relation has its pg_class row; names are terminated, the schema's
+        // is null or a copy.
+        let own_names_are = unsafe {
             let class = (*self.relation).rd_rel;
             let schema = pg_sys::get_namespace_name((*class).relnamespace);
-            let count = usize::try_from((*descriptor).natts).unwrap_or(0);
             (schema.is_null() || encoding.is_exact(CStr::from_ptr(schema)))
-                && is_exact(&(*class).relname)
-                && (0..count)
-                    .map(|index| versions::attribute(descriptor, index))
-                    .all(|column| column.attisdropped || is_exact(&column.attname))
-        }
+                && encoding.is_exact(CStr::from_ptr((*class).relname.data.as_ptr()))
+        };
+        own_names_are && self.has_exact_columns(encoding)
+    }
+
+    /// Whether the columns have names that can be said in UTF-8.
+    pub(super) fn has_exact_columns(self, encoding: DatabaseEncoding) -> bool {
+        let descriptor = self.descriptor();
+        // SAFETY: an open relation has its descriptor.
+        let count = usize::try_from(unsafe { (*descriptor).natts }).unwrap_or(0);
+        encoding == DatabaseEncoding::Utf8
+            || (0..count)
+                // SAFETY: the index is below natts.
+                .map(|index| unsafe { versions::attribute(descriptor, index) })
+                .filter(|column| !column.attisdropped)
+                .all(|column| {
+                    // SAFETY: a name is terminated.
+                    let name = unsafe { CStr::from_ptr(column.attname.data.as_ptr()) };
+                    encoding.is_exact(name)
+                })
     }
 
     /// `pg_class.relreplident`.

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 use headwater_protocol::json;
 use pgrx::pg_sys;
 
-use super::encoding::DatabaseEncoding;
+use super::encoding::{DatabaseEncoding, NotUtf8};
 
 /// The first OID that a user's or an extension's type may have: `FirstNormalObjectId`.
 pub(crate) const FIRST_USER_OID: u32 = 16_384;
@@ -104,20 +104,26 @@ pub(crate) struct EnumLabels {
 
 impl EnumLabels {
     /// The label of a value as a JSON string; none if the catalog has no such value.
-    pub(crate) fn label(&mut self, value: u32, encoding: DatabaseEncoding) -> Option<&[u8]> {
+    pub(crate) fn label(
+        &mut self,
+        value: u32,
+        encoding: DatabaseEncoding,
+    ) -> Result<Option<&[u8]>, NotUtf8> {
         let place = match self.labels.binary_search_by_key(&value, |(oid, _)| *oid) {
             Ok(place) => place,
             Err(place) => {
-                self.labels
-                    .insert(place, (value, look_up(value, encoding)?));
+                let Some(label) = look_up(value, encoding)? else {
+                    return Ok(None);
+                };
+                self.labels.insert(place, (value, label));
                 place
             }
         };
-        Some(&self.labels[place].1)
+        Ok(Some(&self.labels[place].1))
     }
 }
 
-fn look_up(value: u32, encoding: DatabaseEncoding) -> Option<Box<[u8]>> {
+fn look_up(value: u32, encoding: DatabaseEncoding) -> Result<Option<Box<[u8]>>, NotUtf8> {
     // SAFETY: a lookup in the system cache; the row is read before it is given back.
     unsafe {
         let row = pg_sys::SearchSysCache1(
@@ -125,14 +131,17 @@ fn look_up(value: u32, encoding: DatabaseEncoding) -> Option<Box<[u8]>> {
             pg_sys::Datum::from(pg_sys::Oid::from(value)),
         );
         if row.is_null() {
-            return None;
+            return Ok(None);
         }
         let form = catalog_row::<pg_sys::FormData_pg_enum>(row);
-        let mut label = Vec::new();
         let name = CStr::from_ptr((*form).enumlabel.data.as_ptr());
-        json::string(&mut label, encoding.name(name).as_bytes());
+        let converted = encoding.to_utf8(name.to_bytes()).map(|name| {
+            let mut label = Vec::new();
+            json::string(&mut label, &name);
+            label.into_boxed_slice()
+        });
         pg_sys::ReleaseSysCache(row);
-        Some(label.into_boxed_slice())
+        converted.map(Some)
     }
 }
 
