@@ -268,7 +268,7 @@ fn a_delete_without_a_key_is_named_and_never_made_up() {
     let mut client = world.stream(&["--unkeyed", "send"]);
     client.streams();
     world.sql.run("delete from log where line = 'a'");
-    let warning = client.says("deletes of a table without a key are left out");
+    let warning = client.says("rows were deleted from a table without a key");
     assert!(warning.contains("relations_unkeyed.log"), "{warning}");
     world
         .sql
@@ -277,7 +277,7 @@ fn a_delete_without_a_key_is_named_and_never_made_up() {
     let ended = client.terminate();
     ended.expect(0, &[]);
     assert_eq!(
-        ended.stderr.matches("deletes of a table").count(),
+        ended.stderr.matches("rows were deleted from").count(),
         1,
         "named once"
     );
