@@ -154,8 +154,9 @@ pub static OPTIONS: &[OptionSpec] = &[
             draft.options.max_row_bytes = bytes;
         }),
         default: "67108864",
-        meaning: "a change with a larger row is quarantined: it is reported with its key and \
-                  position, without its values, and the stream goes on",
+        meaning: "a change with a larger row, and a larger logical message, is quarantined: it is \
+                  reported with its key or prefix and its position, without its values, and the \
+                  stream goes on",
     },
     OptionSpec {
         name: "quarantine",

@@ -33,8 +33,10 @@ const KEYED: [(&str, &[&str]); 6] = [
 
 #[test]
 fn a_hundred_thousand_changes_are_those_of_test_decoding_and_wal2json() {
-    // A server of its own: the writers read and write files there.
-    let postgres = Options::default().start();
+    // A server of its own: the writers lock each other out all the time.
+    let postgres = Options::default()
+        .setting("deadlock_timeout", "10ms")
+        .start();
     let world = World::on(&postgres, kafka(), "parity");
     let sql = &world.sql;
     writes::create_tables(sql);
@@ -116,7 +118,7 @@ fn write(world: &World<'_>) {
             let (session, mut random) = (world.session(), random.fork());
             std::thread::spawn(move || {
                 let mut transactions: u64 = 0;
-                while !transactions.is_multiple_of(40) || written(&session) < CHANGES * 6 / 5 {
+                while !transactions.is_multiple_of(40) || written(&session) < CHANGES * 5 / 4 {
                     transactions += 1;
                     let transaction = writes::transaction(&mut random, writer);
                     if let Err(e) = session.attempt(&transaction) {
