@@ -4,7 +4,7 @@
 use headwater_protocol::frame::{Column, Relation, ReplicaIdentity};
 use pgrx::pg_sys::{self, Oid};
 
-use crate::pg::{RelationRef, base_type};
+use crate::pg::{DatabaseEncoding, RelationRef, TypePart, base_type, type_parts};
 use crate::plan::RelationPlan;
 
 /// Findings that a reason spells out; a table may have 1,600 columns.
@@ -22,9 +22,14 @@ pub(crate) struct Layout {
     columns: Vec<LayoutColumn>,
     /// Indexes into `columns`, in the order of the key's index.
     key: Vec<usize>,
+    /// The transaction that last altered each column of the key.
+    key_altered: Vec<u32>,
     selected: bool,
     /// Whether changes reach the WAL.
     logged: bool,
+    /// Whether there are rows under it. A partitioned table gives name and key to those of
+    /// its partitions, which have each of its columns as their own.
+    has_rows: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +43,8 @@ struct LayoutColumn {
     form: Oid,
     /// Rows from before the column have a value for it, which is in no row.
     fills_in: bool,
+    /// Fields and labels that values are made of.
+    parts: Vec<TypePart>,
 }
 
 /// A table whose rows in the stream are no longer those that it holds.
@@ -48,7 +55,11 @@ pub(crate) struct Finding {
 
 impl Layout {
     /// The layout of a plan that was compiled from `relation`.
-    pub(crate) fn of(plan: &RelationPlan, relation: RelationRef<'_>) -> Self {
+    pub(crate) fn of(
+        plan: &RelationPlan,
+        relation: RelationRef<'_>,
+        encoding: DatabaseEncoding,
+    ) -> Self {
         Layout {
             id: plan.id,
             schema: plan.schema.clone(),
@@ -64,11 +75,19 @@ impl Layout {
                     type_modifier: column.type_modifier,
                     form: form(column.type_oid),
                     fills_in: relation.fills_in(column.attribute),
+                    parts: type_parts(column.type_oid, encoding),
                 })
                 .collect(),
             key: plan.key.clone(),
+            key_altered: plan
+                .key
+                .iter()
+                .filter_map(|index| plan.columns.get(*index))
+                .map(|column| relation.last_altered(column.attribute))
+                .collect(),
             selected: plan.selected,
             logged: relation.is_logged(),
+            has_rows: !relation.is_partitioned(),
         }
     }
 
@@ -195,7 +214,7 @@ fn differences(before: &Layout, after: &Layout, resent: bool) -> Vec<String> {
             (true, _) => "it had no key".to_owned(),
             (_, true) => "it has no key any more".to_owned(),
             _ if before.key_names() == after.key_names() => {
-                format!("its key ({}) has another type", after.key_names())
+                format!("its key ({}) was retyped", after.key_names())
             }
             _ => format!(
                 "its key was ({}) and is ({})",
@@ -204,7 +223,7 @@ fn differences(before: &Layout, after: &Layout, resent: bool) -> Vec<String> {
             ),
         });
     }
-    if resent {
+    if resent || !before.has_rows {
         return reasons;
     }
     for column in &before.columns {
@@ -217,7 +236,7 @@ fn differences(before: &Layout, after: &Layout, resent: bool) -> Vec<String> {
             Some(new) if new.form != column.form => {
                 reasons.push(format!("column \"{name}\" has another type"));
             }
-            Some(_) => {}
+            Some(new) => parts_differ(column, new, &mut reasons),
         }
     }
     for column in &after.columns {
@@ -232,17 +251,37 @@ fn differences(before: &Layout, after: &Layout, resent: bool) -> Vec<String> {
     reasons
 }
 
-/// Whether rows may have another key than they were sent with. A rewrite may have changed
-/// the values of a key whose type it changed; nothing tells whether it did.
+/// What is different about the fields and labels of values that were sent. A field that was
+/// added is null in all of them, and a label that was added in none.
+fn parts_differ(before: &LayoutColumn, after: &LayoutColumn, reasons: &mut Vec<String>) {
+    let column = &before.name;
+    for part in &before.parts {
+        let name = &part.name;
+        match after.parts.iter().find(|new| new.id == part.id) {
+            None => reasons.push(format!("\"{name}\" in column \"{column}\" was dropped")),
+            Some(new) if new.name != *name => reasons.push(format!(
+                "\"{name}\" in column \"{column}\" is \"{}\" now",
+                new.name
+            )),
+            Some(new) if new.type_oid != part.type_oid => {
+                reasons.push(format!(
+                    "\"{name}\" in column \"{column}\" has another type"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Whether rows may have another key than they were sent with. A rewrite gives a column the
+/// values of any expression, also without another type. That much is known of it: ALTER
+/// COLUMN TYPE writes the column's row in the catalog anew.
 fn key_differs(before: &Layout, after: &Layout, resent: bool) -> bool {
-    let same = |old: &LayoutColumn, new: &LayoutColumn| {
-        old.name == new.name && old.form == new.form && (!resent || old.type_oid == new.type_oid)
-    };
+    let same =
+        |(old, new): (&LayoutColumn, &LayoutColumn)| old.name == new.name && old.form == new.form;
     before.key.len() != after.key.len()
-        || before
-            .key_columns()
-            .zip(after.key_columns())
-            .any(|(old, new)| !same(old, new))
+        || resent && before.key_altered != after.key_altered
+        || !before.key_columns().zip(after.key_columns()).all(same)
 }
 
 fn spell_out(mut reasons: Vec<String>) -> String {

@@ -138,7 +138,7 @@ impl Session {
         if !self.watch.is_idle()
             && cached.noted_in.replace(transaction.xid) != Some(transaction.xid)
         {
-            self.watch.note(relation, &cached.plan);
+            self.watch.note(relation, &cached.plan, encoding);
         }
         let frames = self.options.output == Output::Frames;
         if frames {

@@ -28,7 +28,11 @@
 //!
 //! A transaction that was already writing when another one, committed before it, made a
 //! table, and that then alters this table, does not find it at its begin. Rows that were
-//! sent of it in the same transaction still count.
+//! sent of it in the same transaction still count. A column whose type is the row type of a
+//! table is not found where that table is altered.
+//!
+//! The other way round, a table without rows is named too, as what is not there writes nothing,
+//! and one whose key was retyped, as nothing says whether its values are the same.
 
 use std::collections::BTreeMap;
 
@@ -76,12 +80,17 @@ impl DdlWatch {
     }
 
     /// The first row of `relation` is about to be sent under `plan`.
-    pub(crate) fn note(&mut self, relation: RelationRef<'_>, plan: &RelationPlan) {
+    pub(crate) fn note(
+        &mut self,
+        relation: RelationRef<'_>,
+        plan: &RelationPlan,
+        encoding: DatabaseEncoding,
+    ) {
         if let Some(watched) = self.relations.get_mut(&relation.table_id()) {
             if relation.is_rewrite() {
                 watched.resent = watched.layouts.len();
             }
-            watched.layouts.push(Layout::of(plan, relation));
+            watched.layouts.push(Layout::of(plan, relation, encoding));
         }
     }
 
@@ -115,5 +124,5 @@ fn layout(id: u32, options: &PluginOptions, encoding: DatabaseEncoding) -> Optio
     let plan = RelationPlan::compile(relation, encoding, options, |schema, table| {
         relation.is_streamed(options.partitions) && options.selects(schema, table)
     });
-    Some(Layout::of(&plan, relation))
+    Some(Layout::of(&plan, relation, encoding))
 }

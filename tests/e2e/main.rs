@@ -15,6 +15,7 @@ mod drain;
 mod encodings;
 mod gaps;
 mod handoff;
+mod invalidation;
 mod lines;
 mod messages;
 mod names;

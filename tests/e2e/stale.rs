@@ -92,7 +92,11 @@ fn alters_that_leave_rows_behind_name_the_table_and_what_changed() {
         ),
         (
             "alter table t alter id type bigint",
-            "its key (id) has another type",
+            "its key (id) was retyped",
+        ),
+        (
+            "alter table t alter id type int using id + 100",
+            "its key (id) was retyped",
         ),
         ("alter table t rename to u", "it was public.t"),
         (
@@ -215,6 +219,136 @@ fn a_table_that_moves_out_of_what_is_captured_or_into_it_is_named() {
     assert_eq!(stale(&sql, "stale_moved"), ["public.t: it is s.t now"]);
     sql.run("alter table s.t set schema public");
     assert_eq!(stale(&sql, "stale_moved"), ["public.t: it was s.t"]);
+}
+
+#[test]
+fn schemas_and_types_that_change_name_the_tables_that_are_made_of_them() {
+    let sql = database("stale_types");
+    let reset = || {
+        sql.run(
+            "drop schema if exists s, z cascade; drop table if exists u, v, w;
+             drop type if exists mood, pair, pairs cascade; drop domain if exists moods cascade;
+             create type mood as enum ('sad', 'happy');
+             create domain moods as mood[];
+             create type pair as (a int, b mood);
+             create type other_mood as enum ('sad', 'happy');
+             create schema s;
+             create table s.t (id int primary key);
+             create table u (id int primary key, m mood);
+             create table v (id int primary key, n moods, p pair[]);
+             create table w (id int primary key, o other_mood, q int4range)"
+                .replace(
+                    "create type other",
+                    "drop type if exists other_mood cascade; create type other",
+                )
+                .as_str(),
+        );
+        stale(&sql, "stale_types");
+    };
+    for (ddl, expected) in [
+        (
+            "alter type mood rename value 'sad' to 'blue'",
+            vec![
+                r#"public.u: "sad" in column "m" is "blue" now"#,
+                r#"public.v: "sad" in column "n" is "blue" now; "sad" in column "p" is "blue" now"#,
+            ],
+        ),
+        (
+            "alter type pair rename attribute a to c",
+            vec![r#"public.v: "a" in column "p" is "c" now"#],
+        ),
+        (
+            "alter type pair drop attribute a",
+            vec![r#"public.v: "a" in column "p" was dropped"#],
+        ),
+        ("alter type mood add value 'calm'", vec![]),
+        ("alter type pair add attribute c text", vec![]),
+        ("alter domain moods add check (value is not null)", vec![]),
+        ("create type third as enum ('x'); drop type third", vec![]),
+        (
+            "create schema z; grant usage on schema public to public",
+            vec![],
+        ),
+        (
+            "alter schema public rename to z; alter schema z rename to public",
+            vec![],
+        ),
+    ] {
+        reset();
+        sql.run(ddl);
+        assert_eq!(stale(&sql, "stale_types"), expected, "{ddl}");
+    }
+    reset();
+    sql.run("alter schema public rename to z");
+    sql.run("alter schema z rename to public");
+    assert_eq!(
+        stale(&sql, "stale_types"),
+        [
+            "public.u: it is z.u now",
+            "public.v: it is z.v now",
+            "public.w: it is z.w now",
+            "public.u: it was z.u",
+            "public.v: it was z.v",
+            "public.w: it was z.w",
+        ]
+    );
+}
+
+#[test]
+fn partitions_that_come_and_go_with_their_rows_name_their_table() {
+    let sql = database("stale_partitions");
+    sql.run(
+        "create table events (id int primary key, n int) partition by range (id);
+         create table low partition of events for values from (0) to (10);
+         create table high (n int, id int primary key)",
+    );
+    stale(&sql, "stale_partitions");
+    for (ddl, expected) in [
+        (
+            "alter table events attach partition high for values from (10) to (20)",
+            vec![
+                "public.high: it lost the rows that public.events has now",
+                "public.events: it has the rows that public.high had",
+            ],
+        ),
+        (
+            "alter table events rename n to m",
+            vec![r#"public.events: column "n" is "m" now"#],
+        ),
+        (
+            "alter table events add c int default 5",
+            vec![r#"public.events: column "c" was added with a value for every row"#],
+        ),
+        ("alter table events add d float default random()", vec![]),
+        (
+            "insert into events values (1, 1, 1, 1), (11, 1, 1, 1)",
+            vec![],
+        ),
+        ("alter table events alter d type text", vec![]),
+        ("analyze events; create index on events (m)", vec![]),
+        (
+            "alter table events detach partition high",
+            vec![
+                "public.events: it lost the rows that public.high has now",
+                "public.high: it has the rows that public.events had",
+            ],
+        ),
+        (
+            "drop table low",
+            vec!["public.events: a partition of it was dropped"],
+        ),
+        (
+            "create table late partition of events for values from (0) to (10); insert into events values (2, 2)",
+            vec![],
+        ),
+        (
+            "alter table events rename to happenings",
+            vec!["public.happenings: it was public.events"],
+        ),
+    ] {
+        sql.run(ddl);
+        assert_eq!(stale(&sql, "stale_partitions"), expected, "{ddl}");
+    }
 }
 
 #[test]

@@ -48,7 +48,9 @@ pub(crate) use relation::{Attribute, ColumnDescription, OpenRelation, OwnerRef, 
 pub(crate) use report::{report_quarantine, report_stale};
 pub(crate) use settings::OutputSettings;
 pub(crate) use tuple::{Column, ContainerRoom, Row, TupleBuffer, TupleRef, Value};
-pub(crate) use types::{EnumLabels, TypeKind, base_type, is_hstore, type_kind, type_name};
+pub(crate) use types::{
+    EnumLabels, TypeKind, TypePart, base_type, is_hstore, type_kind, type_name, type_parts,
+};
 pub(crate) use writer::Writer;
 
 pgrx::pg_module_magic!();

@@ -108,6 +108,26 @@ impl<'cb> RelationRef<'cb> {
         persistence.cast_unsigned() == pg_sys::RELPERSISTENCE_PERMANENT
     }
 
+    /// The transaction that wrote the catalog's row of a column of the table whose rows are
+    /// stored here; 0 where there is none.
+    pub(crate) fn last_altered(self, attribute: Attribute) -> u32 {
+        // SAFETY: a lookup in the system cache; the row's header is read before it is given
+        // back. Freezing leaves the number there.
+        unsafe {
+            let row = pg_sys::SearchSysCache2(
+                pg_sys::SysCacheIdentifier::ATTNUM as std::ffi::c_int,
+                pg_sys::Datum::from(pg_sys::Oid::from(self.table_id())),
+                pg_sys::Datum::from(attribute.number()),
+            );
+            if row.is_null() {
+                return 0;
+            }
+            let xmin = (*(*row).t_data).t_choice.t_heap.t_xmin;
+            pg_sys::ReleaseSysCache(row);
+            pg_sys::TransactionId::into_inner(xmin)
+        }
+    }
+
     /// Whether rows that were there before the column have a value for it that the catalog
     /// keeps (`pg_attribute.attmissingval`).
     pub(crate) fn fills_in(self, attribute: Attribute) -> bool {

@@ -6,6 +6,7 @@ use headwater_protocol::json;
 use pgrx::pg_sys;
 
 use super::encoding::{DatabaseEncoding, NotUtf8};
+use super::relation::OpenRelation;
 
 /// The first OID that a user's or an extension's type may have: `FirstNormalObjectId`.
 pub(crate) const FIRST_USER_OID: u32 = 16_384;
@@ -145,12 +146,95 @@ fn look_up(value: u32, encoding: DatabaseEncoding) -> Result<Option<Box<[u8]>>, 
     }
 }
 
+/// A field of a row type or a label of an enum that values of some type are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct TypePart {
+    /// What it is for ever: the row type's relation and the field's number there, or the
+    /// enum and the OID of its value.
+    pub(crate) id: (u32, u32),
+    /// The field's name, or the label.
+    pub(crate) name: String,
+    /// The field's type; 0 for a label.
+    pub(crate) type_oid: u32,
+}
+
+/// All parts of a type, through domains, arrays and the fields of row types; none for a type
+/// of the server's own.
+pub(crate) fn type_parts(type_oid: u32, encoding: DatabaseEncoding) -> Vec<TypePart> {
+    let mut parts = Vec::new();
+    let mut due = vec![type_oid];
+    let mut seen = Vec::new();
+    while let Some(type_oid) = due.pop() {
+        if type_oid < FIRST_USER_OID || seen.contains(&type_oid) {
+            continue;
+        }
+        seen.push(type_oid);
+        let base = base_type(type_oid);
+        if base != type_oid {
+            due.push(base);
+            continue;
+        }
+        match type_kind(type_oid) {
+            TypeKind::Array { element } => due.push(element),
+            TypeKind::Enum => labels(type_oid, encoding, &mut parts),
+            TypeKind::Composite => {
+                let first = parts.len();
+                fields(type_oid, encoding, &mut parts);
+                due.extend(parts[first..].iter().map(|field| field.type_oid));
+            }
+            TypeKind::Other => {}
+        }
+    }
+    parts
+}
+
+fn fields(type_oid: u32, encoding: DatabaseEncoding, parts: &mut Vec<TypePart>) {
+    // SAFETY: a lookup in the system cache.
+    let relation = unsafe { pg_sys::get_typ_typrelid(pg_sys::Oid::from(type_oid)) }.to_u32();
+    let Some(row_type) = OpenRelation::open(relation) else {
+        return;
+    };
+    let fields = row_type.as_ref().attributes(encoding);
+    parts.extend(fields.into_iter().map(|field| TypePart {
+        id: (
+            relation,
+            u32::from(field.attribute.number().cast_unsigned()),
+        ),
+        name: field.name,
+        type_oid: field.type_oid,
+    }));
+}
+
+fn labels(type_oid: u32, encoding: DatabaseEncoding, parts: &mut Vec<TypePart>) {
+    // SAFETY: a lookup in the system cache, whose rows are read before the list is given
+    // back; it has so many members, each with its tuple.
+    unsafe {
+        let list = pg_sys::SearchSysCacheList(
+            pg_sys::SysCacheIdentifier::ENUMTYPOIDNAME as c_int,
+            1,
+            pg_sys::Datum::from(pg_sys::Oid::from(type_oid)),
+            pg_sys::Datum::from(0_usize),
+            pg_sys::Datum::from(0_usize),
+        );
+        let count = usize::try_from((*list).n_members).unwrap_or(0);
+        for member in (*list).members.as_slice(count) {
+            let form = catalog_row::<pg_sys::FormData_pg_enum>(&raw mut (**member).tuple);
+            parts.push(TypePart {
+                id: (type_oid, (*form).oid.to_u32()),
+                name: encoding.name(CStr::from_ptr((*form).enumlabel.data.as_ptr())),
+                type_oid: 0,
+            });
+        }
+        pg_sys::ReleaseCatCacheList(list);
+    }
+}
+
 /// `GETSTRUCT`: the fixed columns of a catalog's row.
 ///
 /// # Safety
 ///
 /// `row` is one of the catalog whose struct `T` is.
-unsafe fn catalog_row<T>(row: pg_sys::HeapTuple) -> *const T {
+pub(super) unsafe fn catalog_row<T>(row: pg_sys::HeapTuple) -> *const T {
     // SAFETY: the caller's; the columns begin where the header says.
     unsafe {
         let header = (*row).t_data;
