@@ -11,8 +11,8 @@
 //!
 //! # Sharing and depth
 //!
-//! Each row type is compiled once a plan, however often it occurs: thirty types that each
-//! hold the one before twice would otherwise be a billion attributes. A row type cannot
+//! Each row type is compiled once a plan, however often it occurs: twenty types that each
+//! hold the one before twice would otherwise be a million attributes. A row type cannot
 //! hold itself, not even through an array (`CheckAttributeType` in `heap.c`), so a shared
 //! one is never entered twice at a time. Depth is bounded here, so encoding needs no bound
 //! of its own.

@@ -109,7 +109,7 @@ pub(super) fn case(type_name: &str, version: u32) -> Option<Case> {
             return Some(texts(8_000));
         }
         "name" | "sql_identifier" => return Some(texts(60)),
-        "char" => (&["", "x", "\"", "\\", "\t", "\u{1f}", "\u{7f}"], None),
+        "char" => return Some(chars(version)),
         "yes_or_no" => (&["YES", "NO"], None),
         "cardinal_number" => (&["0", "2147483647"], None),
         "bytea" => (
@@ -327,7 +327,7 @@ pub(super) fn case(type_name: &str, version: u32) -> Option<Case> {
         _ => return None,
     };
     Some(Case {
-        edges: edges.iter().map(|&edge| edge.to_owned()).collect(),
+        edges: strings(edges),
         random,
     })
 }
@@ -382,6 +382,22 @@ fn ranges(element: &Case, multi: bool) -> Case {
         edges,
         random: None,
     }
+}
+
+/// What is not ASCII is no text before 16.
+fn chars(version: u32) -> Case {
+    let mut edges = strings(&["", "x", "\"", "\\", "\t", "\u{1f}", "\u{7f}"]);
+    if version >= 16 {
+        edges.extend(strings(&["\\200", "\\377"]));
+    }
+    Case {
+        edges,
+        random: None,
+    }
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
 }
 
 fn numerics() -> Case {
