@@ -185,9 +185,12 @@ fn values_that_are_not_stored_as_their_type_says_are_quarantined() {
         "0100000000000000190000000100000001000000",
     ];
     let texts = [
-        // An element longer than all, one of no length, one out of line.
+        // An element longer than all, some of no length, some shorter than their header, one
+        // out of line.
         "010000000000000019000000010000000100000000ffff0f61",
         "0100000000000000190000000100000001000000000000000000",
+        "01000000000000001900000001000000010000000c00000000000000",
+        "01000000000000001900000001000000010000001200000000000000",
         "0100000000000000190000000100000001000000011261616161616161616161616161616161",
     ];
     for (of, values) in [

@@ -212,19 +212,22 @@ fn varlena_size(bytes: &[u8]) -> Result<usize, MalformedArray> {
     let pointer = bytes.as_ptr().cast::<pg_sys::varlena>();
     // SAFETY: the first byte is there; more is read only where it says so and there are
     // four, which an element with a header of four bytes has, and is aligned to.
-    let size = unsafe {
+    let (size, least) = unsafe {
         if pgrx::varatt_is_1b_e(pointer) {
             // Out of line: not in an array.
             return Err(MalformedArray);
         } else if pgrx::varatt_is_1b(pointer) {
-            pgrx::varsize_1b(pointer)
-        } else if bytes.len() >= WORD {
-            pgrx::varsize_4b(pointer)
-        } else {
+            (pgrx::varsize_1b(pointer), 1)
+        } else if bytes.len() < WORD {
             return Err(MalformedArray);
+        } else if pgrx::varatt_is_4b_u(pointer) {
+            (pgrx::varsize_4b(pointer), WORD)
+        } else {
+            // Compressed: the size that it expands to comes next.
+            (pgrx::varsize_4b(pointer), 2 * WORD)
         }
     };
-    if size == 0 {
+    if size < least {
         return Err(MalformedArray);
     }
     Ok(size)
