@@ -162,6 +162,19 @@ fn a_cancel_is_not_the_values_fault() {
     assert!(encoded.contains("\"quarantined\""), "{encoded}");
 }
 
+/// What `headwater.encode` makes of bytes that a column of some type holds.
+fn encoded_as(sql: &Session, of: &str, values: &[&str]) -> Vec<String> {
+    sql.run(&format!(
+        "drop table if exists damaged; create table damaged (id serial primary key, v bytea); \
+         insert into damaged (v) select decode(unnest(array['{}']), 'hex'); \
+         set allow_system_table_mods = on; \
+         update pg_attribute set atttypid = '{of}'::regtype \
+         where attrelid = 'damaged'::regclass and attname = 'v'",
+        values.join("','")
+    ));
+    sql.column("select convert_from(headwater.encode(d), 'utf8') from damaged d order by id")
+}
+
 #[test]
 fn values_that_are_not_stored_as_their_type_says_are_quarantined() {
     let name = "data_errors_layout";
@@ -198,19 +211,16 @@ fn values_that_are_not_stored_as_their_type_says_are_quarantined() {
         ("text[]", &texts[..]),
         ("holder", &arrays[..]),
     ] {
-        sql.run(&format!(
-            "drop table if exists damaged; create table damaged (id serial primary key, v bytea); \
-             insert into damaged (v) select decode(unnest(array['{}']), 'hex'); \
-             set allow_system_table_mods = on; \
-             update pg_attribute set atttypid = '{of}'::regtype \
-             where attrelid = 'damaged'::regclass and attname = 'v'",
-            values.join("','")
-        ));
-        let encoded = sql
-            .column("select convert_from(headwater.encode(d), 'utf8') from damaged d order by id");
+        let encoded = encoded_as(&sql, of, values);
         for (value, line) in values.iter().zip(&encoded) {
             assert!(line.contains("\"quarantined\""), "{of} {value}: {line}");
         }
+    }
+    // Compressed, and no way to expand it: the server says so.
+    let damaged = "01000000000000001900000001000000010000004200000064000000ffffffffffffffff";
+    let encoded = encoded_as(&sql, "text[]", &[damaged]);
+    for part in ["\\\"v\\\"", "text[]", "XX001"] {
+        assert!(encoded[0].contains(part), "{part} is not in {}", encoded[0]);
     }
     sql.run("create cast (bytea as hstore) without function; create cast (bytea as inet) without function; \
              create cast (bytea as varbit) without function; create cast (bytea as jsonb) without function");
