@@ -215,6 +215,39 @@ fn text_that_is_no_utf8_is_quarantined_where_utf8_was_assumed() {
 }
 
 #[test]
+fn text_that_slipped_past_a_utf8_database_is_quarantined() {
+    let name = "encodings_slipped";
+    let world = world(name, "UTF8");
+    world.sql.run(
+        "create extension hstore; create cast (bytea as text) without function;
+         create table texts (id int primary key, v text);
+         create table arrays (id int primary key, v varchar[]);
+         create table maps (id int primary key, v hstore);
+         create table documents (id int primary key, v jsonb)",
+    );
+    world.sql.run(&format!(
+        "select pg_create_logical_replication_slot('{name}', 'headwater')"
+    ));
+    for (table, value) in [
+        ("texts", "'\\xe9'::bytea::text"),
+        ("arrays", "array['\\xe9'::bytea::text]"),
+        ("maps", "hstore('k', '\\xe9'::bytea::text)"),
+        ("documents", "jsonb_build_object('k', '\\xe9'::bytea::text)"),
+    ] {
+        world.sql.run(&format!(
+            "insert into {table} values (1, null); insert into {table} values (2, {value});
+             insert into {table} values (3, null)"
+        ));
+        let lines = world.sql.column(&format!(
+            "select convert_from(data, 'utf8') from pg_logical_slot_get_binary_changes(\
+             '{name}', null, null)"
+        ));
+        let quarantined: Vec<bool> = lines.iter().map(|line| line.contains("UTF-8")).collect();
+        assert_eq!(quarantined, [false, true, false], "{table}: {lines:?}");
+    }
+}
+
+#[test]
 fn names_that_are_no_utf8_are_never_guessed() {
     let name = "encodings_names";
     let world = world(name, "SQL_ASCII");

@@ -1,14 +1,16 @@
 //! JSON from datums: what `row_to_json` says, value by value.
 
-use headwater_protocol::json;
+use std::borrow::Cow;
+
+use headwater_protocol::json::{self, ValueError};
 use headwater_protocol::options::{Numbers, Output, PluginOptions};
 
 use super::ValueFault;
 use super::json::close_object;
 use crate::codec::{ArrayCodec, Codec, CompositeCodec};
 use crate::pg::{
-    Column, ContainerRoom, DataCalls, DatabaseEncoding, Elements, NotUtf8, OutputFunction,
-    OutputSettings, Value, push_f32, push_f64,
+    Column, ContainerRoom, DataCalls, DatabaseEncoding, Elements, OutputFunction, OutputSettings,
+    Value, push_f32, push_f64,
 };
 
 /// Values from this size on are given room by an allocation that may fail: a failed
@@ -143,7 +145,8 @@ impl ValueEncoder {
             Codec::Jsonb => {
                 let container = self.varlena(value)?;
                 self.reserve(out, container.len())?;
-                self.jsonb(out, container)?;
+                let limit = self.max_row_bytes;
+                self.printed(out, |out| json::jsonb_within(out, container, limit))?;
             }
             Codec::Bits => {
                 let payload = self.varlena(value)?;
@@ -170,7 +173,7 @@ impl ValueEncoder {
             Codec::Hstore => {
                 let payload = self.varlena(value)?;
                 self.reserve(out, payload.len())?;
-                self.hstore(out, payload)?;
+                self.printed(out, |out| json::hstore(out, payload))?;
             }
             Codec::Enum(labels) => {
                 let label = labels.label(value.u32(), self.encoding)?;
@@ -280,10 +283,6 @@ impl ValueEncoder {
             .call(value, &mut self.calls)
             .map_err(|raised| ValueFault::Raised(raised, Some(function.type_oid())))?
             .ok_or(ValueFault::WrongLayout)?;
-        // Unlike stored text, this was never verified by the server.
-        if self.encoding == DatabaseEncoding::Utf8 && std::str::from_utf8(text).is_err() {
-            return Err(ValueFault::NotUtf8);
-        }
         let text = self.encoding.to_utf8(text)?;
         self.reserve(out, text.len())?;
         json::string(out, &text);
@@ -296,9 +295,6 @@ impl ValueEncoder {
             let text: &[u8] = if byte == 0 { &[] } else { &[byte] };
             json::string(out, text);
         } else if cfg!(any(feature = "pg14", feature = "pg15")) {
-            if self.encoding == DatabaseEncoding::Utf8 {
-                return Err(NotUtf8.into());
-            }
             json::string(out, &self.encoding.to_utf8(&[byte])?);
         } else {
             json::string(out, format!("\\{byte:03o}").as_bytes());
@@ -306,14 +302,19 @@ impl ValueEncoder {
         Ok(())
     }
 
-    /// As for `jsonb`: what is not a string in it is ASCII.
-    fn hstore(&self, out: &mut Vec<u8>, payload: &[u8]) -> Result<(), ValueFault> {
-        if self.encoding == DatabaseEncoding::Utf8 {
-            return Ok(json::hstore(out, payload)?);
+    /// What prints strings in the database's encoding and ASCII around them, converted as one
+    /// text.
+    fn printed(
+        &self,
+        out: &mut Vec<u8>,
+        print: impl FnOnce(&mut Vec<u8>) -> Result<(), ValueError>,
+    ) -> Result<(), ValueFault> {
+        let start = out.len();
+        print(out)?;
+        if let Cow::Owned(converted) = self.encoding.to_utf8(&out[start..])? {
+            out.truncate(start);
+            out.extend_from_slice(&converted);
         }
-        let mut printed = Vec::new();
-        json::hstore(&mut printed, payload)?;
-        out.extend_from_slice(&self.encoding.to_utf8(&printed)?);
         Ok(())
     }
 
@@ -334,18 +335,6 @@ impl ValueEncoder {
         } else {
             out.push(b'"');
         }
-        Ok(())
-    }
-
-    /// The strings inside a jsonb are in the database's encoding; its structure is ASCII,
-    /// so the printed whole converts as one text.
-    fn jsonb(&self, out: &mut Vec<u8>, container: &[u8]) -> Result<(), ValueFault> {
-        if self.encoding == DatabaseEncoding::Utf8 {
-            return Ok(json::jsonb_within(out, container, self.max_row_bytes)?);
-        }
-        let mut printed = Vec::new();
-        json::jsonb_within(&mut printed, container, self.max_row_bytes)?;
-        out.extend_from_slice(&self.encoding.to_utf8(&printed)?);
         Ok(())
     }
 
