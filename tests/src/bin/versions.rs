@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let (mut passed, mut failed) = (0, 0);
     for server in &servers {
         let installation = Installation::of(Path::new(server));
-        print!("{:44}", installation.version());
+        let version = installation.version().to_owned();
         let postgres = Options::default().installation(installation).start();
         let mut verdicts = String::new();
         for (_, check) in CHECKS {
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
             };
             verdicts.push_str(&format!("{verdict:8}"));
         }
-        println!("{}", verdicts.trim_end());
+        println!("{version:44}{}", verdicts.trim_end());
     }
     println!("{passed} passed, {failed} failed");
     ExitCode::from(u8::from(failed > 0))
