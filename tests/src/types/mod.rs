@@ -2,7 +2,7 @@
 //! the snapshot's encoder makes, is what `row_to_json(row)` says.
 //!
 //! Types are enumerated from `pg_type` at run time, so that one that a server, an extension
-//! or a later release brings cannot be forgotten: without values in [`cases`] the check
+//! or a later release brings cannot be forgotten: without values in `cases.rs` the check
 //! fails and names it. Each type becomes a table with a column of it, of arrays of it, of
 //! domains over both, of a row type that holds it and of arrays of that.
 //!
