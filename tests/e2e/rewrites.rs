@@ -70,6 +70,28 @@ fn every_form_that_rewrites_sends_each_row_as_an_update_of_its_table() {
 }
 
 #[test]
+fn virtual_columns_are_left_out_of_rewritten_rows_as_of_any_others() {
+    let sql = database("rewrites_virtual");
+    if !sql.holds("select current_setting('server_version_num')::int >= 180000") {
+        return;
+    }
+    sql.run(
+        "create table items (id int primary key, v int generated always as (id * 2) virtual, n int);
+         insert into items values (1, default, 10)",
+    );
+    sql.run("alter table items alter n type text, add s int generated always as (id * 3) stored");
+    sql.run("alter table items alter s set expression as (id * 4)");
+    assert_eq!(
+        changes(&sql, "rewrites_virtual"),
+        [
+            r#"c public.items {"id":1,"n":10}"#,
+            r#"u public.items {"id":1,"n":"10","s":3}"#,
+            r#"u public.items {"id":1,"n":"10","s":4}"#,
+        ]
+    );
+}
+
+#[test]
 fn what_copies_a_heap_without_changing_a_row_sends_nothing() {
     let sql = database("rewrites_none");
     sql.run(
