@@ -429,6 +429,35 @@ fn the_client_names_a_stale_table_once_remembers_it_and_forgets_it_with_a_snapsh
     world.topic_equals_table("t", "t.id");
 }
 
+#[test]
+fn a_key_that_is_lost_while_it_is_streamed_is_noticed() {
+    let world = World::new("stale_key_lost");
+    world.sql.run(TABLE);
+    let mut client = world.stream(&["--unkeyed", "skip"]);
+    client.streams();
+    // No row is written: the loss alone tells.
+    world.sql.run("alter table t drop constraint t_pkey");
+    client.says("it has no key any more");
+    world
+        .sql
+        .run("update t set n = 5; delete from t where id = 3");
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    let records = topic::read(world.kafka, &world.topic("t")).len();
+    assert_eq!(records, 3, "those of the snapshot");
+
+    world.sql.run("delete from t where id = 2");
+    world
+        .stream(&["--unkeyed", "refuse"])
+        .wait()
+        .expect(1, &["stale_key_lost.t", "ADD PRIMARY KEY"]);
+    world.sql.run("alter table t add primary key (id)");
+    world
+        .stream(&["--unkeyed", "refuse"])
+        .wait()
+        .expect(5, &["stale_key_lost.t", "has no key"]);
+}
+
 pub(crate) fn drop_arguments(world: &World<'_>) -> Vec<String> {
     let conninfo = world.postgres.conninfo(&world.name);
     let brokers = world.kafka.brokers();
