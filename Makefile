@@ -82,6 +82,7 @@ demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on t
 
 .PHONY: test
 test: setup ## unit, property and end-to-end tests, on throwaway servers
+	@setup/packages.sh test
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked $(rust_only)
 

@@ -2,8 +2,10 @@
 # Installs, through apt, what building and running Headwater needs from the
 # distribution and does not find here. Costs a moment when nothing is missing.
 #
-#   setup/packages.sh        to build, to demonstrate and to test
+#   setup/packages.sh        to build and to demonstrate
 #   setup/packages.sh lint   the linters too
+#   setup/packages.sh test   the output plugin that tests compare with too
+#   setup/packages.sh bench  the output plugins that benches compare with too
 #
 # It looks for the programs and headers themselves, not for packages, so that a
 # Postgres or a Java from elsewhere counts. Where apt or root's rights are missing
@@ -19,10 +21,10 @@ java_is_new_enough() {
     has java && [ "$(java -XX:-UsePerfData -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')" -ge 17 ] 2>/dev/null
 }
 
-# The plugin that the tests compare with, where there is a server to look at.
-wal2json_is_here() {
+# Another output plugin, where there is a server to look at.
+has_plugin() {
     pg_config=${PG_CONFIG:-pg_config}
-    has "$pg_config" && [ -e "$("$pg_config" --pkglibdir)/wal2json.so" ]
+    has "$pg_config" && [ -e "$("$pg_config" --pkglibdir)/$1.so" ]
 }
 
 # pg_config of a server with its headers and programs, not of libpq alone.
@@ -48,7 +50,6 @@ pkg-config --exists openssl 2>/dev/null || want libssl-dev
 pkg-config --exists zlib 2>/dev/null || want zlib1g-dev
 pkg-config --exists libpq 2>/dev/null || want libpq-dev
 postgres_is_complete || want postgresql
-wal2json_is_here || want wal2json
 java_is_new_enough || want jre
 has mvn || want maven
 has kcat || want kcat
@@ -56,9 +57,14 @@ has jq || want jq
 has unzip || want unzip
 has setpriv || want util-linux
 if ! has python3 || ! python3 -m pip --version >/dev/null 2>&1; then want python3-pip; fi
-if [ "${1:-}" = lint ]; then
-    has shellcheck || want shellcheck
-fi
+case ${1:-} in
+lint) has shellcheck || want shellcheck ;;
+test) has_plugin wal2json || want wal2json ;;
+bench)
+    has_plugin wal2json || want wal2json
+    has_plugin decoderbufs || want decoderbufs
+    ;;
+esac
 
 [ -n "$wanted" ] || exit 0
 
@@ -77,7 +83,7 @@ fi
 if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
     echo "setup: missing here, and root's rights are needed to install it; as root, run" >&2
     echo "  apt-get install$wanted" |
-        sed 's/ jre/ default-jre-headless/; s/ postgresql/ postgresql postgresql-server-dev-all/; s/ wal2json/ postgresql-NN-wal2json/' >&2
+        sed 's/ jre/ default-jre-headless/; s/ postgresql/ postgresql postgresql-server-dev-all/; s/ \(wal2json\|decoderbufs\)/ postgresql-NN-\1/g' >&2
     exit 1
 fi
 
@@ -85,8 +91,8 @@ echo "setup: installing$wanted" >&2
 apt update
 
 # `postgresql` stands for the server of the distribution's major version and the
-# headers that belong to it, `wal2json` for the plugin of the server that is here or will
-# be; `jre` for the first Java that is new enough.
+# headers that belong to it, a plugin's name for that of the server that is here or will be;
+# `jre` for the first Java that is new enough.
 major=$(apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -n 1)
 if postgres_is_complete; then
     server_major=$("$pg_config" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
@@ -101,7 +107,7 @@ for package in $wanted; do
         installs_postgres=yes
         packages="$packages postgresql-$major postgresql-server-dev-$major"
         ;;
-    wal2json) packages="$packages postgresql-$server_major-wal2json" ;;
+    wal2json | decoderbufs) packages="$packages postgresql-$server_major-$package" ;;
     jre)
         for version in 17 21 25; do
             if [ -n "$(apt-cache search --names-only "^openjdk-$version-jre-headless\$")" ]; then
