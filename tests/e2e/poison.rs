@@ -50,15 +50,19 @@ const ENUM: Poison = Poison {
     reason: "\"value\"",
 };
 
+/// Makes a type whose output function raises for every value; `'1'` is one.
+pub(crate) const UNPRINTABLE: &str =
+    "create type unprintable;
+     create function unprintable_in(cstring) returns unprintable immutable strict language internal as 'oidin';
+     create function unprintable_out(unprintable) returns cstring immutable strict language internal as 'enum_out';
+     create type unprintable (input = unprintable_in, output = unprintable_out,
+                              internallength = 4, alignment = int4, passedbyvalue)";
+
 /// The output function of a type raises whatever it is given.
 const OUTPUT: Poison = Poison {
     name: "poison_output",
     encoding: "UTF8",
-    before: "create type unprintable;
-             create function unprintable_in(cstring) returns unprintable immutable strict language internal as 'oidin';
-             create function unprintable_out(unprintable) returns cstring immutable strict language internal as 'enum_out';
-             create type unprintable (input = unprintable_in, output = unprintable_out,
-                                      internallength = 4, alignment = int4, passedbyvalue)",
+    before: UNPRINTABLE,
     of_type: "unprintable",
     poisoned: "insert into poisoned values (2, '1');
                insert into poisoned values (3, null);

@@ -2,6 +2,7 @@
 
 use headwater_tests::topic;
 
+use crate::poison::UNPRINTABLE;
 use crate::world::World;
 
 /// A table with a key and one without, a row in each.
@@ -64,6 +65,61 @@ fn refuse_stops_at_the_first_row_of_a_table_made_later_and_loses_nothing() {
             .topics()
             .unwrap()
             .contains_key(&world.topic("heap"))
+    );
+}
+
+#[test]
+fn refuse_stops_at_a_row_that_cannot_be_encoded_too() {
+    let world = World::new("unkeyed_poison");
+    world.sql.run(UNPRINTABLE);
+    world
+        .sql
+        .run("create table keyed (id int primary key); insert into keyed values (1)");
+    let mut client = world.stream(&[]);
+    client.streams();
+    world
+        .sql
+        .run("create table heap (value unprintable); insert into heap values ('1')");
+    world.sql.run("insert into keyed values (2)");
+    let ended = client.wait();
+    ended.expect(5, &["unkeyed_poison.heap", "has no key"]);
+
+    // It was not passed over: it stops the next start, too.
+    world
+        .stream(&["--unkeyed", "send"])
+        .wait()
+        .expect(5, &["unkeyed_poison.heap", "--quarantine"]);
+    let mut client = world.stream(&["--unkeyed", "skip"]);
+    client.streams();
+    world.catches_up();
+    client.terminate().expect(0, &["unkeyed_poison.heap"]);
+    world.topic_equals_table("keyed", "t.id");
+}
+
+#[test]
+fn a_table_that_has_just_lost_its_key_is_not_truncated_unnoticed() {
+    let world = world("unkeyed_truncate");
+    world.sql.run("drop table heap");
+    let mut client = world.stream(&[]);
+    client.streams();
+    world
+        .sql
+        .run("alter table keyed drop constraint keyed_pkey; truncate keyed");
+    client.wait().expect(
+        5,
+        &["unkeyed_truncate.keyed was truncated", "--truncate ignore"],
+    );
+    world.sql.run("alter table keyed add primary key (id)");
+    let mut client = world.stream(&["--truncate", "tombstone"]);
+    client.streams();
+    world.catches_up();
+    client.terminate().expect(
+        0,
+        &[
+            "it has no key any more",
+            "unkeyed_truncate.keyed",
+            "its rows stay in the topic",
+        ],
     );
 }
 

@@ -9,6 +9,7 @@ use headwater_protocol::ChangeId;
 use headwater_protocol::frame::{Quarantine, QuarantinedMessage};
 
 use super::{Applier, broken};
+use crate::cli::UnkeyedMode;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Applier<'_> {
@@ -26,7 +27,7 @@ impl Applier<'_> {
             .relations
             .get(&quarantine.relation)
             .ok_or_else(|| broken("a quarantined change of a relation that was not described"))?;
-        if target.topic.is_none() {
+        if target.topic.is_none() && self.options.unkeyed == UnkeyedMode::Skip {
             return Ok(());
         }
         let table = target.name();
@@ -38,6 +39,9 @@ impl Applier<'_> {
                 "change left out, as --quarantine says: the topic keeps what it has of the row"
             );
             return Ok(());
+        }
+        if target.topic.is_none() {
+            return Err(target.unkeyed(transaction, quarantine.seq));
         }
         let key = if quarantine.key.is_some() {
             "its key is known"

@@ -23,7 +23,7 @@
 use headwater_protocol::frame::Truncate;
 
 use super::{Applier, Session, broken};
-use crate::cli::TruncateMode;
+use crate::cli::{TruncateMode, UnkeyedMode};
 use crate::error::Result;
 use crate::sink::Record;
 
@@ -49,9 +49,11 @@ impl Applier<'_> {
                 .relations
                 .get(relation)
                 .ok_or_else(|| broken("a truncate of a relation that was not described"))?;
-            let Some(topic) = target.topic else {
+            // Without a topic no row of it may be sent, but it may have had a key, and rows
+            // in a topic, until a moment ago.
+            if target.topic.is_none() && self.options.unkeyed == UnkeyedMode::Skip {
                 continue;
-            };
+            }
             let is_keyed = !target.key_columns.is_empty();
             let empties = self.options.truncate == TruncateMode::Tombstone && is_keyed;
             match &partition {
@@ -63,16 +65,18 @@ impl Applier<'_> {
                 }
                 _ => {}
             }
-            if event.is_some() && !(is_keyed && session.delivery.sink.compacts()) {
+            if let (Some(topic), Some(value)) = (target.topic, *event)
+                && !(is_keyed && session.delivery.sink.compacts())
+            {
                 let record = Record {
                     topic,
                     key: None,
-                    value: *event,
+                    value: Some(value),
                     headers,
                 };
                 session.send(&record, transaction.token)?;
             }
-            if empties {
+            if let Some(topic) = target.topic.filter(|_| empties) {
                 let tombstones = session.empty_topic(topic, headers)?;
                 tracing::info!(table = %target.name(), tombstones, "table was truncated");
             } else if let Some(partition) = partition {
