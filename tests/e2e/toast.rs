@@ -4,6 +4,7 @@ use headwater_tests::postgres::Options;
 use headwater_tests::topic;
 use headwater_tests::wait::{SOON, check, eventually};
 
+use crate::poison::UNPRINTABLE;
 use crate::world::{World, kafka};
 
 /// A table with a value that Postgres keeps out of line, and an update that does not
@@ -172,6 +173,45 @@ fn a_key_whose_type_has_changed_since_is_left_out_and_stops_nothing() {
     );
     let next = "{\"id\":\"00000000-0000-0000-0000-000000000002\"}";
     assert!(world.folded("documents").contains_key(next));
+}
+
+#[test]
+fn a_row_that_cannot_be_encoded_when_it_is_read_stops_the_stream_by_the_updates_name() {
+    let world = World::new("toast_unprintable");
+    world.sql.run(UNPRINTABLE);
+    documents(&world);
+    world
+        .sql
+        .run("alter table documents add column value unprintable");
+    let mut client = world.stream(&[]);
+    client.streams();
+    // The first is fine by itself; the row as it is when it is read is not.
+    world.sql.run(
+        "begin; update documents set title = 'second'; update documents set value = '1'; commit",
+    );
+    let ended = client.wait();
+    ended.expect(
+        5,
+        &[
+            "toast_unprintable.documents",
+            "cannot be encoded",
+            "\"value\"",
+        ],
+    );
+    let hint = ended.stderr.split("--quarantine ").nth(1).unwrap();
+    let first: String = hint.chars().take_while(|c| !" ;".contains(*c)).collect();
+    let (lsn, seq) = first.split_once(':').unwrap();
+    assert_eq!(seq, "0", "the first of the two: {first}");
+    let both = format!("{first},{lsn}:1");
+    let mut client = world.stream(&["--quarantine", &both]);
+    client.streams();
+    world.catches_up();
+    client.terminate().expect(0, &["change left out"]);
+    assert_eq!(
+        topic::read(world.kafka, &world.topic("documents")).len(),
+        1,
+        "the topic keeps what it had"
+    );
 }
 
 #[test]

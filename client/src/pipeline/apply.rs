@@ -223,7 +223,11 @@ impl<'a> Applier<'a> {
                             fetched: true,
                             ..headers
                         };
-                        send(session, change.key, Some(row.value()?), headers)
+                        let value = row.value()?;
+                        let value = value.map_err(|reason| {
+                            target.unreadable(&transaction, change.seq, &reason)
+                        })?;
+                        send(session, change.key, Some(value), headers)
                     }
                     Fetched::Nothing => Ok(()),
                     Fetched::Lost => {

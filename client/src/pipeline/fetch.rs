@@ -105,17 +105,15 @@ pub(super) enum Fetched {
 pub(super) struct FetchedRow(Rows);
 
 impl FetchedRow {
-    /// The row's value.
-    pub(super) fn value(&self) -> Result<&[u8]> {
+    /// The row's value, or the reason why it has none.
+    pub(super) fn value(&self) -> Result<Result<&[u8], String>> {
         let frame = self.0.bytes(0, 0).unwrap_or_default();
         match Frames::new(frame).next() {
             Some(Ok(Frame::Change(change))) if change.op == Op::Read => change
                 .value
+                .map(Ok)
                 .ok_or_else(|| Error::failed("a fetched row has no value")),
-            Some(Ok(Frame::Quarantine(quarantine))) => Err(Error::new(
-                ErrorKind::Data,
-                format!("a fetched row cannot be encoded: {}", quarantine.reason),
-            )),
+            Some(Ok(Frame::Quarantine(quarantine))) => Ok(Err(quarantine.reason.to_owned())),
             Some(Err(error)) => Err(Error::failed("a fetched row is no frame").with_source(error)),
             _ => Err(Error::failed(
                 "a fetched row came as another frame than a row",

@@ -62,6 +62,22 @@ impl Target {
         ))
     }
 
+    /// `reason` is why the row that was read for an update cannot be encoded.
+    pub(super) fn unreadable(&self, transaction: &Transaction, seq: u64, reason: &str) -> Error {
+        let (table, lsn) = (self.name(), transaction.end_lsn);
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "an update of {table} at {lsn}:{seq} left large values out of the WAL, and the row \
+                 as it is now cannot be encoded: {reason}"
+            ),
+        )
+        .with_hint(format!(
+            "Mend the row, or go on without this change with --quarantine {lsn}:{seq}; the topic \
+             then keeps what it has of the row until that changes again."
+        ))
+    }
+
     pub(super) fn truncated(&self, transaction: &Transaction, seq: u64) -> Error {
         Error::new(
             ErrorKind::Data,
