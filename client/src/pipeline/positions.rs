@@ -5,6 +5,7 @@
 //! confirmed is what is on record, so that the slot never stands further than the
 //! record says: that is what lets the next start tell a slot that was moved.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,7 +20,11 @@ use crate::state::{Mark, StaleTables, State, StateStore};
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where positions are recorded, if anywhere.
-pub struct Positions(Option<Keeper>);
+pub struct Positions {
+    keeper: Option<Keeper>,
+    /// The tables that were marked where nothing is recorded.
+    unrecorded: RefCell<StaleTables>,
+}
 
 struct Keeper {
     shared: Arc<Shared>,
@@ -42,7 +47,10 @@ struct Progress {
 impl Positions {
     /// Without a record every position may be confirmed at once.
     pub fn unrecorded() -> Self {
-        Positions(None)
+        Positions {
+            keeper: None,
+            unrecorded: RefCell::default(),
+        }
     }
 
     /// Goes on from `state`, which is on record.
@@ -62,13 +70,16 @@ impl Positions {
             .name("positions".to_owned())
             .spawn(move || keeper.keep(store, state))
             .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
-        Ok(Positions(Some(Keeper { shared, thread })))
+        Ok(Positions {
+            keeper: Some(Keeper { shared, thread }),
+            unrecorded: RefCell::default(),
+        })
     }
 
     /// Everything before `position` is durable in the sink. Returns what may be
     /// confirmed now.
     pub fn confirm(&self, position: Lsn) -> Result<Lsn> {
-        let Some(keeper) = &self.0 else {
+        let Some(keeper) = &self.keeper else {
             return Ok(position);
         };
         let mut progress = keeper.shared.lock();
@@ -85,15 +96,15 @@ impl Positions {
     /// A transaction that is arriving made a table stale. That is on record as soon as a
     /// position behind the transaction is. Says whether it is news.
     pub fn mark_stale(&self, schema: &str, table: &str, mark: Mark) -> bool {
-        match &self.0 {
+        match &self.keeper {
             Some(keeper) => keeper.shared.lock().stale.mark(schema, table, mark),
-            None => true,
+            None => self.unrecorded.borrow_mut().mark(schema, table, mark),
         }
     }
 
     /// Records the last position and returns what may be confirmed then.
     pub fn finish(&mut self, position: Lsn) -> Result<Lsn> {
-        let Some(keeper) = self.0.take() else {
+        let Some(keeper) = self.keeper.take() else {
             return Ok(position);
         };
         {
@@ -235,5 +246,17 @@ mod tests {
     #[test]
     fn without_a_record_everything_is_confirmed_at_once() {
         assert_eq!(Positions::unrecorded().confirm(Lsn(20)).unwrap(), Lsn(20));
+    }
+
+    #[test]
+    fn without_a_record_a_table_is_news_once_too() {
+        let positions = Positions::unrecorded();
+        let mark = || Mark {
+            since: Lsn(20),
+            reason: "its key changed".to_owned(),
+        };
+        assert!(positions.mark_stale("shop", "orders", mark()));
+        assert!(!positions.mark_stale("shop", "orders", mark()), "no news");
+        assert!(positions.mark_stale("shop", "lines", mark()), "another");
     }
 }

@@ -5,7 +5,7 @@
 //! what is wrong is what was sent before. A mark is on record before the position behind
 //! its transaction is, so that it is never forgotten, and goes with the next snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_protocol::Lsn;
 
@@ -15,7 +15,14 @@ const TABLES: usize = 1_000;
 
 /// The tables that are stale, each with its first mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StaleTables(BTreeMap<(String, String), Mark>);
+pub struct StaleTables {
+    marks: BTreeMap<Name, Mark>,
+    /// Those for which there was no room, so that each of them is news only once, too.
+    unrecorded: BTreeSet<Name>,
+}
+
+/// Schema and table.
+type Name = (String, String);
 
 /// Since when a table is stale, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,24 +52,46 @@ impl StaleTables {
     /// is no news, and what happens to a table that is stale already makes it no staler.
     pub fn mark(&mut self, schema: &str, table: &str, mark: Mark) -> bool {
         let name = (schema.to_owned(), table.to_owned());
-        if self.0.contains_key(&name) {
+        if self.marks.contains_key(&name) {
             return false;
         }
-        if self.0.len() < TABLES {
-            self.0.insert(name, mark);
+        if self.marks.len() < TABLES {
+            self.marks.insert(name, mark);
+            return true;
         }
-        true
+        self.unrecorded.insert(name)
     }
 
     /// Schema, table and mark, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &Mark)> {
-        self.0
+        self.marks
             .iter()
             .map(|((schema, table), mark)| (&**schema, &**table, mark))
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.marks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_news_once_whether_or_not_there_is_room_for_it() {
+        let mut stale = StaleTables::default();
+        let mark = || Mark {
+            since: Lsn(1),
+            reason: "it was dropped".to_owned(),
+        };
+        let mut news = || {
+            (0..TABLES + 2)
+                .filter(|number| stale.mark("public", &format!("t{number}"), mark()))
+                .count()
+        };
+        assert_eq!((news(), news()), (TABLES + 2, 0));
+        assert_eq!(stale.iter().count(), TABLES, "on record");
     }
 }
