@@ -187,3 +187,36 @@ fn send_gives_rows_without_key_to_a_topic_that_is_not_compacted() {
         );
     }
 }
+
+#[test]
+fn send_goes_on_when_a_table_gets_a_key_or_changes_it_and_stops_at_a_row_that_has_lost_it() {
+    let world = world("unkeyed_turns");
+    let mut client = world.stream(&["--unkeyed", "send"]);
+    client.streams();
+    world
+        .sql
+        .run("alter table heap add primary key (n); insert into heap values (2)");
+    let said = client.says("will lose records by age or size");
+    assert!(said.contains("unkeyed_turns.heap"), "{said}");
+    // Without a row in between, no key is no reason to stop.
+    world.sql.run(
+        "alter table keyed drop constraint keyed_pkey; alter table keyed add primary key (id)",
+    );
+    world.sql.run("insert into keyed values (2)");
+    world.catches_up();
+    world.topic_equals_table("keyed", "t.id");
+    world
+        .sql
+        .run("alter table keyed drop constraint keyed_pkey; insert into keyed values (3)");
+    client
+        .wait()
+        .expect(5, &["unkeyed_turns.keyed", "without a key"]);
+    world.stream(&["--unkeyed", "send"]).wait().expect(
+        1,
+        &[
+            "unkeyed_turns.keyed",
+            "cleanup.policy=compact",
+            "--add-config cleanup.policy=delete",
+        ],
+    );
+}

@@ -61,7 +61,8 @@ pub struct KafkaSink {
     options: KafkaOptions,
     producer: Arc<BaseProducer<Reports>>,
     topics: RwLock<Vec<String>>,
-    opened: Mutex<HashMap<String, TopicId>>,
+    /// What each was opened for last.
+    opened: Mutex<HashMap<String, (TopicId, Keying)>>,
     maker: Arc<TopicMaker>,
     thread: Option<DeliveryThread>,
 }
@@ -191,16 +192,27 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn open_topic(&self, name: &str, keying: Keying) -> Result<TopicId> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(topic) = opened.get(name) {
-            return Ok(*topic);
+        let known = opened.get(name).copied();
+        // A table that loses its key may get another before its next row, and the broker
+        // refuses that row if not. One that gets a key could lose its rows unnoticed.
+        let needs_look = |known| known != keying && keying == Keying::Keyed;
+        if let Some((topic, known)) = known
+            && !needs_look(known)
+        {
+            opened.insert(name.to_owned(), (topic, keying));
+            return Ok(topic);
         }
         self.maker
             .ensure(self.producer.client(), name, Purpose::Records(keying))?;
+        if let Some((topic, _)) = known {
+            opened.insert(name.to_owned(), (topic, keying));
+            return Ok(topic);
+        }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let number = u32::try_from(topics.len())
             .map_err(|_| Error::failed(format!("too many topics to open \"{name}\"")))?;
         topics.push(name.to_owned());
-        opened.insert(name.to_owned(), TopicId(number));
+        opened.insert(name.to_owned(), (TopicId(number), keying));
         Ok(TopicId(number))
     }
 
