@@ -459,7 +459,12 @@ fn a_topic_that_may_not_be_made_is_named_with_its_first_message() {
         .run("select pg_logical_emit_message(false, 'late', 'topic')");
     client.wait().expect(
         1,
-        &["refused.messages", "--no-create-topics", "kafka-topics.sh"],
+        &[
+            "refused.messages",
+            "--no-create-topics",
+            "kafka-topics.sh",
+            "--operations insert,update,delete,truncate",
+        ],
     );
 
     let mut client = world.stream(&["--topic-prefix", "refused."]);

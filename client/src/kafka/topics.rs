@@ -291,7 +291,11 @@ impl TopicMaker {
         Error::failed(format!(
             "topic \"{name}\" does not exist and --no-create-topics is given"
         ))
-        .with_hint(format!("Create it: {}", self.command(name, purpose)))
+        .with_hint(format!(
+            "Create it: {}{}",
+            self.command(name, purpose),
+            or_without(purpose)
+        ))
     }
 
     fn refused(&self, what: &str, name: &str, purpose: Purpose, code: RDKafkaErrorCode) -> Error {
@@ -301,7 +305,8 @@ impl TopicMaker {
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed => format!(
                 "Allow the user Create and Write on the topic (kafka-acls.sh), \
-                 or let an administrator create it: {command}"
+                 or let an administrator create it: {command}{}",
+                or_without(purpose)
             ),
             RDKafkaErrorCode::PolicyViolation => format!(
                 "The cluster's create.topic.policy decides: choose other --topic-partitions or \
@@ -331,6 +336,17 @@ impl TopicMaker {
         Error::failed(format!("topic \"{name}\" {what}"))
             .with_source(code)
             .with_hint(hint)
+    }
+}
+
+/// What else helps where nobody may have asked for the topic: anyone who can log in to the
+/// database can write the first logical message.
+fn or_without(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Records(Keying::Events) => {
+            " -- or leave logical messages out with --operations insert,update,delete,truncate."
+        }
+        Purpose::Records(Keying::Keyed | Keying::Unkeyed) | Purpose::State => "",
     }
 }
 
@@ -451,5 +467,12 @@ mod tests {
         assert!(error.to_string().contains("--no-create-topics"), "{error}");
         let hint = error.hint().unwrap_or_default();
         assert!(hint.contains("--create --topic test"), "{hint}");
+        assert!(!hint.contains("--operations"), "{hint}");
+        let messages = maker(None, None).missing("messages", Purpose::Records(Keying::Events));
+        let hint = messages.hint().unwrap_or_default();
+        assert!(
+            hint.contains("--operations insert,update,delete,truncate"),
+            "{hint}"
+        );
     }
 }

@@ -72,7 +72,10 @@ impl DecodeError {
             DecodeError::Malformed(reason) => Error::failed(format!(
                 "the state in {place} cannot be read: {reason}"
             ))
-            .with_hint("If nothing else writes to that topic, start over with --resnapshot."),
+            .with_hint(
+                "If nothing else writes to that topic, begin anew under another name with --slot, \
+                 and drop the old slot with SELECT pg_drop_replication_slot(…).",
+            ),
         }
     }
 }
