@@ -192,7 +192,10 @@ fn content_and_prefix_arrive_byte_for_byte() {
 fn the_slot_does_not_pass_a_message_that_kafka_has_not_acknowledged() {
     let mut kafka = Kafka::new();
     let world = World::on(postgres(), &kafka, "msg_held");
-    world.sql.run("create table other (id int primary key)");
+    // The server asks for a status update twice in that time.
+    world.sql.run(
+        "create table other (id int primary key); alter database msg_held set wal_sender_timeout = '6s'",
+    );
     let name = topic_name(&world);
     let arguments = world.arguments(&["--message-topic", &name, "-t", "msg_held.other"]);
     let mut client = Client::start(&arguments);
