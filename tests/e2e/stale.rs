@@ -458,6 +458,29 @@ fn a_key_that_is_lost_while_it_is_streamed_is_noticed() {
         .expect(5, &["stale_key_lost.t", "has no key"]);
 }
 
+#[test]
+fn a_table_that_is_dropped_before_it_had_a_row_needs_no_topic() {
+    let world = World::new("stale_empty");
+    world.sql.run("create table items (id int primary key)");
+    let mut client = world.stream(&[]);
+    client.streams();
+    world.sql.run("create table made (id int primary key)");
+    world.sql.run("drop table made");
+    world.catches_up();
+    client.terminate().expect(0, &["stale_empty.made"]);
+    let topics = world.kafka.topics().unwrap();
+    assert!(!topics.contains_key(&world.topic("made")), "{topics:?}");
+
+    let mut client = world.stream(&["--no-create-topics"]);
+    client.streams();
+    world.sql.run("create table late (id int primary key)");
+    world.sql.run("drop table late");
+    world.sql.run("insert into items values (1)");
+    world.catches_up();
+    client.terminate().expect(0, &["stale_empty.late"]);
+    world.topic_equals_table("items", "t.id");
+}
+
 pub(crate) fn drop_arguments(world: &World<'_>) -> Vec<String> {
     let conninfo = world.postgres.conninfo(&world.name);
     let brokers = world.kafka.brokers();

@@ -84,7 +84,10 @@ impl<'a> Applier<'a> {
         match frame {
             Frame::Hello(hello) => greet(hello),
             Frame::Begin(begin) => self.begin(begin, session),
-            Frame::Relation(relation) => self.relation(relation, session),
+            Frame::Relation(relation) => {
+                self.relation(relation);
+                Ok(())
+            }
             Frame::Change(change) => self.change(change, session),
             Frame::Truncate(truncate) => self.truncate(truncate, session),
             Frame::Quarantine(quarantine) => self.quarantine(quarantine),
@@ -128,32 +131,34 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn relation(&mut self, relation: &Relation<'_>, session: &mut Session<'_, '_>) -> Result<()> {
-        let has_topic = relation.is_keyed() || self.options.unkeyed == UnkeyedMode::Send;
-        let topic = if has_topic {
-            let name = self.router.topic(relation.schema, relation.table)?;
-            Some(
-                session
-                    .delivery
-                    .sink
-                    .open_topic(&name, Keying::of(relation.is_keyed()))?,
-            )
-        } else {
-            None
-        };
+    fn relation(&mut self, relation: &Relation<'_>) {
         let key_columns = relation.columns.iter().filter(|column| column.is_key);
         let target = Target {
             schema: relation.schema.to_owned(),
             table: relation.table.to_owned(),
             key_columns: key_columns.map(|column| column.name.to_owned()).collect(),
-            topic,
+            is_sent: relation.is_keyed() || self.options.unkeyed == UnkeyedMode::Send,
+            topic: None,
         };
-        if !has_topic && self.options.unkeyed == UnkeyedMode::Skip {
+        if !target.is_sent && self.options.unkeyed == UnkeyedMode::Skip {
             let lsn = self.transaction_end();
             self.notices.say(Notice::Skipped, relation.id, &target, lsn);
         }
         self.fetch.forget(relation.id);
         self.relations.insert(relation.id, target);
+    }
+
+    /// Opens the topic of a relation whose rows are sent, with the first of its records: one
+    /// that is described because it was dropped needs none.
+    fn open_topic(&mut self, relation: u32, session: &Session<'_, '_>) -> Result<()> {
+        if let Some(target) = self.relations.get_mut(&relation)
+            && target.is_sent
+            && target.topic.is_none()
+        {
+            let name = self.router.topic(&target.schema, &target.table)?;
+            let keying = Keying::of(!target.key_columns.is_empty());
+            target.topic = Some(session.delivery.sink.open_topic(&name, keying)?);
+        }
         Ok(())
     }
 
@@ -164,10 +169,18 @@ impl<'a> Applier<'a> {
             .ok_or_else(|| broken("a change outside a transaction"))?;
         transaction.changes += 1;
         let transaction = *transaction;
-        let target = self
+        let undescribed = || broken("a change of a relation that was not described");
+        let mut target = self
             .relations
             .get(&change.relation)
-            .ok_or_else(|| broken("a change of a relation that was not described"))?;
+            .ok_or_else(undescribed)?;
+        if target.topic.is_none() && target.is_sent {
+            self.open_topic(change.relation, session)?;
+            target = self
+                .relations
+                .get(&change.relation)
+                .ok_or_else(undescribed)?;
+        }
         if change.key.is_none() && self.options.unkeyed == UnkeyedMode::Refuse {
             return Err(target.unkeyed(&transaction, change.seq));
         }

@@ -27,7 +27,7 @@ impl Applier<'_> {
             .relations
             .get(&quarantine.relation)
             .ok_or_else(|| broken("a quarantined change of a relation that was not described"))?;
-        if target.topic.is_none() && self.options.unkeyed == UnkeyedMode::Skip {
+        if !target.is_sent && self.options.unkeyed == UnkeyedMode::Skip {
             return Ok(());
         }
         let table = target.name();
@@ -40,7 +40,7 @@ impl Applier<'_> {
             );
             return Ok(());
         }
-        if target.topic.is_none() {
+        if !target.is_sent {
             return Err(target.unkeyed(transaction, quarantine.seq));
         }
         let key = if quarantine.key.is_some() {

@@ -13,7 +13,9 @@ pub(super) struct Target {
     pub(super) schema: String,
     pub(super) table: String,
     pub(super) key_columns: Vec<String>,
-    /// Absent for a table without key whose rows are not sent.
+    /// Not for a table without key, unless `--unkeyed send` says so.
+    pub(super) is_sent: bool,
+    /// Absent until it was opened, which the first record does.
     pub(super) topic: Option<TopicId>,
 }
 

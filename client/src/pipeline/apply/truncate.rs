@@ -45,13 +45,16 @@ impl Applier<'_> {
             let partition = partitions
                 .next()
                 .map(|(schema, table)| format!("{schema}.{table}"));
+            if self.options.truncate != TruncateMode::Stop {
+                self.open_topic(*relation, session)?;
+            }
             let target = self
                 .relations
                 .get(relation)
                 .ok_or_else(|| broken("a truncate of a relation that was not described"))?;
             // Without a topic no row of it may be sent, but it may have had a key, and rows
             // in a topic, until a moment ago.
-            if target.topic.is_none() && self.options.unkeyed == UnkeyedMode::Skip {
+            if !target.is_sent && self.options.unkeyed == UnkeyedMode::Skip {
                 continue;
             }
             let is_keyed = !target.key_columns.is_empty();
