@@ -29,7 +29,8 @@
 //! A transaction that was already writing when another one, committed before it, made a
 //! table, and that then alters this table, does not find it at its begin. Rows that were
 //! sent of it in the same transaction still count. A column whose type is the row type of a
-//! table is not found where that table is altered.
+//! table is not found where that table is altered. Nor is a table that was declared
+//! `user_catalog_table`: it cannot be loaded when it may be gone ([`OpenRelation::open_table`]).
 //!
 //! The other way round, a table without rows is named too, as what is not there writes nothing,
 //! and one whose key was retyped, as nothing says whether its values are the same.

@@ -197,6 +197,20 @@ fn what_leaves_every_row_as_it_was_sent_names_nothing() {
 }
 
 #[test]
+fn a_table_that_stood_in_for_a_catalog_stops_nothing_when_it_is_gone() {
+    let sql = database("stale_catalog");
+    sql.run("create table t (id int primary key) with (user_catalog_table = true)");
+    sql.run("alter table t add c int default 5");
+    sql.run("drop table t");
+    sql.run("create table u (id int primary key, n int)");
+    sql.run("alter table u rename n to m");
+    assert_eq!(
+        stale(&sql, "stale_catalog"),
+        [r#"public.u: column "n" is "m" now"#]
+    );
+}
+
+#[test]
 fn rows_of_a_table_made_in_the_same_transaction_count_too() {
     let sql = database("stale_new");
     sql.run(

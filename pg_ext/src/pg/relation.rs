@@ -12,7 +12,7 @@
 //! anew, so that none is left out of the WAL. VACUUM FULL and CLUSTER copy their heaps
 //! without logical records, and send nothing.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_int};
 use std::marker::PhantomData;
 
 use headwater_protocol::frame::ReplicaIdentity;
@@ -20,6 +20,7 @@ use headwater_protocol::options::Partitions;
 use pgrx::pg_sys;
 
 use super::encoding::DatabaseEncoding;
+use super::types::catalog_row;
 use super::versions;
 
 /// A relation for the time of one callback.
@@ -356,22 +357,69 @@ impl OpenRelation {
     }
 
     /// The table of that OID, ordinary or partitioned, that is not temporary, logged or not.
-    /// What is none is not loaded: two lookups tell.
+    /// What is none is not loaded: one lookup tells.
+    ///
+    /// Nor is one that was declared `user_catalog_table`. The server loads it as it does its
+    /// own catalogs, with the place that its rows have today (`RelationInitPhysicalAddr` in
+    /// `relcache.c`): one that was dropped since would be an ERROR at every attempt.
     pub(crate) fn open_table(id: u32) -> Option<Self> {
-        let oid = pg_sys::Oid::from(id);
-        // SAFETY: lookups in the system cache; a relation that is not there has no kind.
-        let is_table = unsafe {
-            matches!(
-                pg_sys::get_rel_relkind(oid).cast_unsigned(),
-                pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE
-            ) && pg_sys::get_rel_persistence(oid).cast_unsigned() != pg_sys::RELPERSISTENCE_TEMP
-        };
-        if is_table { Self::open(id) } else { None }
+        is_watched_table(pg_sys::Oid::from(id))
+            .then(|| Self::open(id))
+            .flatten()
     }
 
     pub(crate) fn as_ref(&self) -> RelationRef<'_> {
         // SAFETY: open as long as this lives.
         unsafe { RelationRef::new(self.0) }
+    }
+}
+
+/// What [`OpenRelation::open_table`] opens.
+fn is_watched_table(id: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup in the system cache, whose row is read before it is given back.
+    unsafe {
+        let row = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::RELOID as c_int,
+            pg_sys::Datum::from(id),
+        );
+        if row.is_null() {
+            return false;
+        }
+        let class = catalog_row::<pg_sys::FormData_pg_class>(row);
+        let is_table = matches!(
+            (*class).relkind.cast_unsigned(),
+            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE
+        ) && (*class).relpersistence.cast_unsigned() != pg_sys::RELPERSISTENCE_TEMP;
+        let is_watched = is_table && !is_user_catalog(row, (*class).relkind);
+        pg_sys::ReleaseSysCache(row);
+        is_watched
+    }
+}
+
+/// Whether a row of `pg_class` is that of a table declared `user_catalog_table`.
+///
+/// # Safety
+///
+/// `row` is one of the system cache, of a relation of this kind.
+unsafe fn is_user_catalog(row: pg_sys::HeapTuple, kind: c_char) -> bool {
+    let mut is_null = false;
+    // SAFETY: the caller's. Options that are there parse to the struct of the kind, or to
+    // null where it has none, and a partitioned table cannot be declared so.
+    unsafe {
+        let options = pg_sys::SysCacheGetAttr(
+            pg_sys::SysCacheIdentifier::RELOID as c_int,
+            row,
+            pg_sys::Anum_pg_class_reloptions as pg_sys::AttrNumber,
+            &mut is_null,
+        );
+        if is_null || kind.cast_unsigned() != pg_sys::RELKIND_RELATION {
+            return false;
+        }
+        let parsed = pg_sys::heap_reloptions(kind, options, false);
+        parsed
+            .cast::<pg_sys::StdRdOptions>()
+            .as_ref()
+            .is_some_and(|options| options.user_catalog_table)
     }
 }
 
