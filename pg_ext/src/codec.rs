@@ -15,7 +15,8 @@
 //! hold the one before twice would otherwise be a million attributes. A row type cannot
 //! hold itself, not even through an array (`CheckAttributeType` in `heap.c`), so a shared
 //! one is never entered twice at a time. Depth is bounded here, so encoding needs no bound
-//! of its own.
+//! of its own: a row type that was compiled further up brings its own levels along, and is
+//! shared only where they fit.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -106,9 +107,19 @@ pub(crate) struct AttributeCodec {
 /// Compiles the codecs of one plan.
 pub(crate) struct CodecCompiler {
     encoding: DatabaseEncoding,
-    composites: Vec<(u32, Rc<RefCell<CompositeCodec>>)>,
+    composites: Vec<KnownComposite>,
     depends_on: Vec<u32>,
     depth: usize,
+    /// The greatest depth since the row type under way began.
+    deepest: usize,
+}
+
+/// A row type that was compiled.
+struct KnownComposite {
+    type_oid: u32,
+    codec: Rc<RefCell<CompositeCodec>>,
+    /// Levels below it.
+    levels: usize,
 }
 
 impl CodecCompiler {
@@ -118,6 +129,7 @@ impl CodecCompiler {
             composites: Vec::new(),
             depends_on: Vec::new(),
             depth: 0,
+            deepest: 0,
         }
     }
 
@@ -136,6 +148,7 @@ impl CodecCompiler {
             return Codec::TooDeep;
         }
         self.depth += 1;
+        self.deepest = self.deepest.max(self.depth);
         let codec = match type_kind(type_oid) {
             TypeKind::Array { element } => self.array(element),
             TypeKind::Composite => self.composite(type_oid),
@@ -156,9 +169,17 @@ impl CodecCompiler {
     }
 
     fn composite(&mut self, type_oid: u32) -> Codec {
-        let known = self.composites.iter().find(|(oid, _)| *oid == type_oid);
-        if let Some((_, composite)) = known {
-            return Codec::Composite(Rc::clone(composite));
+        let known = self
+            .composites
+            .iter()
+            .find(|known| known.type_oid == type_oid);
+        if let Some(known) = known {
+            let deepest = self.depth + known.levels;
+            if deepest > MAX_DEPTH {
+                return Codec::TooDeep;
+            }
+            self.deepest = self.deepest.max(deepest);
+            return Codec::Composite(Rc::clone(&known.codec));
         }
         let Some((composite, attributes)) = CompositeType::load(type_oid, self.encoding) else {
             return output(type_oid);
@@ -167,6 +188,7 @@ impl CodecCompiler {
         if !composite.names_are_exact {
             return Codec::Unnameable;
         }
+        let outside = std::mem::replace(&mut self.deepest, self.depth);
         let attributes = attributes
             .into_iter()
             .map(|attribute| AttributeCodec {
@@ -175,12 +197,17 @@ impl CodecCompiler {
                 prefix: member_prefix(&attribute.name),
             })
             .collect();
-        let composite = Rc::new(RefCell::new(CompositeCodec {
+        let codec = Rc::new(RefCell::new(CompositeCodec {
             composite,
             attributes,
         }));
-        self.composites.push((type_oid, Rc::clone(&composite)));
-        Codec::Composite(composite)
+        self.composites.push(KnownComposite {
+            type_oid,
+            codec: Rc::clone(&codec),
+            levels: self.deepest - self.depth,
+        });
+        self.deepest = self.deepest.max(outside);
+        Codec::Composite(codec)
     }
 }
 

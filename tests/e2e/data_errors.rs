@@ -241,6 +241,39 @@ fn values_that_are_not_stored_as_their_type_says_are_quarantined() {
 }
 
 #[test]
+fn row_types_within_each_other_are_bounded_however_they_are_shared() {
+    let name = "data_errors_deep";
+    let sql = database(name);
+    sql.run(
+        "create type d1 as (v int);
+         do $$ begin for n in 2..120 loop
+             execute format('create type d%s as (v d%s)', n, n - 1);
+         end loop; end $$;
+         create table deep (id int primary key, a d60, b d100, c d120)",
+    );
+    let rows = |inner: &str, levels: usize| {
+        format!("{}{inner}{}", "row(".repeat(levels), ")".repeat(levels))
+    };
+    sql.run(&format!(
+        "insert into deep values (1, {0}::d60);
+         insert into deep (id, b) select 2, {1}::d100 from deep;
+         insert into deep (id, c) select 3, {2}::d120 from deep where id = 1;
+         insert into deep (id, c) values (4, row(null)::d120)",
+        rows("1", 60),
+        rows("a", 40),
+        rows("a", 60),
+    ));
+    let lines = sql.column(&format!(
+        "select data from pg_logical_slot_get_changes('{name}', null, null)"
+    ));
+    let quarantined: Vec<bool> = lines
+        .iter()
+        .map(|line| line.contains("nested too deeply"))
+        .collect();
+    assert_eq!(quarantined, [false, false, true, false], "{lines:#?}");
+}
+
+#[test]
 #[ignore = "needs headwater.so built with the feature panic-column"]
 fn a_panic_of_the_encoder_costs_its_row_alone() {
     let name = "data_errors_panic";
