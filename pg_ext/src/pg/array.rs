@@ -8,7 +8,8 @@
 //! lengths: [i32]    one a dimension
 //! lower bounds: [i32]
 //! null bitmap       1 for a value, from the lowest bit on
-//! elements          the last dimension's first, each aligned as its type says
+//! elements          the last dimension's first, each aligned as its type says, also
+//!                   behind one with a short header (`att_align_nominal` in `arrayfuncs.c`)
 //! ```
 //!
 //! Everything is read by checked slices: what reaches past the array's end is malformed.
@@ -156,15 +157,7 @@ impl<'a> Elements<'a> {
             by_value,
             alignment,
         } = self.layout;
-        let rest = self.bytes.get(self.offset..).ok_or(MalformedArray)?;
-        // Where an element was not aligned, no byte of padding precedes it, and a varlena's
-        // short header is never 0 (`att_align_pointer` in `access/tupmacs.h`).
-        let is_packed = length == -1 && rest.first().is_some_and(|byte| *byte != 0);
-        let start = if is_packed {
-            self.offset
-        } else {
-            self.offset.next_multiple_of(alignment)
-        };
+        let start = self.offset.next_multiple_of(alignment);
         let rest = self.bytes.get(start..).ok_or(MalformedArray)?;
         let size = match length {
             -1 => varlena_size(rest)?,
