@@ -33,12 +33,12 @@ impl Encoder {
                 Some(value) => {
                     #[cfg(feature = "panic-column")]
                     assert_ne!(column.name, "headwater panics");
-                    self.values
-                        .encode(out, &mut column.codec, value)
-                        .map_err(|fault| fault.of(column, &self.values))?;
                     // Each value is bounded, and here their sum: a row that is too large
                     // is left before all of it stands in memory.
-                    self.within_limit(out.len() - start)?;
+                    self.values
+                        .encode(out, &mut column.codec, value)
+                        .and_then(|()| self.values.within_limit(out, start))
+                        .map_err(|fault| fault.of(column, &self.values))?;
                 }
             }
         }

@@ -146,7 +146,7 @@ impl fmt::Display for EncodeError {
                 write!(f, "the message is larger than max_row_bytes ({limit})")
             }
             EncodeError::OutOfMemory { bytes } => {
-                write!(f, "no memory for a value of {bytes} bytes")
+                write!(f, "no memory for {bytes} bytes more")
             }
         }
     }

@@ -17,6 +17,13 @@ use crate::pg::{
 /// one inside a growing buffer would abort the server. Smaller ones cannot matter.
 const FALLIBLE_FROM: usize = 64 * 1024;
 
+/// A buffer of this size is kept with [`ROOM`] ahead. Below it no growth can matter.
+const ROOM_FROM: usize = 4 * FALLIBLE_FROM;
+
+/// More than a value takes that is not given room by itself: a text of control characters,
+/// six bytes for each.
+const ROOM: usize = 8 * FALLIBLE_FROM;
+
 /// Turns values into JSON for one session.
 pub(crate) struct ValueEncoder {
     encoding: DatabaseEncoding,
@@ -104,8 +111,7 @@ impl ValueEncoder {
             Codec::Money => json::money(out, value.i64()),
             Codec::Text => {
                 let text = self.encoding.to_utf8(self.varlena(value)?)?;
-                self.reserve(out, text.len())?;
-                json::string(out, &text);
+                self.text(out, &text)?;
             }
             Codec::Name => {
                 let name = fixed::<64>(value)?;
@@ -165,9 +171,7 @@ impl ValueEncoder {
                 if text.starts_with(b"<?xml") || text.starts_with(b"\n") {
                     self.output(out, function, value)?;
                 } else {
-                    let text = self.encoding.to_utf8(text)?;
-                    self.reserve(out, text.len())?;
-                    json::string(out, &text);
+                    self.text(out, &self.encoding.to_utf8(text)?)?;
                 }
             }
             Codec::Hstore => {
@@ -237,7 +241,7 @@ impl ValueEncoder {
                     None => out.extend_from_slice(b"null"),
                     Some(element) => self.encode(out, &mut codec.element, element)?,
                 }
-                self.within_limit(out.len() - start)?;
+                self.within_limit(out, start)?;
             }
         }
         out.push(b']');
@@ -267,7 +271,7 @@ impl ValueEncoder {
                 Column::UnchangedToast => return Err(ValueFault::WrongLayout),
                 Column::Value(value) => self.encode(out, &mut attribute.codec, value)?,
             }
-            self.within_limit(out.len() - start)?;
+            self.within_limit(out, start)?;
         }
         close_object(out, start);
         Ok(())
@@ -283,9 +287,25 @@ impl ValueEncoder {
             .call(value, &mut self.calls)
             .map_err(|raised| ValueFault::Raised(raised, Some(function.type_oid())))?
             .ok_or(ValueFault::WrongLayout)?;
-        let text = self.encoding.to_utf8(text)?;
+        self.text(out, &self.encoding.to_utf8(text)?)
+    }
+
+    /// A long text goes piece by piece, each with room for the most that its escapes can
+    /// take: the limit is noticed on the way, not behind six times its size.
+    fn text(&self, out: &mut Vec<u8>, text: &[u8]) -> Result<(), ValueFault> {
         self.reserve(out, text.len())?;
-        json::string(out, &text);
+        if text.len() < FALLIBLE_FROM {
+            json::string(out, text);
+            return Ok(());
+        }
+        let start = out.len();
+        out.push(b'"');
+        for piece in text.chunks(FALLIBLE_FROM) {
+            make_room(out, json::LONGEST_ESCAPE * piece.len() + 1)?;
+            json::string_part(out, piece);
+            self.within_limit(out, start)?;
+        }
+        out.push(b'"');
         Ok(())
     }
 
@@ -343,13 +363,16 @@ impl ValueEncoder {
         content.ok_or(ValueFault::WrongLayout)
     }
 
-    /// Each value is bounded, and the sum of those in one container: eight bytes may print
-    /// as 131,072.
-    fn within_limit(&self, bytes: usize) -> Result<(), ValueFault> {
-        if bytes > self.max_row_bytes {
+    /// Each value is bounded, and the sum of those since `start` in one row, array or row
+    /// value: eight bytes may print as 131,072. Makes room for the next one.
+    pub(super) fn within_limit(&self, out: &mut Vec<u8>, start: usize) -> Result<(), ValueFault> {
+        if out.len() - start > self.max_row_bytes {
             return Err(ValueFault::TooLarge);
         }
-        Ok(())
+        if out.len() < ROOM_FROM {
+            return Ok(());
+        }
+        make_room(out, ROOM)
     }
 
     /// Makes room for a value of `bytes`, which no row may hold past its limit.
@@ -359,11 +382,16 @@ impl ValueEncoder {
         }
         if bytes >= FALLIBLE_FROM {
             // An eighth for escapes.
-            out.try_reserve(bytes + bytes / 8)
-                .map_err(|_| ValueFault::OutOfMemory(bytes))?;
+            make_room(out, bytes + bytes / 8)?;
         }
         Ok(())
     }
+}
+
+/// As `reserve` of the buffer does, but what there is no memory for costs its row alone.
+fn make_room(out: &mut Vec<u8>, bytes: usize) -> Result<(), ValueFault> {
+    out.try_reserve(bytes)
+        .map_err(|_| ValueFault::OutOfMemory(bytes))
 }
 
 fn fixed<const N: usize>(value: Value<'_>) -> Result<&[u8; N], ValueFault> {

@@ -35,7 +35,7 @@ pub use money::money;
 pub use network::{cidr, inet, macaddr};
 pub use numeric::numeric;
 pub use position::{pg_lsn, tid};
-pub use string::{json_line, string};
+pub use string::{LONGEST_ESCAPE, json_line, string, string_part};
 
 /// The bytes of a value are not what its type says. The message holds none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,15 @@ const TOPS: u64 = ONES << 7;
 pub fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.reserve(text.len() + 2);
     out.push(b'"');
+    string_part(out, text);
+    out.push(b'"');
+}
+
+/// The most bytes that one byte of a text becomes: `\u00xx`.
+pub const LONGEST_ESCAPE: usize = 6;
+
+/// Writes a part of a text as [`string`] does, without the quotes around the whole.
+pub fn string_part(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     while let Some(clean) = first_escaped(rest) {
         out.extend_from_slice(&rest[..clean]);
@@ -21,7 +30,6 @@ pub fn string(out: &mut Vec<u8>, text: &[u8]) {
         rest = &rest[clean + 1..];
     }
     out.extend_from_slice(rest);
-    out.push(b'"');
 }
 
 /// Writes a `json` value on one line: CR, LF and TAB, which can stand raw only between
