@@ -24,7 +24,7 @@
 //! Length is bounded too, and honest values need that as well: `1e131071` takes eight
 //! bytes here and 131,072 as text, so a megabyte of them would print 13 gigabytes.
 
-use super::{ValueError, numeric, string};
+use super::{LONGEST_ESCAPE, ValueError, numeric, string, string_part};
 
 const COUNT_MASK: u32 = 0x0FFF_FFFF;
 const IS_SCALAR: u32 = 0x1000_0000;
@@ -51,6 +51,13 @@ type Result<T, E = ValueError> = std::result::Result<T, E>;
 /// may be allowed to have.
 pub const MAX_JSONB_TEXT_BYTES: usize = 256 << 20;
 
+/// Text is written in pieces of this many bytes, each given room by an allocation that may
+/// fail: a failed one inside a growing buffer would abort the process.
+const PIECE: usize = 64 << 10;
+/// What is kept ahead of a buffer that is longer than this: more than any element takes that
+/// is not given room by itself.
+const ROOM: usize = 8 * PIECE;
+
 /// Writes a `jsonb` from the bytes that follow its varlena header.
 pub fn jsonb(out: &mut Vec<u8>, container: &[u8]) -> Result<()> {
     jsonb_within(out, container, MAX_JSONB_TEXT_BYTES)
@@ -64,9 +71,12 @@ pub fn jsonb_within(out: &mut Vec<u8>, container: &[u8], max_bytes: usize) -> Re
     let mut parents = Vec::new();
     current.open(out);
     loop {
-        let element = current.next(out)?;
+        let element = current.next(out, end)?;
         if out.len() > end {
             return Err(ValueError::TooLarge);
+        }
+        if out.len() >= ROOM {
+            make_room(out, ROOM)?;
         }
         match element {
             Some(Element::Written) => {}
@@ -179,8 +189,9 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// Writes the next element or pair as far as it is no container, none at the end.
-    fn next(&mut self, out: &mut Vec<u8>) -> Result<Option<Element<'a>>> {
+    /// Writes the next element or pair as far as it is no container, none at the end. A text
+    /// is left where it passes `end`.
+    fn next(&mut self, out: &mut Vec<u8>, end: usize) -> Result<Option<Element<'a>>> {
         let value = match self.shape {
             Shape::Object => self.entries.len() / 2 + self.index,
             Shape::Array | Shape::Scalar => self.index,
@@ -196,13 +207,13 @@ impl<'a> Container<'a> {
             if kind != STRING {
                 return Err(ValueError::MalformedJsonb);
             }
-            string(out, key.bytes);
+            text(out, key.bytes, end)?;
             out.extend_from_slice(b": ");
         }
         self.index += 1;
         let (kind, data) = self.values.advance(*value, self.data)?;
         match kind {
-            STRING => string(out, data.bytes),
+            STRING => text(out, data.bytes, end)?,
             NUMERIC => numeric(out, after_varlena_header(data.aligned()?)?)?,
             TRUE => out.extend_from_slice(b"true"),
             FALSE => out.extend_from_slice(b"false"),
@@ -212,6 +223,27 @@ impl<'a> Container<'a> {
         }
         Ok(Some(Element::Written))
     }
+}
+
+fn text(out: &mut Vec<u8>, text: &[u8], end: usize) -> Result<()> {
+    if text.len() < PIECE {
+        string(out, text);
+        return Ok(());
+    }
+    out.push(b'"');
+    for piece in text.chunks(PIECE) {
+        make_room(out, LONGEST_ESCAPE * piece.len() + 1)?;
+        string_part(out, piece);
+        if out.len() > end {
+            return Err(ValueError::TooLarge);
+        }
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+fn make_room(out: &mut Vec<u8>, bytes: usize) -> Result<()> {
+    out.try_reserve(bytes).map_err(|_| ValueError::OutOfMemory)
 }
 
 impl Cursor {

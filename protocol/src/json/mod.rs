@@ -53,6 +53,8 @@ pub enum ValueError {
     MalformedHstore,
     /// A `jsonb` whose text would be longer than it may be.
     TooLarge,
+    /// There is no memory for the text.
+    OutOfMemory,
 }
 
 impl fmt::Display for ValueError {
@@ -64,6 +66,7 @@ impl fmt::Display for ValueError {
             ValueError::MalformedBits => "malformed bit string",
             ValueError::MalformedHstore => "malformed hstore value",
             ValueError::TooLarge => "jsonb value whose text is too large",
+            ValueError::OutOfMemory => "no memory for its text",
         })
     }
 }
