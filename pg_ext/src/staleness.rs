@@ -16,8 +16,8 @@
 //! commit, and what was is compared with what is.
 //!
 //! Nothing is remembered from one transaction to the next. So the answer is the same at
-//! every decoding of the same WAL, also right after a restart, for a transaction without a
-//! row, and for a table of which no row was ever seen. What does not change how rows look
+//! every decoding of the same WAL (but see below), also right after a restart, for a
+//! transaction without a row, and for a table of which no row was ever seen. What does not change how rows look
 //! (ANALYZE, CREATE INDEX, GRANT, an ALTER that a savepoint took back) gives the same layout
 //! twice, and no mark.
 //!
@@ -26,9 +26,11 @@
 //!
 //! # What is not seen
 //!
-//! A transaction that was already writing when another one, committed before it, made a
-//! table, and that then alters this table, does not find it at its begin. Rows that were
-//! sent of it in the same transaction still count. A column whose type is the row type of a
+//! What another transaction did to a table that committed after this one had begun to write:
+//! the snapshot of the begin is older. Two such transactions that take each other's change
+//! back (a column renamed there and back) can then look as if nothing had happened, or, where
+//! a session has seen the change between, give a mark; a table that the other one made is not
+//! found at the begin. Rows that were sent in the same transaction still count. A column whose type is the row type of a
 //! table is not found where that table is altered. Nor is a table that was declared
 //! `user_catalog_table`: it cannot be loaded when it may be gone ([`OpenRelation::open_table`]).
 //!

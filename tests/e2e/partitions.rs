@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use headwater_protocol::frame::{Frame, Frames, Op};
 use headwater_tests::session::Session;
+use headwater_tests::types::bytes;
 use headwater_tests::{Client, topic};
 use serde_json::Value;
 
+use crate::stale::drop_arguments;
 use crate::world::{World, postgres};
-use headwater_tests::types::bytes;
 
 /// A table whose partitions all have other shapes than its own: another order, dropped
 /// columns, a level in between. The key's columns have other numbers everywhere.
@@ -477,30 +478,41 @@ fn truncating_the_table_empties_the_topic_and_truncating_a_partition_does_not() 
 
     let mut client = world.stream(&["--truncate", "ignore"]);
     client.says("streaming");
-    client.says("partition was truncated");
+    client.says("events_1 was truncated");
+    client.says("table is stale");
     world.sql.run("truncate events_3");
-    client.says("partitions_truncated.events_3_b");
+    client.says("partitions_truncated.events_3_b was truncated");
     world.catches_up();
     client.terminate().expect(0, &[]);
     assert_eq!(world.folded("events").len(), 2);
 
     // The cure that the client names: a snapshot sweeps the topic once all partitions are in.
-    Client::run([
-        "drop",
-        "--yes",
-        "-d",
-        &world.postgres.conninfo(&world.name),
-        "-S",
-        &world.name,
-        "-b",
-        &world.kafka.brokers(),
-    ])
-    .expect(0, &[]);
+    Client::run(drop_arguments(&world)).expect(0, &[]);
     let mut client = world.stream(&[]);
     client.streams();
     client.terminate().expect(0, &[]);
     world.topic_equals_table("events", "t.id, t.at");
     assert_eq!(world.folded("events").len(), 1);
+}
+
+#[test]
+fn what_was_sent_of_a_table_that_lost_its_last_partition_is_swept() {
+    let world = World::new("partitions_none_left");
+    world.sql.run(
+        "create table events (id int primary key) partition by range (id);
+         create table events_1 partition of events for values from (0) to (9);
+         insert into events values (1), (2)",
+    );
+    let mut client = world.stream(&[]);
+    client.streams();
+    client.terminate().expect(0, &[]);
+    assert_eq!(world.folded("events").len(), 2);
+    Client::run(drop_arguments(&world)).expect(0, &[]);
+    world.sql.run("drop table events_1");
+    let mut client = world.stream(&[]);
+    client.streams();
+    client.terminate().expect(0, &[]);
+    assert_eq!(world.folded("events").len(), 0);
 }
 
 #[test]

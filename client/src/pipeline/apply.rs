@@ -90,7 +90,7 @@ impl<'a> Applier<'a> {
             }
             Frame::Change(change) => self.change(change, session),
             Frame::Truncate(truncate) => self.truncate(truncate, session),
-            Frame::Quarantine(quarantine) => self.quarantine(quarantine),
+            Frame::Quarantine(quarantine) => self.quarantine(quarantine, session),
             Frame::QuarantinedMessage(message) => self.quarantined_message(message),
             Frame::Stale(stale) => self.stale(stale, session),
             Frame::Commit(commit) => self.commit(commit, session),

@@ -14,7 +14,7 @@ use headwater_protocol::Lsn;
 use crate::error::{Error, Result};
 
 /// A topic that a sink has opened. Valid for the sink's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u32);
 
 /// Whom a delivery is reported to: the number that [`crate::ack::Ack`] gave the

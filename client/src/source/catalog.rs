@@ -5,7 +5,7 @@
 //! sent as those of the partitioned table at the top, whose name the patterns are about and
 //! whose key they have.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use headwater_protocol::frame::ReplicaIdentity;
 use headwater_protocol::options::Partitions;
@@ -201,6 +201,13 @@ impl Catalog {
             }
         }
         Ok(catalog)
+    }
+
+    /// Partitioned tables that are captured and have no partition to copy.
+    pub fn without_partitions(&self) -> BTreeSet<&TableName> {
+        let copied = |name: &&TableName| self.tables.iter().any(|table| table.sent_as == **name);
+        let names = self.partitioned.iter();
+        names.filter(|name| !copied(name)).collect()
     }
 
     fn note_misnamed(&mut self, own: &TableName, head: &TableName, kind: &str, by_root: bool) {

@@ -4,7 +4,7 @@ use headwater_protocol::frame::ReplicaIdentity;
 use headwater_protocol::{Lsn, VERSION, json};
 
 use super::{EncodeError, Encoder, RowChange};
-use crate::pg::Row;
+use crate::pg::{Row, make_room};
 use crate::plan::RelationPlan;
 
 /// Of the prefix of a message that is too large: as much as the frame `q` tells.
@@ -111,8 +111,8 @@ impl Encoder {
             });
         }
         // Base64 takes four bytes for three.
-        out.try_reserve(bytes + bytes / 3)
-            .map_err(|_| EncodeError::OutOfMemory { bytes })
+        make_room(out, bytes + bytes / 3);
+        Ok(())
     }
 
     /// An old row has all its columns under FULL and the key's alone otherwise: what it

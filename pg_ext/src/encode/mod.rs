@@ -83,9 +83,6 @@ pub(crate) enum EncodeError {
     MessageTooLarge {
         limit: usize,
     },
-    OutOfMemory {
-        bytes: usize,
-    },
 }
 
 impl fmt::Display for EncodeError {
@@ -145,9 +142,6 @@ impl fmt::Display for EncodeError {
             EncodeError::MessageTooLarge { limit } => {
                 write!(f, "the message is larger than max_row_bytes ({limit})")
             }
-            EncodeError::OutOfMemory { bytes } => {
-                write!(f, "no memory for {bytes} bytes more")
-            }
         }
     }
 }
@@ -162,7 +156,6 @@ enum ValueFault {
     NoLabel,
     TooDeep,
     TooLarge,
-    OutOfMemory(usize),
 }
 
 impl From<ValueError> for ValueFault {
@@ -206,7 +199,6 @@ impl ValueFault {
             ValueFault::TooLarge => EncodeError::TooLarge {
                 limit: encoder.max_row_bytes(),
             },
-            ValueFault::OutOfMemory(bytes) => EncodeError::OutOfMemory { bytes },
         }
     }
 }

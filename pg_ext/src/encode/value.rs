@@ -10,7 +10,7 @@ use super::json::close_object;
 use crate::codec::{ArrayCodec, Codec, CompositeCodec};
 use crate::pg::{
     Column, ContainerRoom, DataCalls, DatabaseEncoding, Elements, OutputFunction, OutputSettings,
-    Value, push_f32, push_f64,
+    Value, make_room, out_of_memory, push_f32, push_f64,
 };
 
 /// Values from this size on are given room by an allocation that may fail: a failed
@@ -301,7 +301,7 @@ impl ValueEncoder {
         let start = out.len();
         out.push(b'"');
         for piece in text.chunks(FALLIBLE_FROM) {
-            make_room(out, json::LONGEST_ESCAPE * piece.len() + 1)?;
+            make_room(out, json::LONGEST_ESCAPE * piece.len() + 1);
             json::string_part(out, piece);
             self.within_limit(out, start)?;
         }
@@ -330,7 +330,10 @@ impl ValueEncoder {
         print: impl FnOnce(&mut Vec<u8>) -> Result<(), ValueError>,
     ) -> Result<(), ValueFault> {
         let start = out.len();
-        print(out)?;
+        match print(out) {
+            Err(ValueError::OutOfMemory) => out_of_memory(),
+            printed => printed?,
+        }
         if let Cow::Owned(converted) = self.encoding.to_utf8(&out[start..])? {
             out.truncate(start);
             out.extend_from_slice(&converted);
@@ -372,7 +375,8 @@ impl ValueEncoder {
         if out.len() < ROOM_FROM {
             return Ok(());
         }
-        make_room(out, ROOM)
+        make_room(out, ROOM);
+        Ok(())
     }
 
     /// Makes room for a value of `bytes`, which no row may hold past its limit.
@@ -382,16 +386,10 @@ impl ValueEncoder {
         }
         if bytes >= FALLIBLE_FROM {
             // An eighth for escapes.
-            make_room(out, bytes + bytes / 8)?;
+            make_room(out, bytes + bytes / 8);
         }
         Ok(())
     }
-}
-
-/// As `reserve` of the buffer does, but what there is no memory for costs its row alone.
-fn make_room(out: &mut Vec<u8>, bytes: usize) -> Result<(), ValueFault> {
-    out.try_reserve(bytes)
-        .map_err(|_| ValueFault::OutOfMemory(bytes))
 }
 
 fn fixed<const N: usize>(value: Value<'_>) -> Result<&[u8; N], ValueFault> {

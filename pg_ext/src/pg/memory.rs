@@ -5,7 +5,9 @@
 //! function) has to be given back at the end of that change, on every path. So each
 //! callback enters a context of its own, which is reset when it is left.
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+use super::report::refuse;
 
 /// A memory context that is emptied at the end of each callback.
 pub(super) struct ChangeMemory {
@@ -106,4 +108,22 @@ impl Drop for Entered {
             }
         }
     }
+}
+
+/// Makes room for so many bytes more. A buffer that grows by itself aborts the server where
+/// there is no memory; this is an ERROR.
+pub(crate) fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
+    if buffer.try_reserve(bytes).is_err() {
+        out_of_memory();
+    }
+}
+
+/// Ends the command, as the server does where it has no memory. That is no fault of the row,
+/// which comes again: quarantined, it would be missing because of a passing need.
+pub(crate) fn out_of_memory() -> ! {
+    refuse(
+        PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+        "out of memory for an encoded row".to_owned(),
+        None,
+    )
 }

@@ -42,6 +42,7 @@ pub(crate) use data_calls::{DataCalls, Raised, SqlState, server_error};
 pub(crate) use encoding::{DatabaseEncoding, NotUtf8};
 pub(crate) use float::{push_f32, push_f64};
 pub(crate) use invalidation::{Stale, take_invalidated};
+pub(crate) use memory::{make_room, out_of_memory};
 pub(crate) use output_function::OutputFunction;
 pub(crate) use partition::ancestors;
 pub(crate) use relation::{Attribute, ColumnDescription, OpenRelation, OwnerRef, RelationRef};

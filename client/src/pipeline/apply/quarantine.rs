@@ -8,12 +8,16 @@
 use headwater_protocol::ChangeId;
 use headwater_protocol::frame::{Quarantine, QuarantinedMessage};
 
-use super::{Applier, broken};
+use super::{Applier, Session, broken};
 use crate::cli::UnkeyedMode;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Applier<'_> {
-    pub(super) fn quarantine(&mut self, quarantine: &Quarantine<'_>) -> Result<()> {
+    pub(super) fn quarantine(
+        &mut self,
+        quarantine: &Quarantine<'_>,
+        session: &Session<'_, '_>,
+    ) -> Result<()> {
         let transaction = self
             .transaction
             .as_mut()
@@ -38,6 +42,8 @@ impl Applier<'_> {
                 op = quarantine.op.code(),
                 "change left out, as --quarantine says: the topic keeps what it has of the row"
             );
+            let reason = format!("change {change} was left out, as --quarantine said");
+            self.mark_stale(target, change.lsn, &reason, session);
             return Ok(());
         }
         if !target.is_sent {

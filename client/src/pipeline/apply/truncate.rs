@@ -82,20 +82,22 @@ impl Applier<'_> {
             if let Some(topic) = target.topic.filter(|_| empties) {
                 let tombstones = session.empty_topic(topic, headers)?;
                 tracing::info!(table = %target.name(), tombstones, "table was truncated");
-            } else if let Some(partition) = partition {
-                tracing::warn!(
-                    table = %target.name(),
-                    %partition,
-                    lsn = %transaction.end_lsn,
-                    "partition was truncated: its rows stay in the topic"
-                );
-            } else {
-                tracing::warn!(
-                    table = %target.name(),
-                    lsn = %transaction.end_lsn,
-                    has_key = is_keyed,
-                    "table was truncated: its rows stay in the topic"
-                );
+                continue;
+            }
+            let what = match &partition {
+                Some(partition) => format!("its partition {partition}"),
+                None => "it".to_owned(),
+            };
+            tracing::warn!(
+                table = %target.name(),
+                lsn = %transaction.end_lsn,
+                has_key = is_keyed,
+                "table is not emptied in the topic: {what} was truncated"
+            );
+            // Without keys a topic holds what happened, not what the table holds.
+            if is_keyed {
+                let reason = format!("{what} was truncated, and its rows stay in the topic");
+                self.mark_stale(target, transaction.end_lsn, &reason, session);
             }
         }
         Ok(())

@@ -31,6 +31,7 @@ mod guard;
 mod job;
 mod waiting;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_protocol::Lsn;
@@ -41,9 +42,10 @@ use self::copy::{Copy, Target};
 use self::exporter::Exporter;
 use self::guard::Guard;
 use super::catalog::{Catalog, Table};
-use super::connection::{Connection, Connector};
+use super::connection::{Connection, Connector, Rows};
 use super::plugin::Plugin;
 use super::sql;
+use super::sql_error::{SqlError, sqlstate};
 use crate::backoff::Backoff;
 use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::error::{Error, Result};
@@ -147,6 +149,8 @@ impl Snapshot<'_> {
         }
         self.check(&seen)?;
         let targets = self.targets(&seen, first)?;
+        let mut swept = self.without_partitions(&seen, &reporter)?;
+        swept.extend(swept_with(&targets));
         tracing::info!(
             tables = targets.len(),
             consistent_point = %exporter.consistent_point(),
@@ -156,7 +160,7 @@ impl Snapshot<'_> {
         guard.release()?;
         exporter.verify()?;
         self.flush()?;
-        self.sweep(&targets, exporter.consistent_point())?;
+        self.sweep(&swept, exporter.consistent_point())?;
         Ok(Some(Copied {
             exporter,
             _guard: guard,
@@ -189,7 +193,8 @@ impl Snapshot<'_> {
     fn targets(&mut self, catalog: &Catalog, session: &Connection) -> Result<Vec<Target>> {
         let mut targets = Vec::new();
         for table in self.captured(catalog) {
-            let (relation, topic) = self.open_topic(table, session)?;
+            let described = self.describe(&table.sql_name(), session)?;
+            let (relation, topic, _) = self.open_topic(&table.sql_name(), &described)?;
             targets.push(Target {
                 table: table.clone(),
                 relation,
@@ -199,15 +204,41 @@ impl Snapshot<'_> {
         Ok(targets)
     }
 
-    /// The relation that the table's rows are sent as, and its topic.
+    /// Topics of partitioned tables that have no partition, of which nothing is copied: all
+    /// that was sent of them is gone. No lock holds such a table; one that is dropped
+    /// meanwhile is left alone, which a transaction of its own makes possible.
+    fn without_partitions(
+        &mut self,
+        catalog: &Catalog,
+        session: &Connection,
+    ) -> Result<BTreeMap<TopicId, String>> {
+        let mut topics = BTreeMap::new();
+        for name in catalog.without_partitions() {
+            let described = match self.describe(&name.sql(), session) {
+                Err(error) if error.is_any_of(&[sqlstate::UNDEFINED_TABLE]) => continue,
+                described => described?,
+            };
+            let (_, topic, keying) = self.open_topic(&name.sql(), &described)?;
+            if keying == Keying::Keyed {
+                topics.insert(topic, name.sql());
+            }
+        }
+        Ok(topics)
+    }
+
+    /// A table as the plugin describes it: a relation frame.
+    fn describe(&self, table: &str, session: &Connection) -> Result<Rows, SqlError> {
+        let regclass = format!("{}::pg_catalog.regclass", sql::literal(table));
+        let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
+        session.query_with(&query, &[], Format::Binary)
+    }
+
+    /// The relation that a table's rows are sent as, its topic, and whether they have keys.
     ///
     /// The topic is named from the table's description as the plugin gives it, so that
     /// snapshot and stream cannot come to different names.
-    fn open_topic(&mut self, table: &Table, session: &Connection) -> Result<(u32, TopicId)> {
-        let regclass = format!("{}::pg_catalog.regclass", sql::literal(&table.sql_name()));
-        let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
-        let rows = session.query_with(&query, &[], Format::Binary)?;
-        let described = rows.bytes(0, 0).unwrap_or_default();
+    fn open_topic(&mut self, table: &str, described: &Rows) -> Result<(u32, TopicId, Keying)> {
+        let described = described.bytes(0, 0).unwrap_or_default();
         let (id, topic, keying) = match Frames::new(described).next() {
             Some(Ok(Frame::Relation(relation))) => {
                 let topic = self.router.topic(relation.schema, relation.table)?;
@@ -218,12 +249,11 @@ impl Snapshot<'_> {
             }
             _ => {
                 return Err(Error::failed(format!(
-                    "the server did not describe table {}",
-                    table.sql_name()
+                    "the server did not describe table {table}"
                 )));
             }
         };
-        Ok((id, self.sink.open_topic(&topic, keying)?))
+        Ok((id, self.sink.open_topic(&topic, keying)?, keying))
     }
 
     fn copy(
@@ -263,7 +293,7 @@ impl Snapshot<'_> {
 
     /// Rows that an earlier snapshot or stream sent and that were deleted before this
     /// snapshot began are still live in the topic: nothing after would delete them.
-    fn sweep(&self, targets: &[Target], consistent_point: Lsn) -> Result<()> {
+    fn sweep(&self, topics: &BTreeMap<TopicId, String>, consistent_point: Lsn) -> Result<()> {
         let ghosts = match self.options.snapshot {
             SnapshotMode::Only => Ghosts::OlderThan(consistent_point),
             SnapshotMode::Initial | SnapshotMode::Never => Ghosts::NotOf(consistent_point),
@@ -276,23 +306,20 @@ impl Snapshot<'_> {
             unchanged: &[],
             fetched: false,
         };
-        let mut swept = Vec::new();
-        for target in targets.iter().filter(|target| target.table.is_keyed) {
-            if swept.contains(&target.topic) {
-                continue;
-            }
-            swept.push(target.topic);
+        for (topic, table) in topics {
             let tombstones = self
                 .sink
-                .sweep(target.topic, ghosts, headers, &mut || self.stop.check())?;
+                .sweep(*topic, ghosts, headers, &mut || self.stop.check())?;
             if tombstones > 0 {
-                tracing::info!(
-                    table = %target.table.sent_as.sql(),
-                    tombstones,
-                    "tombstones for rows that are gone"
-                );
+                tracing::info!(table, tombstones, "tombstones for rows that are gone");
             }
         }
         Ok(())
     }
+}
+
+/// Topics that hold keys, each once, with the table whose rows they hold.
+fn swept_with(targets: &[Target]) -> impl Iterator<Item = (TopicId, String)> {
+    let keyed = targets.iter().filter(|target| target.table.is_keyed);
+    keyed.map(|target| (target.topic, target.table.sent_as.sql()))
 }
