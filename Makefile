@@ -84,7 +84,8 @@ demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on t
 test: setup ## unit, property and end-to-end tests, on throwaway servers
 	@setup/packages.sh test
 	@$(MAKE) --no-print-directory client server
-	$(CARGO) test --locked $(rust_only)
+	@# Most end-to-end tests wait for a server most of the time.
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked $(rust_only)
 
 .PHONY: test-bounds
 test-bounds: setup ## memory under a million rows and a million subtransactions in a transaction

@@ -211,7 +211,7 @@ fn the_slot_does_not_pass_a_message_that_kafka_has_not_acknowledged() {
     let end = sql.value("select pg_current_wal_insert_lsn()");
     eventually("the server has sent all of it", SOON, || {
         let sent = sql.column(&format!(
-            "select sent_lsn >= '{end}' from pg_stat_replication r join pg_replication_slots s \
+            "select coalesce(sent_lsn >= '{end}', false) from pg_stat_replication r join pg_replication_slots s \
              on s.active_pid = r.pid where s.slot_name = 'msg_held'"
         ));
         check(sent == ["t"], || format!("{sent:?}"))
@@ -224,7 +224,7 @@ fn the_slot_does_not_pass_a_message_that_kafka_has_not_acknowledged() {
         let now = sql.value("select now()");
         eventually("a status update", SOON, || {
             let heard = sql.column(&format!(
-                "select reply_time > '{now}' from pg_stat_replication r join pg_replication_slots s \
+                "select coalesce(reply_time > '{now}', false) from pg_stat_replication r join pg_replication_slots s \
                  on s.active_pid = r.pid where s.slot_name = 'msg_held'"
             ));
             check(heard == ["t"], || format!("{heard:?}"))

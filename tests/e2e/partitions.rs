@@ -478,7 +478,7 @@ fn truncating_the_table_empties_the_topic_and_truncating_a_partition_does_not() 
 
     let mut client = world.stream(&["--truncate", "ignore"]);
     client.says("streaming");
-    client.says("events_1 was truncated");
+    client.says("events_1 was truncated: its rows stay");
     client.says("table is stale");
     world.sql.run("truncate events_3");
     client.says("partitions_truncated.events_3_b was truncated");

@@ -22,7 +22,7 @@ const SETTINGS: [(&str, &str); 8] = [
     ("wal_level", "logical"),
     ("fsync", "off"),
     ("max_wal_senders", "40"),
-    ("max_replication_slots", "200"),
+    ("max_replication_slots", "1000"),
     ("max_connections", "120"),
     ("listen_addresses", "127.0.0.1"),
     ("log_line_prefix", "%m [%p] %a "),

@@ -92,7 +92,7 @@ impl Applier<'_> {
                 table = %target.name(),
                 lsn = %transaction.end_lsn,
                 has_key = is_keyed,
-                "table is not emptied in the topic: {what} was truncated"
+                "{what} was truncated: its rows stay in the topic"
             );
             // Without keys a topic holds what happened, not what the table holds.
             if is_keyed {
