@@ -10,7 +10,8 @@ pub enum ErrorKind {
     Failed,
     /// The command line or the configuration is wrong.
     Usage,
-    /// Going on would lose changes: the slot and the recorded state do not fit.
+    /// Going on would lose changes or split topics: the slot or the command line does not fit
+    /// the recorded state.
     Gap,
     /// Another instance owns the slot.
     SlotInUse,

@@ -100,6 +100,17 @@ impl Template {
     }
 }
 
+/// The text that it was read from.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Literal(text) => f.write_str(text),
+            Piece::Schema => f.write_str("{schema}"),
+            Piece::Table => f.write_str("{table}"),
+        })
+    }
+}
+
 impl std::str::FromStr for Template {
     type Err = TemplateError;
 

@@ -14,7 +14,7 @@ use headwater_protocol::Lsn;
 use crate::cli::SnapshotMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::slot::{Slot, System};
-use crate::state::{Phase, State};
+use crate::state::{Difference, Phase, Shape, State};
 
 /// What is on record.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,17 @@ pub enum Recorded<'a> {
     Nothing,
     /// The newest state.
     State(&'a State),
+}
+
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// `--snapshot`
+    pub snapshot: SnapshotMode,
+    /// The name of the slot.
+    pub slot: &'a str,
+    /// The options that decide topics, keys and the form of values.
+    pub shape: &'a Shape,
 }
 
 /// What to do first.
@@ -43,14 +54,15 @@ pub enum Start {
     },
 }
 
-/// Decides, or refuses with [`ErrorKind::Gap`] where going on would lose changes.
+/// Decides, or refuses with [`ErrorKind::Gap`] where going on would lose changes or split
+/// topics.
 pub fn decide(
-    mode: SnapshotMode,
+    asked: &Asked<'_>,
     recorded: Recorded<'_>,
     slot: Option<&Slot>,
-    name: &str,
     system: &System,
 ) -> Result<Start> {
+    let (mode, name) = (asked.snapshot, asked.slot);
     if let Recorded::State(state) = recorded {
         check_server(state, system, name)?;
     }
@@ -83,16 +95,12 @@ pub fn decide(
             "To begin with a snapshot, run headwater drop --slot {name} first; to stream from \
              where the slot stands, add --snapshot never."
         ))),
-        (Recorded::State(state), slot) => continue_stream(mode, state, slot, name),
+        (Recorded::State(state), slot) => continue_stream(asked, state, slot),
     }
 }
 
-fn continue_stream(
-    mode: SnapshotMode,
-    state: &State,
-    slot: Option<&Slot>,
-    name: &str,
-) -> Result<Start> {
+fn continue_stream(asked: &Asked<'_>, state: &State, slot: Option<&Slot>) -> Result<Start> {
+    let (mode, name) = (asked.snapshot, asked.slot);
     match (state.phase, slot) {
         (Phase::Copied, None) if mode != SnapshotMode::Never => Ok(Start::Snapshot),
         (_, None) => Err(gap(format!(
@@ -115,11 +123,34 @@ fn continue_stream(
             ))
             .with_hint(begin_anew(name)))
         }
-        (_, Some(_)) => Ok(Start::Stream {
-            consistent_point: state.consistent_point,
-            position: state.position,
-        }),
+        (_, Some(_)) => {
+            check_shape(&state.shape, asked)?;
+            Ok(Start::Stream {
+                consistent_point: state.consistent_point,
+                position: state.position,
+            })
+        }
     }
+}
+
+/// Only where the stream goes on: a snapshot sends every row in the form that is asked for.
+fn check_shape(shape: &Shape, asked: &Asked<'_>) -> Result<()> {
+    let Some(Difference {
+        recorded,
+        asked: new,
+    }) = shape.difference(asked.shape)
+    else {
+        return Ok(());
+    };
+    let name = asked.slot;
+    Err(gap(format!(
+        "the stream of slot \"{name}\" was begun with {recorded}, this start asks for {new}: \
+         its topics would be split"
+    ))
+    .with_hint(format!(
+        "Start with {recorded}, or run headwater drop --slot {name}, then headwater stream, which \
+         begins with a snapshot; what it does not write to any more stays as it is."
+    )))
 }
 
 fn from_slot(slot: &Slot) -> Start {
@@ -220,8 +251,14 @@ mod tests {
             phase,
             consistent_point: CONSISTENT,
             position: Lsn(position),
+            shape: numbers("exact"),
             stale: StaleTables::default(),
         }
+    }
+
+    fn numbers(value: &str) -> Shape {
+        let numbers = ("numbers".to_owned(), value.to_owned());
+        [numbers].into_iter().collect()
     }
 
     fn stream(position: u64) -> Start {
@@ -231,12 +268,21 @@ mod tests {
         }
     }
 
+    fn asked(snapshot: SnapshotMode, shape: &Shape) -> Asked<'_> {
+        Asked {
+            snapshot,
+            slot: "headwater",
+            shape,
+        }
+    }
+
     fn outcome(
         mode: SnapshotMode,
         recorded: Recorded<'_>,
         slot: Option<&Slot>,
     ) -> Result<Start, ErrorKind> {
-        decide(mode, recorded, slot, "headwater", &system()).map_err(|error| error.kind())
+        decide(&asked(mode, &numbers("exact")), recorded, slot, &system())
+            .map_err(|error| error.kind())
     }
 
     #[test]
@@ -314,14 +360,52 @@ mod tests {
                 timeline,
             };
             let recorded = Recorded::State(&known);
-            let decided = decide(
-                SnapshotMode::Initial,
-                recorded,
-                Some(&slot(140)),
-                "s",
-                &system,
-            );
+            let asked = asked(SnapshotMode::Initial, &known.shape);
+            let decided = decide(&asked, recorded, Some(&slot(140)), &system);
             assert_eq!(decided.map_err(|error| error.kind()), Err(ErrorKind::Gap));
+        }
+    }
+
+    #[test]
+    fn another_shape_is_refused_with_both_values_and_both_cures() {
+        use SnapshotMode::{Initial, Never};
+        for (phase, mode) in [
+            (Phase::Copied, Initial),
+            (Phase::Streaming, Initial),
+            (Phase::Streaming, Never),
+        ] {
+            let known = state(phase, 100);
+            let shape = numbers("string");
+            let recorded = Recorded::State(&known);
+            let decided = decide(&asked(mode, &shape), recorded, Some(&slot(100)), &system());
+            let error = decided.expect_err("topics would be split");
+            assert_eq!(error.kind(), ErrorKind::Gap, "{phase:?} {mode:?}");
+            let text = format!("{error} {}", error.hint().unwrap_or_default());
+            for part in [
+                "begun with --numbers exact",
+                "asks for --numbers string",
+                "Start with --numbers exact",
+                "headwater drop --slot headwater",
+            ] {
+                assert!(text.contains(part), "no {part:?} in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_and_a_record_that_tells_none_take_any_shape() {
+        let shape = numbers("string");
+        let asked = asked(SnapshotMode::Initial, &shape);
+        let copied = state(Phase::Copied, 100);
+        let mut silent = state(Phase::Streaming, 150);
+        silent.shape = Shape::default();
+        for (recorded, slot, expected) in [
+            (Recorded::State(&copied), None, Start::Snapshot),
+            (Recorded::Nothing, None, Start::Snapshot),
+            (Recorded::State(&silent), Some(&slot(140)), stream(150)),
+        ] {
+            let decided = decide(&asked, recorded, slot, &system());
+            assert_eq!(decided.ok(), Some(expected), "{recorded:?}");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What a pipeline remembers between runs, kept beside the data in Kafka.
 
 mod kafka;
+mod shape;
 mod stale;
 
 pub use kafka::{KafkaState, StateKey};
+pub use shape::{Difference, Shape};
 pub use stale::{Mark, StaleTables};
 
 use headwater_protocol::Lsn;
@@ -34,6 +36,8 @@ pub struct State {
     pub consistent_point: Lsn,
     /// Every transaction that ends at or before it is durable in Kafka.
     pub position: Lsn,
+    /// What decides the topics, the keys and the form of everything sent up to there.
+    pub shape: Shape,
     /// What a transaction up to there left behind that only a snapshot mends.
     pub stale: StaleTables,
 }

@@ -20,8 +20,8 @@ use crate::source::plugin::Plugin;
 use crate::source::preconditions;
 use crate::source::slot::{Slot, System};
 use crate::source::snapshot::{Copied, Snapshot};
-use crate::start::{self, Recorded, Start};
-use crate::state::{Phase, StaleTables, State, StateStore};
+use crate::start::{self, Asked, Recorded, Start};
+use crate::state::{Phase, Shape, StaleTables, State, StateStore};
 use crate::stop::Stop;
 
 /// Runs the command to its end.
@@ -214,7 +214,7 @@ impl Launch<'_> {
             position: consistent_point,
         };
         if let Some(store) = store {
-            store.store(&begun.state(Phase::Copied))?;
+            store.store(&begun.state(Phase::Copied, options))?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -265,7 +265,7 @@ impl Launch<'_> {
         let state = State {
             position,
             stale,
-            ..begun.state(Phase::Streaming)
+            ..begun.state(Phase::Streaming, options)
         };
         let positions = match store {
             None => Positions::unrecorded(),
@@ -292,7 +292,12 @@ fn decide(
         Some(None) => Recorded::Nothing,
         Some(Some(state)) => Recorded::State(state),
     };
-    let start = start::decide(options.snapshot, recorded, slot, &options.slot, system)?;
+    let asked = Asked {
+        snapshot: options.snapshot,
+        slot: &options.slot,
+        shape: &Shape::asked(options),
+    };
+    let start = start::decide(&asked, recorded, slot, system)?;
     let stale = state.flatten().map(|state| state.stale);
     Ok((start, stale.unwrap_or_default()))
 }
@@ -333,13 +338,14 @@ fn position_of_taken(
 }
 
 impl Begun {
-    fn state(&self, phase: Phase) -> State {
+    fn state(&self, phase: Phase, options: &StreamOptions) -> State {
         State {
             system_identifier: self.system.identifier.clone(),
             timeline: self.system.timeline,
             phase,
             consistent_point: self.consistent_point,
             position: self.position,
+            shape: Shape::asked(options),
             stale: StaleTables::default(),
         }
     }

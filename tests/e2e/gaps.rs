@@ -1,4 +1,5 @@
-//! A slot and a state that do not fit each other are refused: going on would lose changes.
+//! A slot or a command line that does not fit the state is refused: going on would lose changes
+//! or split topics.
 
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, topic};
@@ -15,6 +16,19 @@ fn stopped(name: &str) -> World<'static> {
     client.streams();
     client.terminate().expect(0, &[]);
     world
+}
+
+/// Where the state of every pipeline is.
+const STATE: &str = "__headwater.state";
+
+/// Key and value of the newest state of a slot.
+fn recorded(world: &World<'_>, slot: &str) -> (String, Value) {
+    let slot = format!("\"{slot}\"");
+    let mut records = topic::read(world.kafka, STATE).into_iter().rev();
+    let newest = records.find(|record| record.key.as_ref().is_some_and(|key| key.contains(&slot)));
+    let newest = newest.expect("a state on record");
+    let value = serde_json::from_str(&newest.value.unwrap()).unwrap();
+    (newest.key.unwrap(), value)
 }
 
 #[test]
@@ -94,18 +108,7 @@ fn drop_removes_the_slot_and_what_belongs_to_it() {
 fn a_record_ahead_of_the_slot_confirms_nothing_that_is_not_delivered() {
     let world = stopped("gap_ahead");
     world.sql.run("alter table items add v text");
-    let records = topic::read(world.kafka, "__headwater.state");
-    let state = records
-        .iter()
-        .rev()
-        .find(|record| {
-            record
-                .key
-                .as_deref()
-                .is_some_and(|key| key.contains("\"gap_ahead\""))
-        })
-        .unwrap();
-    let mut value: Value = serde_json::from_str(state.value.as_deref().unwrap()).unwrap();
+    let (key, mut value) = recorded(&world, "gap_ahead");
 
     world.sql.run("update items set v = 'first'");
     world
@@ -115,8 +118,7 @@ fn a_record_ahead_of_the_slot_confirms_nothing_that_is_not_delivered() {
     // As if all of it had been delivered, and recorded, and the client had died then.
     let position = world.sql.value("select pg_current_wal_lsn()");
     value["position"] = position.clone().into();
-    let key = state.key.as_deref().unwrap();
-    topic::write(world.kafka, "__headwater.state", key, &value.to_string());
+    topic::write(world.kafka, STATE, &key, &value.to_string());
     let row = "{\"id\":1,\"v\":\"second\"}";
     topic::write(world.kafka, &world.topic("items"), "{\"id\":1}", row);
 
@@ -132,4 +134,70 @@ fn a_record_ahead_of_the_slot_confirms_nothing_that_is_not_delivered() {
     // What is recorded as delivered is neither sent again nor half sent.
     let expected = [("{\"id\":1}".to_owned(), row.to_owned())];
     assert_eq!(world.folded("items"), expected.into());
+}
+
+#[test]
+fn options_that_would_split_a_topic_are_refused_until_the_stream_begins_anew() {
+    let world = World::new("gap_shape");
+    world.sql.run(
+        "create table items (id int primary key) partition by range (id);
+         create table items_1 partition of items for values from (0) to (100);
+         insert into items values (1)",
+    );
+    let goes_on = |options: &[&str]| {
+        let mut client = world.stream(options);
+        client.streams();
+        world
+            .sql
+            .run("insert into items select max(id) + 1 from items");
+        world.catches_up();
+        client.terminate().expect(0, &[]);
+    };
+    goes_on(&["--partitions", "leaf"]);
+    world.stream(&["--numbers", "string"]).wait().expect(
+        3,
+        &[
+            "begun with --numbers exact --partitions leaf",
+            "asks for --numbers string --partitions root",
+            "Start with --numbers exact --partitions leaf",
+            "headwater drop --slot gap_shape",
+        ],
+    );
+    world
+        .stream(&["--partitions", "leaf", "--topic", "t.{table}"])
+        .wait()
+        .expect(3, &["--topic {schema}.{table}", "--topic t.{table}"]);
+    // What only chooses among the records is free, and the options of the record go on.
+    goes_on(&["--partitions", "leaf", "--toast", "mark"]);
+    world.topic_equals_table("items_1", "t.id");
+
+    // What an older release recorded tells none: what is asked for is taken, from then on.
+    let (key, mut value) = recorded(&world, "gap_shape");
+    let shape = value.as_object_mut().unwrap().remove("shape");
+    assert_eq!(
+        shape.expect("options on record")["partitions"],
+        Value::from("leaf")
+    );
+    topic::write(world.kafka, STATE, &key, &value.to_string());
+    goes_on(&["--partitions", "leaf", "--numbers", "string"]);
+    world.stream(&["--partitions", "leaf"]).wait().expect(
+        3,
+        &["begun with --numbers string", "asks for --numbers exact"],
+    );
+
+    let conninfo = world.postgres.conninfo("gap_shape");
+    let brokers = world.kafka.brokers();
+    Client::run([
+        "drop",
+        "--yes",
+        "-d",
+        &conninfo,
+        "-S",
+        "gap_shape",
+        "-b",
+        &brokers,
+    ])
+    .expect(0, &[]);
+    goes_on(&[]);
+    world.topic_equals_table("items", "t.id");
 }

@@ -27,7 +27,7 @@ use crate::log::LogFormat;
     version,
     disable_help_flag = true,
     after_help = "Exit codes: 0 finished or stopped by a signal after draining; 1 failed; 2 usage; \
-                  3 refused because changes would be lost; 4 another instance owns the slot; \
+                  3 refused because changes would be lost or topics split; 4 another instance owns the slot; \
                   5 stopped on data it may not skip."
 )]
 pub struct Cli {

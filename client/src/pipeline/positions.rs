@@ -177,7 +177,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::state::Phase;
+    use crate::state::{Phase, Shape};
 
     struct Recorder(mpsc::Sender<State>);
 
@@ -204,6 +204,7 @@ mod tests {
             phase: Phase::Streaming,
             consistent_point: Lsn(1),
             position: Lsn(position),
+            shape: Shape::default(),
             stale: StaleTables::default(),
         }
     }

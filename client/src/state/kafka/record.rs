@@ -8,7 +8,7 @@ use headwater_protocol::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::state::{Mark, Phase, StaleTables, State};
+use crate::state::{Mark, Phase, Shape, StaleTables, State};
 
 /// The form that is written, and the newest that is read.
 const VERSION: u32 = 1;
@@ -33,6 +33,9 @@ struct Value {
     phase: Phase,
     consistent_point: String,
     position: String,
+    /// Absent in what releases wrote that kept none.
+    #[serde(default, skip_serializing_if = "Shape::is_unknown")]
+    shape: Shape,
     /// Absent where there is none, as in what releases wrote that knew of none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     stale: Vec<StaleTable>,
@@ -95,6 +98,7 @@ pub(super) fn encode(state: &State) -> Result<Vec<u8>> {
         phase: state.phase,
         consistent_point: state.consistent_point.to_string(),
         position: state.position.to_string(),
+        shape: state.shape.clone(),
         stale: state
             .stale
             .iter()
@@ -134,6 +138,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         system_identifier: value.system_identifier,
         timeline: value.timeline,
         phase: value.phase,
+        shape: value.shape,
     })
 }
 
@@ -150,6 +155,7 @@ mod tests {
             phase: Phase::Streaming,
             consistent_point: Lsn(0x16_B374_D848),
             position: Lsn(0x16_B374_E000),
+            shape: Shape::default(),
             stale: StaleTables::default(),
         }
     }
@@ -171,6 +177,24 @@ mod tests {
                 r#"{"version":1,"system_identifier":"7461234567890123456","timeline":1,"#,
                 r#""phase":"streaming","consistent_point":"16/B374D848","position":"16/B374E000"}"#
             )
+        );
+    }
+
+    #[test]
+    fn the_options_that_decide_stand_by_their_names() {
+        let mut state = state();
+        let numbers = ("numbers".to_owned(), "string".to_owned());
+        state.shape = [numbers].into_iter().collect();
+        let text = String::from_utf8(encode(&state).unwrap()).unwrap();
+        assert!(
+            text.ends_with(r#","position":"16/B374E000","shape":{"numbers":"string"}}"#),
+            "{text}"
+        );
+        assert_eq!(decode(text.as_bytes()), Ok(state));
+        let malformed = decode(text.replace(r#"{"numbers":"string"}"#, "7").as_bytes());
+        assert!(
+            matches!(malformed, Err(DecodeError::Malformed(_))),
+            "{malformed:?}"
         );
     }
 
@@ -247,6 +271,7 @@ mod tests {
             copied: bool,
             consistent_point: u64,
             position: u64,
+            shape: Vec<(String, String)>,
             stale: Vec<(String, String, u64, String)>,
         ) {
             let mut marked = StaleTables::default();
@@ -259,6 +284,7 @@ mod tests {
                 phase: if copied { Phase::Copied } else { Phase::Streaming },
                 consistent_point: Lsn(consistent_point),
                 position: Lsn(position),
+                shape: shape.into_iter().collect(),
                 stale: marked,
             };
             prop_assert_eq!(decode(&encode(&state).unwrap()), Ok(state));
