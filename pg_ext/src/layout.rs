@@ -50,6 +50,8 @@ struct LayoutColumn {
 /// A table whose rows in the stream are no longer those that it holds.
 pub(crate) struct Finding {
     pub(crate) table: Layout,
+    /// It was dropped, rather than that some rows of it are not what they were.
+    pub(crate) gone: bool,
     pub(crate) reason: String,
 }
 
@@ -166,6 +168,7 @@ pub(crate) fn compare(
     let mut find = |table: &Layout, reason: String| {
         found.push(Finding {
             table: table.clone(),
+            gone: after.is_none() && table.id == stored,
             reason,
         });
     };

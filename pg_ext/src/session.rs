@@ -344,7 +344,12 @@ impl Session {
     /// have no place for it: there the server's log names them.
     fn name_stale(&mut self, transaction: TransactionView, writer: &mut Writer<'_>) {
         let encoding = self.encoder.values.encoding();
-        for Finding { table, reason } in self.watch.finish(&self.options, encoding) {
+        for Finding {
+            table,
+            gone,
+            reason,
+        } in self.watch.finish(&self.options, encoding)
+        {
             if self.options.output == Output::Lines {
                 report_stale(table.schema(), table.table(), transaction.end_lsn, &reason);
                 continue;
@@ -357,6 +362,7 @@ impl Session {
             }
             let stale = Stale {
                 relation: table.id(),
+                gone,
                 reason: &reason,
             };
             self.batch.append(writer, |out| write::stale(out, &stale));

@@ -21,6 +21,10 @@
 //! (ANALYZE, CREATE INDEX, GRANT, an ALTER that a savepoint took back) gives the same layout
 //! twice, and no mark.
 //!
+//! A table that is dropped is told apart ([`Finding::gone`]), as no other reading of it mends
+//! anything, unless the transaction leaves another table of its name: that one takes over
+//! its topic, and with it rows that it does not hold.
+//!
 //! A rewrite sends every row again under the new layout ([`DdlWatch::note`] is told), so
 //! that rows sent before it count no more, apart from their keys and their topic.
 //!
@@ -37,7 +41,7 @@
 //! The other way round, a table without rows is named too, as what is not there writes nothing,
 //! and one whose key was retyped, as nothing says whether its values are the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_protocol::options::PluginOptions;
 
@@ -104,19 +108,42 @@ impl DdlWatch {
         encoding: DatabaseEncoding,
     ) -> Vec<Finding> {
         let mut found = Vec::new();
-        for (id, watched) in std::mem::take(&mut self.relations) {
+        let relations = std::mem::take(&mut self.relations);
+        for (id, watched) in &relations {
             if watched.layouts.is_empty() {
                 continue;
             }
-            let after = layout(id, options, encoding);
+            let after = layout(*id, options, encoding);
             for (index, before) in watched.layouts.iter().enumerate() {
                 let resent = index < watched.resent;
-                compare(id, before, after.as_ref(), resent, &mut found);
+                compare(*id, before, after.as_ref(), resent, &mut found);
             }
         }
         let mut seen = std::collections::HashSet::new();
         found.retain(|finding: &Finding| seen.insert((finding.table.id(), finding.reason.clone())));
+        if found.iter().any(|finding| finding.gone) {
+            // Whatever has a name now that it had not is among the relations of the transaction.
+            let after = relations
+                .keys()
+                .filter_map(|id| layout(*id, options, encoding));
+            settle_gone(&mut found, &after.collect::<Vec<_>>());
+        }
         found
+    }
+}
+
+/// Of a table that is gone nothing else is to be said: its partitions went with it. One whose
+/// name another has now is stale instead, as its rows lie among those of the other.
+fn settle_gone(found: &mut Vec<Finding>, after: &[Layout]) {
+    let gone: BTreeSet<u32> = found
+        .iter()
+        .filter(|finding| finding.gone)
+        .map(|finding| finding.table.id())
+        .collect();
+    found.retain(|finding| finding.gone || !gone.contains(&finding.table.id()));
+    for Finding { table, gone, .. } in found {
+        let name = |layout: &Layout| (layout.schema().to_owned(), layout.table().to_owned());
+        *gone &= after.iter().all(|other| name(other) != name(table));
     }
 }
 

@@ -114,6 +114,7 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
             "stale",
             Frame::Stale(Stale {
                 relation: ORDERS,
+                gone: false,
                 reason: "its key changed",
             }),
         ),

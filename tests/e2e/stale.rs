@@ -444,6 +444,63 @@ fn the_client_names_a_stale_table_once_remembers_it_and_forgets_it_with_a_snapsh
 }
 
 #[test]
+fn a_dropped_table_is_named_once_and_leaves_no_mark_unless_another_has_its_name() {
+    let world = World::new("stale_gone");
+    world.sql.run(TABLE);
+    world.sql.run(
+        "create table again (id int primary key);
+         create table parts (id int primary key) partition by range (id);
+         create table parts_1 partition of parts for values from (0) to (10);",
+    );
+    let mut client = world.stream(&[]);
+    client.streams();
+    // What was on record of a table goes with it.
+    world.sql.run("alter table t rename n to m");
+    client.says("table is stale");
+    world.sql.run("drop table t");
+    let warning = client.says("table was dropped");
+    assert!(warning.contains("stale_gone.t"), "{warning}");
+    world.sql.run("drop table parts");
+    world.sql.run(
+        "begin; drop table again; create table other (id int primary key);
+         alter table other rename to again; commit",
+    );
+    world.catches_up();
+    let ended = client.terminate();
+    ended.expect(0, &["stale_gone.parts"]);
+    let named = |text: &str| ended.stderr.matches(text).count();
+    assert_eq!(
+        (named("table was dropped"), named("table is stale")),
+        (2, 2),
+        "{}",
+        ended.stderr
+    );
+    let state = state(world.kafka, "stale_gone");
+    let stale = state["stale"].as_array().unwrap();
+    let tables: Vec<&str> = stale
+        .iter()
+        .filter_map(|mark| mark["table"].as_str())
+        .collect();
+    assert_eq!(tables, ["again"], "{state}");
+
+    let mut client = world.stream(&[]);
+    client.streams();
+    let ended = client.terminate();
+    ended.expect(0, &["stale_gone.again"]);
+    assert_eq!(
+        ended.stderr.matches("table is stale").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        !ended.stderr.contains("table was dropped"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
 fn a_key_that_is_lost_while_it_is_streamed_is_noticed() {
     let world = World::new("stale_key_lost");
     world.sql.run(TABLE);

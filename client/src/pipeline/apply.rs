@@ -264,6 +264,17 @@ impl<'a> Applier<'a> {
             .get(&stale.relation)
             .ok_or_else(|| broken("a stale table that was not described"))?;
         let since = transaction.end_lsn;
+        if stale.gone {
+            let (schema, table) = (&target.schema, &target.table);
+            session.delivery.positions.forget_stale(schema, table);
+            tracing::warn!(
+                table = %target.name(),
+                %since,
+                "table was dropped: its records stay in the topic; to remove them, delete its topic \
+                 before another table has the name"
+            );
+            return Ok(());
+        }
         self.mark_stale(target, since, stale.reason, session);
         Ok(())
     }

@@ -102,6 +102,14 @@ impl Positions {
         }
     }
 
+    /// A transaction that is arriving dropped a table: no mark of it stays on record.
+    pub fn forget_stale(&self, schema: &str, table: &str) {
+        match &self.keeper {
+            Some(keeper) => keeper.shared.lock().stale.forget(schema, table),
+            None => self.unrecorded.borrow_mut().forget(schema, table),
+        }
+    }
+
     /// Records the last position and returns what may be confirmed then.
     pub fn finish(&mut self, position: Lsn) -> Result<Lsn> {
         let Some(keeper) = self.keeper.take() else {
@@ -234,6 +242,21 @@ mod tests {
         let mut expected = state(20);
         expected.stale.mark("shop", "orders", mark());
         assert_eq!(stored.try_iter().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn a_dropped_table_is_not_on_record_behind_its_transaction() {
+        let (sender, stored) = mpsc::channel();
+        let mut before = state(10);
+        let mark = Mark {
+            since: Lsn(5),
+            reason: "its key changed".to_owned(),
+        };
+        before.stale.mark("shop", "orders", mark);
+        let mut positions = Positions::recorded(Box::new(Recorder(sender)), before).unwrap();
+        positions.forget_stale("shop", "orders");
+        positions.finish(Lsn(20)).unwrap();
+        assert_eq!(stored.try_iter().collect::<Vec<_>>(), [state(20)]);
     }
 
     #[test]

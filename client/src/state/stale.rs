@@ -3,7 +3,8 @@
 //! The server names them ([`headwater_protocol::frame::Stale`]): a column was renamed, say,
 //! which touches no row and sends none. The stream goes on and carries every later change;
 //! what is wrong is what was sent before. A mark is on record before the position behind
-//! its transaction is, so that it is never forgotten, and goes with the next snapshot.
+//! its transaction is, so that it is never forgotten, and goes with the next snapshot. A table
+//! that was dropped is in no snapshot: it is named once, and has no mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +63,13 @@ impl StaleTables {
         self.unrecorded.insert(name)
     }
 
+    /// Forgets a table that is gone: no snapshot would come to mend it.
+    pub fn forget(&mut self, schema: &str, table: &str) {
+        let name = (schema.to_owned(), table.to_owned());
+        self.marks.remove(&name);
+        self.unrecorded.remove(&name);
+    }
+
     /// Schema, table and mark, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &Mark)> {
         self.marks
@@ -84,7 +92,7 @@ mod tests {
         let mut stale = StaleTables::default();
         let mark = || Mark {
             since: Lsn(1),
-            reason: "it was dropped".to_owned(),
+            reason: "its key changed".to_owned(),
         };
         let mut news = || {
             (0..TABLES + 2)
@@ -93,5 +101,26 @@ mod tests {
         };
         assert_eq!((news(), news()), (TABLES + 2, 0));
         assert_eq!(stale.iter().count(), TABLES, "on record");
+    }
+
+    #[test]
+    fn a_table_that_is_gone_makes_room_for_another() {
+        let mut stale = StaleTables::default();
+        let mark = || Mark {
+            since: Lsn(1),
+            reason: "its key changed".to_owned(),
+        };
+        for number in 0..=TABLES {
+            assert!(stale.mark("public", &format!("t{number}"), mark()));
+        }
+        let unrecorded = format!("t{TABLES}");
+        for table in ["t0", unrecorded.as_str(), "unknown"] {
+            stale.forget("public", table);
+        }
+        assert!(
+            stale.mark("public", &unrecorded, mark()),
+            "it is news again"
+        );
+        assert!(stale.iter().any(|(_, table, _)| table == unrecorded));
     }
 }

@@ -288,6 +288,8 @@ pub struct QuarantinedMessage<'a> {
 pub struct Stale<'a> {
     /// The relation, described by an earlier `R`.
     pub relation: u32,
+    /// The relation is no more, and the transaction left none of its name.
+    pub gone: bool,
     /// What the transaction did to it.
     pub reason: &'a str,
 }

@@ -137,6 +137,7 @@ impl<'a> Reader<'a> {
             }),
             tag::STALE => Frame::Stale(Stale {
                 relation: self.u32()?,
+                gone: self.flags(1)? != 0,
                 reason: self.text()?,
             }),
             tag::COMMIT => Frame::Commit(Commit {

@@ -27,7 +27,7 @@ enum Owned {
     Message(bool, u64, u64, String, Vec<u8>),
     Quarantine(u32, Op, u64, Option<Vec<u8>>, String),
     QuarantinedMessage(bool, u64, u64, String, String),
-    Stale(u32, String),
+    Stale(u32, bool, String),
     Commit(Commit),
 }
 
@@ -96,8 +96,9 @@ impl Owned {
                     reason,
                 })
             }
-            Owned::Stale(relation, reason) => Frame::Stale(Stale {
+            Owned::Stale(relation, gone, reason) => Frame::Stale(Stale {
                 relation: *relation,
+                gone: *gone,
                 reason,
             }),
             Owned::Commit(commit) => Frame::Commit(*commit),
@@ -173,7 +174,8 @@ fn any_frame() -> impl Strategy<Value = Owned> {
         (any::<bool>(), any::<u64>(), any::<u64>(), name(), name()).prop_map(
             |(t, lsn, seq, prefix, reason)| Owned::QuarantinedMessage(t, lsn, seq, prefix, reason)
         ),
-        (any::<u32>(), name()).prop_map(|(id, reason)| Owned::Stale(id, reason)),
+        (any::<u32>(), any::<bool>(), name())
+            .prop_map(|(id, gone, reason)| Owned::Stale(id, gone, reason)),
         any::<(u64, u64)>().prop_map(|(end, changes)| {
             Owned::Commit(Commit {
                 end_lsn: Lsn(end),

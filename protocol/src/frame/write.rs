@@ -142,6 +142,7 @@ pub fn quarantined_message(buffer: &mut Vec<u8>, message: &QuarantinedMessage<'_
 pub fn stale(buffer: &mut Vec<u8>, stale: &Stale<'_>) {
     let start = start(buffer, tag::STALE);
     buffer.extend_from_slice(&stale.relation.to_be_bytes());
+    buffer.push(u8::from(stale.gone));
     put_text(buffer, stale.reason);
     finish(buffer, start);
 }
