@@ -47,13 +47,14 @@ fn the_slot_has_passed_the_last_commit_when_a_caught_up_client_stops() {
     let mut client = world.stream(&[]);
     client.streams();
     world.sql.run("insert into items values (1)");
-    let commit = world.sql.value("select pg_current_wal_insert_lsn()");
     eventually("the record arrives", SOON, || {
         check(world.kafka.written(&world.topic("items")) == 1, || {
             "none".into()
         })
     });
     client.terminate().expect(0, &[]);
+    let records = topic::read(world.kafka, &world.topic("items"));
+    let commit = records[0].header("hw.lsn");
     assert!(
         world.sql.holds(&format!(
             "select confirmed_flush_lsn >= '{commit}' from pg_replication_slots where slot_name = 'stop_idle'"

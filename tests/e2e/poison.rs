@@ -200,7 +200,8 @@ fn neighbours_arrive(poison: &Poison) {
     poison.write(&sql);
 
     poison.assert_found("frames", &frames(&sql, name));
-    let end = sql.value("select pg_current_wal_insert_lsn()");
+    // What others write meanwhile may be inserted and not yet flushed.
+    let end = sql.value("select pg_current_wal_flush_lsn()");
     poison.assert_found("lines", &lines(&sql, name));
     let passed = format!(
         "select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = '{name}'"
