@@ -8,6 +8,10 @@ use super::{EncodeError, Encoder, RowChange};
 use crate::pg::report_quarantine;
 use crate::plan::RelationPlan;
 
+/// Appends one form of a change.
+type Encode =
+    fn(&mut Encoder, &mut RelationPlan, &RowChange<'_>, &mut Vec<u8>) -> Result<(), EncodeError>;
+
 impl Encoder {
     /// Appends a change frame. After an error the buffer is as it was.
     pub(crate) fn frame(
@@ -16,14 +20,7 @@ impl Encoder {
         change: &RowChange<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let start = out.len();
-        let result = can_be_said(plan, change)
-            .and_then(|()| self.contain(|encoder| encoder.change_frame(plan, change, out)))
-            .and_then(|()| self.within_limit(out.len() - start));
-        if result.is_err() {
-            out.truncate(start);
-        }
-        result
+        self.wholly(plan, change, out, Encoder::change_frame)
     }
 
     /// Appends a line, without its end. After an error the buffer is as it was.
@@ -33,14 +30,25 @@ impl Encoder {
         change: &RowChange<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
+        let encode = match self.envelope {
+            Envelope::Change => Encoder::envelope,
+            Envelope::Row => Encoder::row_lines,
+        };
+        self.wholly(plan, change, out, encode)
+    }
+
+    /// All that `encode` appends, or nothing.
+    fn wholly(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        out: &mut Vec<u8>,
+        encode: Encode,
+    ) -> Result<(), EncodeError> {
         let start = out.len();
-        let result = can_be_said(plan, change).and_then(|()| {
-            self.contain(|encoder| match encoder.envelope {
-                Envelope::Change => encoder.envelope(plan, change, out),
-                Envelope::Row => encoder.row_lines(plan, change, out),
-            })
-        });
-        let result = result.and_then(|()| self.within_limit(out.len() - start));
+        let result = can_be_said(plan, change)
+            .and_then(|()| self.contain(|encoder| encode(encoder, plan, change, out)))
+            .and_then(|()| self.within_limit(out.len() - start));
         if result.is_err() {
             out.truncate(start);
         }
