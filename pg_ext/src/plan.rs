@@ -62,6 +62,18 @@ pub(crate) struct ColumnPlan {
 }
 
 impl RelationPlan {
+    /// The plan of a relation in a stream: whether its rows are asked for is the options' to
+    /// say.
+    pub(crate) fn of_stream(
+        relation: RelationRef<'_>,
+        encoding: DatabaseEncoding,
+        options: &PluginOptions,
+    ) -> Self {
+        RelationPlan::compile(relation, encoding, options, |schema, table| {
+            relation.is_streamed(options.partitions) && options.selects(schema, table)
+        })
+    }
+
     /// The plan of a relation's rows, named and keyed as the relation that they belong to.
     ///
     /// `selects` says of a schema and a table whether its rows are asked for; the plan of

@@ -51,9 +51,7 @@ impl PlanCache {
         if !current {
             // Lookups within may note further invalidations; they are applied at the next
             // change, before this plan is used again.
-            let plan = RelationPlan::compile(relation, encoding, options, |schema, table| {
-                relation.is_streamed(options.partitions) && options.selects(schema, table)
-            });
+            let plan = RelationPlan::of_stream(relation, encoding, options);
             self.plans.insert(
                 id,
                 CachedPlan {

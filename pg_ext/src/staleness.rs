@@ -17,9 +17,9 @@
 //!
 //! Nothing is remembered from one transaction to the next. So the answer is the same at
 //! every decoding of the same WAL (but see below), also right after a restart, for a
-//! transaction without a row, and for a table of which no row was ever seen. What does not change how rows look
-//! (ANALYZE, CREATE INDEX, GRANT, an ALTER that a savepoint took back) gives the same layout
-//! twice, and no mark.
+//! transaction without a row, and for a table of which no row was ever seen. What does not
+//! change how rows look (ANALYZE, CREATE INDEX, GRANT, an ALTER that a savepoint took back)
+//! gives the same layout twice, and no mark.
 //!
 //! A table that is dropped is told apart ([`Finding::gone`]), as no other reading of it mends
 //! anything, unless the transaction leaves another table of its name: that one takes over
@@ -34,9 +34,11 @@
 //! the snapshot of the begin is older. Two such transactions that take each other's change
 //! back (a column renamed there and back) can then look as if nothing had happened, or, where
 //! a session has seen the change between, give a mark; a table that the other one made is not
-//! found at the begin. Rows that were sent in the same transaction still count. A column whose type is the row type of a
-//! table is not found where that table is altered. Nor is a table that was declared
-//! `user_catalog_table`: it cannot be loaded when it may be gone ([`OpenRelation::open_table`]).
+//! found at the begin. Rows that were sent in the same transaction still count.
+//!
+//! A column whose type is the row type of a table is not found where that table is altered.
+//! Nor is a table that was declared `user_catalog_table`: it cannot be loaded when it may be
+//! gone ([`OpenRelation::open_table`]).
 //!
 //! The other way round, a table without rows is named too, as what is not there writes nothing,
 //! and one whose key was retyped, as nothing says whether its values are the same.
@@ -151,8 +153,6 @@ fn settle_gone(found: &mut Vec<Finding>, after: &[Layout]) {
 fn layout(id: u32, options: &PluginOptions, encoding: DatabaseEncoding) -> Option<Layout> {
     let relation = OpenRelation::open_table(id)?;
     let relation = relation.as_ref();
-    let plan = RelationPlan::compile(relation, encoding, options, |schema, table| {
-        relation.is_streamed(options.partitions) && options.selects(schema, table)
-    });
+    let plan = RelationPlan::of_stream(relation, encoding, options);
     Some(Layout::of(&plan, relation, encoding))
 }

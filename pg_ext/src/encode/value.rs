@@ -9,8 +9,8 @@ use super::ValueFault;
 use super::json::close_object;
 use crate::codec::{ArrayCodec, Codec, CompositeCodec};
 use crate::pg::{
-    Column, ContainerRoom, DataCalls, DatabaseEncoding, Elements, OutputFunction, OutputSettings,
-    Value, make_room, out_of_memory, push_f32, push_f64,
+    Column, Container, ContainerRoom, DataCalls, DatabaseEncoding, Elements, OutputFunction,
+    OutputSettings, Value, make_room, out_of_memory, push_f32, push_f64,
 };
 
 /// Values from this size on are given room by an allocation that may fail: a failed
@@ -206,10 +206,7 @@ impl ValueEncoder {
         value: Value<'_>,
     ) -> Result<(), ValueFault> {
         let mut room = ContainerRoom::default();
-        let container = value
-            .container(&mut room, &mut self.calls)?
-            .ok_or(ValueFault::WrongLayout)?;
-        self.reserve(out, container.size())?;
+        let container = self.container(out, value, &mut room)?;
         let array = container.array()?;
         if array.element_type != codec.element_type {
             return Err(ValueFault::WrongLayout);
@@ -217,6 +214,20 @@ impl ValueEncoder {
         let mut elements = array.elements(codec.layout);
         let start = out.len();
         self.dimension(out, codec, &array.lengths, &mut elements, start)
+    }
+
+    /// What an array or a row holds, with room for it in `out`.
+    fn container<'r>(
+        &mut self,
+        out: &mut Vec<u8>,
+        value: Value<'r>,
+        room: &'r mut ContainerRoom,
+    ) -> Result<Container<'r>, ValueFault> {
+        let container = value
+            .container(room, &mut self.calls)?
+            .ok_or(ValueFault::WrongLayout)?;
+        self.reserve(out, container.size())?;
+        Ok(container)
     }
 
     fn dimension(
@@ -255,10 +266,7 @@ impl ValueEncoder {
         value: Value<'_>,
     ) -> Result<(), ValueFault> {
         let mut room = ContainerRoom::default();
-        let container = value
-            .container(&mut room, &mut self.calls)?
-            .ok_or(ValueFault::WrongLayout)?;
-        self.reserve(out, container.size())?;
+        let container = self.container(out, value, &mut room)?;
         let row = container
             .row(&mut codec.composite)
             .ok_or(ValueFault::WrongLayout)?;

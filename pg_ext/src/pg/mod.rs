@@ -48,7 +48,7 @@ pub(crate) use partition::ancestors;
 pub(crate) use relation::{Attribute, ColumnDescription, OpenRelation, OwnerRef, RelationRef};
 pub(crate) use report::{report_quarantine, report_stale};
 pub(crate) use settings::OutputSettings;
-pub(crate) use tuple::{Column, ContainerRoom, Row, TupleBuffer, TupleRef, Value};
+pub(crate) use tuple::{Column, Container, ContainerRoom, Row, TupleBuffer, TupleRef, Value};
 pub(crate) use types::{
     EnumLabels, TypeKind, TypePart, base_type, is_hstore, type_kind, type_name, type_parts,
 };

@@ -262,16 +262,14 @@ impl<'t> Value<'t> {
     /// Bytes of the varlena once it is expanded, header included, found without expanding
     /// it; 0 for other values, which are small.
     pub(crate) fn expanded_size(self) -> usize {
-        if self.length != -1 {
+        let Some(pointer) = self.pointer() else {
             return 0;
-        }
-        let pointer = self.datum.cast_mut_ptr::<pg_sys::varlena>();
-        // SAFETY: the attribute says that the datum points to a varlena, whose header says
-        // which form it has.
+        };
+        // SAFETY: the pointer is to a varlena, whose header says which form it has.
         unsafe {
             if pgrx::varatt_is_4b_u(pointer) {
                 pgrx::varsize_4b(pointer)
-            } else if pgrx::varatt_is_1b(pointer) && !pgrx::varatt_is_1b_e(pointer) {
+            } else if is_short(pointer) {
                 pgrx::varsize_1b(pointer)
             } else {
                 pg_sys::toast_raw_datum_size(self.datum)
