@@ -12,7 +12,7 @@ pub use config::parse_property;
 pub(crate) use config::{Limit, Reading, creation_error, in_flight_limit};
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
 pub(crate) use read::{Pace, Reader};
-pub(crate) use topics::{Existence, Purpose, TopicMaker};
+pub(crate) use topics::{Existence, MAX_NAME_BYTES, Purpose, TopicMaker, is_name};
 
 /// Which Kafka, and how its topics are made.
 #[derive(Clone)]

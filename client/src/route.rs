@@ -22,9 +22,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 
 use crate::error::Error;
-
-/// The longest name that Kafka takes, in bytes.
-const TOPIC_NAME_MAX: usize = 249;
+use crate::kafka::{MAX_NAME_BYTES, is_name};
 
 /// Topics that belong to Kafka or to Headwater itself.
 const RESERVED: [&str; 3] = [
@@ -139,10 +137,11 @@ pub fn check_literal(text: &str) -> Result<(), TemplateError> {
 /// Refuses what is no topic's whole name.
 pub fn check_name(text: &str) -> Result<(), TemplateError> {
     check_literal(text)?;
-    if text.is_empty() || text == "." || text == ".." || text.len() > TOPIC_NAME_MAX {
-        return Err(TemplateError::Name);
+    if is_name(text) {
+        Ok(())
+    } else {
+        Err(TemplateError::Name)
     }
-    Ok(())
 }
 
 /// The text is no template of a topic's name.
@@ -172,7 +171,7 @@ impl fmt::Display for TemplateError {
             TemplateError::NoTable => f.write_str("{table} is missing"),
             TemplateError::Name => write!(
                 f,
-                "no topic's name: Kafka takes 1 to {TOPIC_NAME_MAX} characters, but not \".\" or \"..\""
+                "no topic's name: Kafka takes 1 to {MAX_NAME_BYTES} characters, but not \".\" or \"..\""
             ),
         }
     }
@@ -335,13 +334,13 @@ fn reads_as_escape(rest: &[u8]) -> bool {
 
 /// Cuts a name that is too long and puts a hash of the whole at its end.
 fn shorten(name: String) -> String {
-    if name.len() <= TOPIC_NAME_MAX {
+    if name.len() <= MAX_NAME_BYTES {
         return name;
     }
     let hash = format!("-{:016x}", fnv1a(name.as_bytes()));
     let mut short = name;
     // Only ASCII is left in a topic's name, so every byte is a boundary.
-    short.truncate(TOPIC_NAME_MAX - hash.len());
+    short.truncate(MAX_NAME_BYTES - hash.len());
     short.push_str(&hash);
     short
 }
@@ -464,7 +463,7 @@ mod tests {
             topic(&long, &format!("{long}a")),
             topic(&long, &format!("{long}b")),
         );
-        assert_eq!((a.len(), b.len()), (TOPIC_NAME_MAX, TOPIC_NAME_MAX));
+        assert_eq!((a.len(), b.len()), (MAX_NAME_BYTES, MAX_NAME_BYTES));
         assert_ne!(a, b);
     }
 

@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const ADMIN_IDLE: Duration = Duration::from_secs(5);
 
 /// The longest name that Kafka allows.
-const MAX_NAME_BYTES: usize = 249;
+pub(crate) const MAX_NAME_BYTES: usize = 249;
 
 /// What a topic is for: it decides how the topic is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,15 +369,19 @@ fn configuration(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Refuses a name that Kafka would refuse, before anything is asked.
-fn check_name(name: &str) -> Result<()> {
+/// Whether Kafka takes a name for a topic's.
+pub(crate) fn is_name(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !name.is_empty()
+    !name.is_empty()
         && name.len() <= MAX_NAME_BYTES
         && name != "."
         && name != ".."
         && name.bytes().all(legal)
-    {
+}
+
+/// Refuses a name that Kafka would refuse, before anything is asked.
+fn check_name(name: &str) -> Result<()> {
+    if is_name(name) {
         return Ok(());
     }
     Err(

@@ -205,9 +205,9 @@ impl Catalog {
 
     /// Partitioned tables that are captured and have no partition to copy.
     pub fn without_partitions(&self) -> BTreeSet<&TableName> {
-        let copied = |name: &&TableName| self.tables.iter().any(|table| table.sent_as == **name);
+        let copied: BTreeSet<&TableName> = self.tables.iter().map(|table| &table.sent_as).collect();
         let names = self.partitioned.iter();
-        names.filter(|name| !copied(name)).collect()
+        names.filter(|name| !copied.contains(name)).collect()
     }
 
     fn note_misnamed(&mut self, own: &TableName, head: &TableName, kind: &str, by_root: bool) {
