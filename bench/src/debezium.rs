@@ -130,14 +130,16 @@ impl Debezium {
         self.process.pid().as_raw().cast_unsigned()
     }
 
-    /// The end of what it printed.
-    pub(crate) fn log(&self) -> String {
-        headwater_tests::keeper::tail_of(&self.folder.path().join("log"), 30)
-    }
-
-    /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.process.ended().is_none()
+    /// Fails with the end of what it printed unless it still runs: the run is void.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub(crate) fn expect_running(&mut self) {
+        if let Some(exit) = self.process.ended() {
+            let log = headwater_tests::keeper::tail_of(&self.folder.path().join("log"), 30);
+            panic!("void: Debezium ended with {exit:?}:\n{log}");
+        }
     }
 }
 

@@ -32,6 +32,11 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
+    /// MiB.
+    pub(crate) fn memory_mib(&self) -> f64 {
+        self.memory as f64 / f64::from(1 << 20)
+    }
+
     /// Changes a second.
     pub(crate) fn rate(&self) -> f64 {
         self.changes / self.seconds

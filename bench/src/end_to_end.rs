@@ -7,14 +7,15 @@
 use headwater_tests::postgres::Options;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, eventually};
-use headwater_tests::{Client, Kafka, Postgres};
+use headwater_tests::{Kafka, Postgres};
 use serde::Serialize;
 
+use crate::client;
 use crate::debezium::{Debezium, Stream, Tuning};
 use crate::drain::{Drain, drain};
 use crate::machine::Machine;
 use crate::report;
-use crate::statistics::Spread;
+use crate::statistics::{Spread, in_turn};
 use crate::workload::WORKLOADS;
 
 /// What to run.
@@ -90,27 +91,17 @@ pub(crate) fn run(arguments: &Arguments) {
         })
         .collect();
     let mut drains: Vec<Vec<Drain>> = vec![Vec::new(); wanted.len()];
-    for round in 0..arguments.rounds {
-        for turn in 0..wanted.len() {
-            let index = (turn + round) % wanted.len();
-            let (name, kind) = wanted[index];
-            let drain = bench.run(kind, &format!("run_{round}_{index}"));
-            eprintln!(
-                "{name}: {:.0} changes/s, {:.2} µs CPU a change",
-                drain.rate(),
-                drain.cpu_micros()
-            );
-            drains[index].push(drain);
-        }
+    for (round, index) in in_turn(arguments.rounds, wanted.len()) {
+        let (name, kind) = wanted[index];
+        let drain = bench.run(kind, &format!("run_{round}_{index}"));
+        eprintln!(
+            "{name}: {:.0} changes/s, {:.2} µs CPU a change",
+            drain.rate(),
+            drain.cpu_micros()
+        );
+        drains[index].push(drain);
     }
-    let base = drains[0].clone();
-    let ratio = |of: &[Drain], what: fn(&Drain) -> f64| {
-        Spread::of(
-            of.iter()
-                .zip(&base)
-                .map(|(own, base)| what(own) / what(base)),
-        )
-    };
+    let base = &drains[0];
     let result = Result {
         machine: Machine::here(&bench.postgres),
         changes: bench.changes,
@@ -119,8 +110,8 @@ pub(crate) fn run(arguments: &Arguments) {
             .zip(&drains)
             .map(|((pipeline, _), drains)| Measured {
                 pipeline,
-                rate_ratio: ratio(drains, Drain::rate),
-                cpu_ratio: ratio(drains, Drain::cpu_micros),
+                rate_ratio: Spread::of_ratios(drains, base, Drain::rate),
+                cpu_ratio: Spread::of_ratios(drains, base, Drain::cpu_micros),
                 drains: drains.clone(),
             })
             .collect(),
@@ -182,24 +173,8 @@ impl Bench {
     }
 
     fn headwater(&self, envelope: &str, slot: &str) -> Drain {
-        let prefix = format!("{slot}.");
-        let conninfo = self.postgres.conninfo(DATABASE);
-        let brokers = self.kafka.brokers();
-        let mut client = Client::start([
-            "stream",
-            "-d",
-            &conninfo,
-            "-S",
-            slot,
-            "-b",
-            &brokers,
-            "--snapshot",
-            "never",
-            "--topic-prefix",
-            &prefix,
-            "--envelope",
-            envelope,
-        ]);
+        let more = ["--snapshot", "never", "--envelope", envelope];
+        let mut client = client::start(&self.postgres, &self.kafka, DATABASE, slot, &more);
         // The envelope of a delete comes before its tombstone.
         let expected = self.changes
             + if envelope == "change" {
@@ -210,7 +185,7 @@ impl Bench {
         let pid = client.pid();
         let drain = drain(
             &self.kafka,
-            &format!("{prefix}mixed"),
+            &client::topic(slot),
             (expected, self.changes),
             pid,
             || self.walsender(slot),
@@ -246,13 +221,7 @@ impl Bench {
             (self.changes + self.deletes, self.changes),
             pid,
             || self.walsender(slot),
-            || {
-                assert!(
-                    debezium.is_running(),
-                    "void: Debezium ended:\n{}",
-                    debezium.log()
-                )
-            },
+            || debezium.expect_running(),
         )
     }
 
@@ -292,10 +261,7 @@ fn page(result: &Result) -> String {
                     "{:.2}",
                     median(|drain| drain.cpu_broker / drain.changes * 1e6)
                 ),
-                format!(
-                    "{:.0}",
-                    median(|drain| drain.memory as f64 / f64::from(1 << 20))
-                ),
+                format!("{:.0}", median(Drain::memory_mib)),
             ]
         })
         .collect();

@@ -13,16 +13,17 @@ use std::time::{Duration, Instant};
 use headwater_tests::postgres::Options;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, eventually};
-use headwater_tests::{Client, Kafka, Postgres};
+use headwater_tests::{Kafka, Postgres};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use serde::Serialize;
 
+use crate::client;
 use crate::debezium::{Debezium, Stream, Tuning};
 use crate::machine::Machine;
 use crate::report;
-use crate::statistics::Spread;
+use crate::statistics::{Spread, in_turn};
 use crate::workload::MIXED_COLUMNS;
 
 /// What to run.
@@ -91,18 +92,15 @@ pub(crate) fn run(arguments: &Arguments) {
     };
     let mut runs = Vec::new();
     for &rate in &arguments.rate {
-        for round in 0..arguments.rounds {
-            for turn in 0..PIPELINES.len() {
-                let (pipeline, tuning) = PIPELINES[(turn + round) % PIPELINES.len()];
-                let slot = format!("run_{rate}_{round}_{turn}");
-                let millis = bench.run(tuning, &slot, rate);
-                let run = Run::of(pipeline, rate, round, millis);
-                eprintln!(
-                    "{pipeline} at {rate}/s: p50 {:.2} ms, p99 {:.2} ms",
-                    run.p50, run.p99
-                );
-                runs.push(run);
-            }
+        for (round, index) in in_turn(arguments.rounds, PIPELINES.len()) {
+            let (pipeline, tuning) = PIPELINES[index];
+            let millis = bench.run(tuning, &format!("run_{rate}_{round}_{index}"), rate);
+            let run = Run::of(pipeline, rate, round, millis);
+            eprintln!(
+                "{pipeline} at {rate}/s: p50 {:.2} ms, p99 {:.2} ms",
+                run.p50, run.p99
+            );
+            runs.push(run);
         }
     }
     let result = Result {
@@ -130,21 +128,9 @@ impl Bench {
         self.sql.run("truncate mixed");
         match tuning {
             None => {
-                let (conninfo, brokers) = (self.postgres.conninfo(DATABASE), self.kafka.brokers());
-                let prefix = format!("{slot}.");
-                let mut client = Client::start([
-                    "stream",
-                    "-d",
-                    &conninfo,
-                    "-S",
-                    slot,
-                    "-b",
-                    &brokers,
-                    "--topic-prefix",
-                    &prefix,
-                ]);
+                let mut client = client::start(&self.postgres, &self.kafka, DATABASE, slot, &[]);
                 client.streams();
-                let millis = self.write_and_read(&format!("{prefix}mixed"), rate);
+                let millis = self.write_and_read(&client::topic(slot), rate);
                 client.terminate().expect(0, &[]);
                 self.sql
                     .run(&format!("select pg_drop_replication_slot('{slot}')"));
@@ -161,7 +147,7 @@ impl Bench {
                 };
                 let mut debezium = Debezium::start(&self.postgres, &self.kafka, &stream);
                 eventually("Debezium streams", SOON, || {
-                    assert!(debezium.is_running(), "Debezium ended:\n{}", debezium.log());
+                    debezium.expect_running();
                     let active = format!(
                         "select active from pg_replication_slots where slot_name = '{slot}'"
                     );
@@ -330,11 +316,7 @@ fn page(result: &Result, rates: &[u64]) -> String {
             let own = &by_pipeline[pipeline];
             let cell = |what: fn(&Run) -> f64| {
                 let millis = Spread::of(own.iter().map(|run| what(run)));
-                let ratio = Spread::of(
-                    own.iter()
-                        .zip(&base)
-                        .map(|(own, base)| what(own) / what(base)),
-                );
+                let ratio = Spread::of_ratios(own, &base, |run| what(run));
                 format!("{} ms, ratio {:.2}", millis.show(2), ratio.median)
             };
             rows.push(vec![

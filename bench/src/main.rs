@@ -4,6 +4,7 @@
 //! peer that ran minutes before or after, on the same data, with its changes counted: a
 //! run that lost one is void.
 
+mod client;
 mod debezium;
 mod drain;
 mod end_to_end;

@@ -16,7 +16,7 @@ use crate::machine::Machine;
 use crate::peers::{BASE, PEERS, Peer};
 use crate::reader::{self, Reading};
 use crate::report;
-use crate::statistics::Spread;
+use crate::statistics::{Spread, in_turn};
 use crate::workload::{WORKLOADS, Workload};
 
 /// What to run.
@@ -116,22 +116,20 @@ fn measure(postgres: &Postgres, workload: &Workload, arguments: &Arguments) -> V
     let measured = transports.map(|(transport, conninfo)| {
         let peers: Vec<&Peer> = PEERS.iter().filter(|peer| arguments.wants(peer)).collect();
         let mut readings: BTreeMap<usize, Vec<Reading>> = BTreeMap::new();
-        for round in 0..arguments.rounds {
-            for turn in 0..peers.len() {
-                let index = (turn + round) % peers.len();
-                let reading = read_copy(&sql, &conninfo, peers[index], end);
-                let expected = if peers[index].sends { changes } else { 0 };
-                assert_eq!(
-                    reading.changes, expected,
-                    "void: changes that {} sent",
-                    peers[index].name
-                );
-                eprintln!(
-                    "{} {transport} {}: {:.2} s CPU, {:.2} s",
-                    workload.name, peers[index].name, reading.cpu, reading.wall
-                );
-                readings.entry(index).or_default().push(reading);
-            }
+        for (_, index) in in_turn(arguments.rounds, peers.len()) {
+            let peer = peers[index];
+            let reading = read_copy(&sql, &conninfo, peer, end);
+            let expected = if peer.sends { changes } else { 0 };
+            assert_eq!(
+                reading.changes, expected,
+                "void: changes that {} sent",
+                peer.name
+            );
+            eprintln!(
+                "{} {transport} {}: {:.2} s CPU, {:.2} s",
+                workload.name, peer.name, reading.cpu, reading.wall
+            );
+            readings.entry(index).or_default().push(reading);
         }
         Measured {
             workload: workload.name,
@@ -166,13 +164,7 @@ fn read_copy(sql: &Session, conninfo: &str, peer: &Peer, end: Lsn) -> Reading {
 
 fn compare(peers: &[&Peer], readings: BTreeMap<usize, Vec<Reading>>) -> Vec<PluginMeasured> {
     let base = readings[&0].clone();
-    let ratios = |of: &[Reading], what: fn(&Reading) -> f64| {
-        Spread::of(
-            of.iter()
-                .zip(&base)
-                .map(|(own, base)| what(own) / what(base)),
-        )
-    };
+    let ratios = |of: &[Reading], what: fn(&Reading) -> f64| Spread::of_ratios(of, &base, what);
     readings
         .into_iter()
         .map(|(index, readings)| PluginMeasured {

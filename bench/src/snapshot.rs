@@ -10,15 +10,16 @@ use headwater::stop::Stop;
 use headwater_tests::postgres::Options;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, eventually};
-use headwater_tests::{Client, Kafka, Postgres};
+use headwater_tests::{Kafka, Postgres};
 use serde::Serialize;
 
+use crate::client;
 use crate::debezium::{Debezium, Stream, Tuning};
 use crate::drain::{Drain, drain};
 use crate::machine::Machine;
 use crate::process::cpu_seconds;
 use crate::report;
-use crate::statistics::Spread;
+use crate::statistics::{Spread, in_turn};
 use crate::workload::{MIXED_COLUMNS, insert_mixed};
 
 /// What to run.
@@ -128,20 +129,13 @@ fn copies(postgres: &Postgres, rounds: usize) -> Vec<Copies> {
         }
     }
     let base = runs[0].clone();
-    let ratio = |of: &[CopyRun], what: fn(&CopyRun) -> f64| {
-        Spread::of(
-            of.iter()
-                .zip(&base)
-                .map(|(own, base)| what(own) / what(base)),
-        )
-    };
     COPIES
         .iter()
         .zip(runs)
         .map(|((what, _), runs)| Copies {
             what,
-            cpu_ratio: ratio(&runs, |run| run.cpu),
-            wall_ratio: ratio(&runs, |run| run.seconds),
+            cpu_ratio: Spread::of_ratios(&runs, &base, |run| run.cpu),
+            wall_ratio: Spread::of_ratios(&runs, &base, |run| run.seconds),
             runs,
         })
         .collect()
@@ -181,68 +175,40 @@ const PIPELINES: [(&str, Option<Tuning>); 3] = [
 fn pipelines(postgres: &Postgres, sql: &Session, arguments: &Arguments) -> Vec<Pipeline> {
     let kafka = Kafka::new();
     let mut drains: Vec<Vec<Drain>> = vec![Vec::new(); PIPELINES.len()];
-    for round in 0..arguments.rounds {
-        for turn in 0..PIPELINES.len() {
-            let index = (turn + round) % PIPELINES.len();
-            let (name, tuning) = PIPELINES[index];
-            let slot = format!("run_{round}_{index}");
-            let drain = match tuning {
-                None => headwater(postgres, &kafka, &slot, arguments.rows),
-                Some(tuning) => debezium(postgres, &kafka, sql, &slot, tuning, arguments.rows),
-            };
-            eprintln!("{name}: {:.0} rows/s", drain.rate());
-            drains[index].push(drain);
-        }
+    for (round, index) in in_turn(arguments.rounds, PIPELINES.len()) {
+        let (name, tuning) = PIPELINES[index];
+        let slot = format!("run_{round}_{index}");
+        let drain = match tuning {
+            None => headwater(postgres, &kafka, &slot, arguments.rows),
+            Some(tuning) => debezium(postgres, &kafka, sql, &slot, tuning, arguments.rows),
+        };
+        eprintln!("{name}: {:.0} rows/s", drain.rate());
+        drains[index].push(drain);
     }
     let base = drains[0].clone();
-    let ratio = |of: &[Drain], what: fn(&Drain) -> f64| {
-        Spread::of(
-            of.iter()
-                .zip(&base)
-                .map(|(own, base)| what(own) / what(base)),
-        )
-    };
     PIPELINES
         .iter()
         .zip(drains)
         .map(|((pipeline, _), drains)| Pipeline {
             pipeline,
-            rate_ratio: ratio(&drains, Drain::rate),
-            cpu_ratio: ratio(&drains, Drain::cpu_micros),
+            rate_ratio: Spread::of_ratios(&drains, &base, Drain::rate),
+            cpu_ratio: Spread::of_ratios(&drains, &base, Drain::cpu_micros),
             drains,
         })
         .collect()
 }
 
 fn headwater(postgres: &Postgres, kafka: &Kafka, slot: &str, rows: u64) -> Drain {
-    let (conninfo, brokers, prefix) = (
-        postgres.conninfo(DATABASE),
-        kafka.brokers(),
-        format!("{slot}."),
-    );
-    let mut client = Client::start([
-        "stream",
-        "-d",
-        &conninfo,
-        "-S",
-        slot,
-        "-b",
-        &brokers,
-        "--snapshot",
-        "only",
-        "--topic-prefix",
-        &prefix,
-    ]);
+    let client = client::start(postgres, kafka, DATABASE, slot, &["--snapshot", "only"]);
     let pid = client.pid();
     let drain = drain(
         kafka,
-        &format!("{prefix}mixed"),
+        &client::topic(slot),
         (rows, rows),
         pid,
         Vec::new,
         || (),
     );
-    client.is_running();
     client.wait().expect(0, &[]);
     drain
 }
@@ -266,11 +232,7 @@ fn debezium(
     let mut debezium = Debezium::start(postgres, kafka, &stream);
     let pid = debezium.pid();
     let drain = drain(kafka, &topic, (rows, rows), pid, Vec::new, || {
-        assert!(
-            debezium.is_running(),
-            "void: Debezium ended:\n{}",
-            debezium.log()
-        );
+        debezium.expect_running();
     });
     drop(debezium);
     eventually("the slot's release", SOON, || {
@@ -293,10 +255,7 @@ fn page(result: &Result) -> String {
                 pipeline.rate_ratio.show(1),
                 format!("{:.0}", median(Drain::rate)),
                 pipeline.cpu_ratio.show(3),
-                format!(
-                    "{:.0}",
-                    median(|drain| drain.memory as f64 / f64::from(1 << 20))
-                ),
+                format!("{:.0}", median(Drain::memory_mib)),
             ]
         })
         .collect();

@@ -44,4 +44,19 @@ impl Spread {
             self.median, self.min, self.max
         )
     }
+
+    /// How `own` compares with `base` in each round, of which both have one measurement.
+    pub(crate) fn of_ratios<T>(own: &[T], base: &[T], what: impl Fn(&T) -> f64) -> Self {
+        Spread::of(
+            own.iter()
+                .zip(base)
+                .map(|(own, base)| what(own) / what(base)),
+        )
+    }
+}
+
+/// Who is measured when: each of `count` once a round, and each round begins with another
+/// one, so that none is always the first. Round and index.
+pub(crate) fn in_turn(rounds: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rounds).flat_map(move |round| (0..count).map(move |turn| (round, (turn + round) % count)))
 }
