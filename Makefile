@@ -37,7 +37,7 @@ help: ## this list
 setup: ## install what is missing: distribution packages through apt, Kafka into target/
 	@setup/packages.sh
 	@setup/toolchain.sh
-	@setup/kafka.sh
+	@setup/maven.sh kafka
 
 .PHONY: build
 build: client extension ## the client and the extension, in target/release and target/extension
