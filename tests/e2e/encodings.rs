@@ -4,6 +4,7 @@ use headwater_tests::session::Session;
 use headwater_tests::topic;
 use serde_json::Value;
 
+use crate::names::escaped;
 use crate::world::{World, kafka, postgres};
 
 /// A world in a database of an encoding. The session speaks UTF-8.
@@ -44,15 +45,6 @@ fn rows(word: &str, from: i32) -> String {
         })
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-fn escaped(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' => char::from(byte).to_string(),
-            _ => format!("_x{byte:02x}_"),
-        })
-        .collect()
 }
 
 #[test]

@@ -75,11 +75,9 @@ fn a_slot_without_state_is_refused_unless_no_snapshot_is_wanted() {
         .wait()
         .expect(3, &["gap_stateless", "--snapshot never"]);
 
-    let mut client = world.stream(&["--snapshot", "never"]);
-    client.streams();
-    world.sql.run("insert into items values (1)");
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&["--snapshot", "never"], || {
+        world.sql.run("insert into items values (1)")
+    });
     world.topic_equals_table("items", "t.id");
 }
 

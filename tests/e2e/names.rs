@@ -35,13 +35,13 @@ const NAMES: &[&str] = &[
     "ééééééééééééabcdefghijklmnopqrstuvwxyzabcdefghijklm",
 ];
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The rule as docs/records.md gives it, for names without an underscore that could be read
 /// as an escape's.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte).to_string(),

@@ -1,20 +1,10 @@
 //! Options of the plugin that change what a value is or which changes are sent, with the
 //! client's flags for them.
 
-use headwater_tests::session::Session;
 use headwater_tests::topic;
 use serde_json::Value;
 
-use crate::world::{World, postgres};
-
-/// A database with a slot of the same name.
-fn database(name: &str) -> Session {
-    let sql = postgres().database(name);
-    sql.run(&format!(
-        "select pg_create_logical_replication_slot('{name}', 'headwater')"
-    ));
-    sql
-}
+use crate::world::{World, database_with_slot};
 
 #[test]
 fn numbers_that_a_float_cannot_hold_can_be_strings() {
@@ -28,15 +18,11 @@ fn numbers_that_a_float_cannot_hold_can_be_strings() {
              (9007199254740993, 1e30, -1.5, 7, 0.5, '{\"n\":1e30}', '{1,null}', '(1,NaN)', repeat('x', 10000)),
              (-1, 'NaN', null, null, 'NaN', '12345678901234567890', '{}', '(,1.0)', null)",
     );
-    let mut client = world.stream(&["--numbers", "string"]);
-    client.streams();
-    world.sql.run(
+    world.streamed(&["--numbers", "string"], || world.sql.run(
         "update items set i = 8;
          insert into items values (2, 'Infinity', 0, 0, 0, '0', null, null, ''), (3, 3, 3, 3, 3, '3', null, null, '');
          delete from items where id = 3; update items set n = 0.10 where id = 2",
-    );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    ));
     let expected = world.rows(
         "(select id::text, n::text, m::text, i, f, j, b::text[], case when p is distinct from null \
            then row((p).a::text, (p).b::text)::texts end as p, body from items)",
@@ -49,7 +35,7 @@ fn numbers_that_a_float_cannot_hold_can_be_strings() {
 #[test]
 fn a_change_that_is_named_is_quarantined_unseen() {
     let name = "options_quarantine";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     sql.run("create table items (id int primary key, name text)");
     sql.run(
         "begin; insert into items values (1, 'a'), (2, 'b'); update items set name = 'c';

@@ -9,7 +9,7 @@ use headwater_tests::{Client, topic};
 use serde_json::Value;
 
 use crate::stale::drop_arguments;
-use crate::world::{World, postgres};
+use crate::world::{World, database_with_slot};
 
 /// A table whose partitions all have other shapes than its own: another order, dropped
 /// columns, a level in between. The key's columns have other numbers everywhere.
@@ -98,16 +98,12 @@ fn a_row_that_moves_with_the_same_key_stays_in_the_topic() {
          alter table items attach partition items_b for values in ('b');
          alter table items add primary key (id, place)",
     );
-    let mut client = world.stream(&[]);
-    client.streams();
-    world.sql.run(
+    world.streamed(&[], || world.sql.run(
         "insert into items values (1, 'a', 'x'), (2, 'a', 'y');
          update items set place = 'b' where id = 1;
          begin; delete from items where id = 2; insert into items values (2, 'a', 'again'); commit;
          begin; update items set place = 'b' where id = 2; update items set place = 'a' where id = 2; commit",
-    );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    ));
     world.topic_equals_table("items", "t.id, t.place");
 }
 
@@ -116,14 +112,15 @@ fn each_partition_can_have_a_topic_of_its_own() {
     let world = World::new("partitions_leaf");
     create_events(&world.sql);
     world.sql.run(ROWS);
-    let mut client = world.stream(&["--partitions", "leaf", "-t", "partitions_leaf.events_*"]);
-    client.streams();
-    world.sql.run(
-        "update events set n = 7 where id = 3; delete from events where id = 1;
+    world.streamed(
+        &["--partitions", "leaf", "-t", "partitions_leaf.events_*"],
+        || {
+            world.sql.run(
+                "update events set n = 7 where id = 3; delete from events where id = 1;
          update events set at = '2024-03-07' where id = 3;",
+            )
+        },
     );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
     // The key is the leaf's own, in the order of its own index.
     for leaf in LEAVES {
         world.topic_equals_table(leaf, "t.id, t.at");
@@ -150,14 +147,12 @@ fn patterns_name_the_table_or_its_partitions_and_say_so() {
     world
         .sql
         .run("create table later (id int primary key) partition by hash (id)");
-    let mut client = world.stream(&["-t", "partitions_named.later"]);
-    client.streams();
-    world.sql.run(
-        "create table later_1 partition of later for values with (modulus 1, remainder 0);
+    world.streamed(&["-t", "partitions_named.later"], || {
+        world.sql.run(
+            "create table later_1 partition of later for values with (modulus 1, remainder 0);
          insert into later values (1)",
-    );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+        )
+    });
     world.topic_equals_table("later", "t.id");
 }
 
@@ -206,18 +201,10 @@ fn changes(writes: &[Vec<u8>]) -> Vec<(Op, String, String)> {
         .collect()
 }
 
-fn database(name: &str) -> Session {
-    let sql = postgres().database(name);
-    sql.run(&format!(
-        "select pg_create_logical_replication_slot('{name}', 'headwater')"
-    ));
-    sql
-}
-
 #[test]
 fn partitions_that_take_turns_are_described_once() {
     let name = "partitions_once";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     create_events(&sql);
     for _ in 0..2 {
         sql.run(ROWS);
@@ -236,7 +223,7 @@ fn partitions_that_take_turns_are_described_once() {
 #[test]
 fn what_is_copied_is_what_is_streamed() {
     let name = "partitions_same";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     create_events(&sql);
     sql.run(ROWS);
     for mode in ["root", "leaf"] {
@@ -274,7 +261,7 @@ fn what_is_copied_is_what_is_streamed() {
 #[test]
 fn renames_and_new_columns_reach_rows_of_every_partition() {
     let name = "partitions_renamed";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     create_events(&sql);
     let insert = |id: i32, table: &str, columns: &str| {
         sql.run(&format!(
@@ -321,7 +308,7 @@ fn renames_and_new_columns_reach_rows_of_every_partition() {
 #[test]
 fn what_a_stale_mark_says_does_not_name_the_rows_after_it() {
     let name = "partitions_marked";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     create_events(&sql);
     sql.run("insert into events (id, at) values (1, '2024-01-05')");
     sql.run(
@@ -350,7 +337,7 @@ fn what_a_stale_mark_says_does_not_name_the_rows_after_it() {
 #[test]
 fn attach_and_detach_decide_for_the_rows_after_them() {
     let name = "partitions_attached";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     sql.run(EVENTS);
     let insert = |id: i32| {
         sql.run(&format!(
@@ -518,7 +505,7 @@ fn what_was_sent_of_a_table_that_lost_its_last_partition_is_swept() {
 #[test]
 fn a_truncate_says_of_which_table_and_which_part() {
     let name = "partitions_truncates";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     create_events(&sql);
     sql.run("create table plain (id int primary key)");
     sql.run("truncate events, plain");
@@ -573,7 +560,7 @@ fn a_truncate_says_of_which_table_and_which_part() {
 #[test]
 fn a_key_that_a_partition_does_not_bring_is_never_made_up() {
     let name = "partitions_identity";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     create_events(&sql);
     sql.run(
         "create unique index by_id on events_1 (id);

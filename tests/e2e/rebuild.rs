@@ -260,11 +260,9 @@ fn assert_merged(world: &World<'_>, table: &str, merged: &Merged) {
 fn mark_a_consumer_that_merges_by_the_header_has_the_table() {
     let world = World::new("rebuild_mark");
     create_tables(&world);
-    let mut client = world.stream(&["--toast", "mark", "--topic-partitions", "1"]);
-    client.streams();
-    write(&world);
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&["--toast", "mark", "--topic-partitions", "1"], || {
+        write(&world)
+    });
     for table in ["documents", "letters"] {
         let mut merged = Merged::default();
         for record in topic::read(world.kafka, &world.topic(table)) {
@@ -290,11 +288,9 @@ fn mark_a_consumer_that_merges_by_the_header_has_the_table() {
 fn change_a_consumer_that_merges_by_unchanged_has_the_table() {
     let world = World::new("rebuild_change");
     create_tables(&world);
-    let mut client = world.stream(&["--envelope", "change", "--topic-partitions", "1"]);
-    client.streams();
-    write(&world);
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&["--envelope", "change", "--topic-partitions", "1"], || {
+        write(&world)
+    });
     for table in ["documents", "letters"] {
         let mut merged = Merged::default();
         for record in topic::read(world.kafka, &world.topic(table)) {

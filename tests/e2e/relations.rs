@@ -4,16 +4,8 @@ use headwater_tests::session::Session;
 use headwater_tests::topic;
 use serde_json::Value;
 
-use crate::world::{World, postgres};
-
-/// A database with a slot of the same name.
-fn database(name: &str) -> Session {
-    let sql = postgres().database(name);
-    sql.run(&format!(
-        "select pg_create_logical_replication_slot('{name}', 'headwater')"
-    ));
-    sql
-}
+use crate::names::{escaped, quoted};
+use crate::world::{World, database_with_slot};
 
 fn lines(sql: &Session, slot: &str, options: &str) -> Vec<String> {
     sql.column(&format!(
@@ -31,7 +23,7 @@ fn changes(sql: &Session, slot: &str, options: &str) -> Vec<Value> {
 #[test]
 fn only_ordinary_tables_are_streamed() {
     let name = "relations_kinds";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     sql.run(
         "create table items (id int primary key, body text);
          alter table items alter body set storage external;
@@ -76,17 +68,15 @@ fn the_client_copies_what_the_stream_would_bring() {
          insert into parent values (1, repeat('p', 10000)), (2, 'second');
          insert into child values (1, repeat('c', 10000), 'more'), (3, 'third', null)",
     );
-    let mut client = world.stream(&[]);
-    client.streams();
     // Through the parent to the child's rows, and values that are not in the WAL.
-    world.sql.run(
-        "update parent set id = id + 10;
+    world.streamed(&[], || {
+        world.sql.run(
+            "update parent set id = id + 10;
          update only parent set id = 12 where id = 12;
          delete from parent where id = 13;
          refresh materialized view concurrently totals",
-    );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+        )
+    });
     assert_eq!(world.folded("parent"), world.rows("only parent", "t.id"));
     world.topic_equals_table("child", "t.id");
     for table in ["totals", "scratch"] {
@@ -102,13 +92,11 @@ fn a_table_may_have_no_column() {
          create table emptied (a int, b text); alter table emptied drop a, drop b;
          insert into emptied default values",
     );
-    let mut client = world.stream(&["--unkeyed", "send"]);
-    client.streams();
-    world
-        .sql
-        .run("insert into nothing default values; insert into emptied default values");
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&["--unkeyed", "send"], || {
+        world
+            .sql
+            .run("insert into nothing default values; insert into emptied default values")
+    });
     for table in ["nothing", "emptied"] {
         let records = topic::read(world.kafka, &world.topic(table));
         let values: Vec<_> = records
@@ -175,20 +163,6 @@ const NAMES: [&str; 6] = [
     "key\",\"value\":{}} --;",
 ];
 
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// How the client writes a name in a topic's.
-fn escaped(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' => char::from(byte).to_string(),
-            _ => format!("_x{byte:02x}_"),
-        })
-        .collect()
-}
-
 #[test]
 fn names_may_hold_any_character() {
     let world = World::new("relations_names");
@@ -237,7 +211,7 @@ fn names_may_hold_any_character() {
 #[test]
 fn a_line_is_one_line_whatever_the_names_are() {
     let name = "relations_lines";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     for name in NAMES {
         let name = quoted(name);
         sql.run(&format!(
@@ -307,7 +281,7 @@ fn a_delete_without_a_key_is_named_and_never_made_up() {
 #[test]
 fn a_deferrable_key_is_none() {
     let name = "relations_deferrable";
-    let sql = database(name);
+    let sql = database_with_slot(name);
     sql.run(
         "create table items (id int primary key deferrable, n int);
          alter table items replica identity full;

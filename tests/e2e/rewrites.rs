@@ -4,17 +4,8 @@ use headwater_protocol::frame::{Frame, Frames, Op};
 use headwater_tests::session::Session;
 use headwater_tests::topic;
 
-use crate::world::{World, postgres};
+use crate::world::{World, database_with_slot};
 use headwater_tests::types::bytes;
-
-/// A database with a slot of the same name.
-fn database(name: &str) -> Session {
-    let sql = postgres().database(name);
-    sql.run(&format!(
-        "select pg_create_logical_replication_slot('{name}', 'headwater')"
-    ));
-    sql
-}
 
 /// What the slot has since the last call: operation, table and row of each change.
 fn changes(sql: &Session, slot: &str) -> Vec<String> {
@@ -34,7 +25,7 @@ fn updates(sql: &Session, table: &str) -> Vec<String> {
 
 #[test]
 fn every_form_that_rewrites_sends_each_row_as_an_update_of_its_table() {
-    let sql = database("rewrites_forms");
+    let sql = database_with_slot("rewrites_forms");
     sql.run(
         "create table items (id int primary key, gone int, n int, body text, doc jsonb);
          alter table items alter body set storage external;
@@ -71,7 +62,7 @@ fn every_form_that_rewrites_sends_each_row_as_an_update_of_its_table() {
 
 #[test]
 fn virtual_columns_are_left_out_of_rewritten_rows_as_of_any_others() {
-    let sql = database("rewrites_virtual");
+    let sql = database_with_slot("rewrites_virtual");
     if !sql.holds("select current_setting('server_version_num')::int >= 180000") {
         return;
     }
@@ -93,7 +84,7 @@ fn virtual_columns_are_left_out_of_rewritten_rows_as_of_any_others() {
 
 #[test]
 fn what_copies_a_heap_without_changing_a_row_sends_nothing() {
-    let sql = database("rewrites_none");
+    let sql = database_with_slot("rewrites_none");
     sql.run(
         "create table items (id int primary key, n int);
          insert into items select n, n from generate_series(1, 100) n;
@@ -125,7 +116,7 @@ fn what_copies_a_heap_without_changing_a_row_sends_nothing() {
 
 #[test]
 fn rows_around_a_rewrite_have_the_columns_that_they_were_written_with() {
-    let sql = database("rewrites_between");
+    let sql = database_with_slot("rewrites_between");
     sql.run("create table items (id int primary key, n int)");
     sql.run(
         "begin;
@@ -157,7 +148,7 @@ fn rows_around_a_rewrite_have_the_columns_that_they_were_written_with() {
 
 #[test]
 fn the_relation_is_described_anew_ahead_of_its_rewritten_rows() {
-    let sql = database("rewrites_frames");
+    let sql = database_with_slot("rewrites_frames");
     sql.run("create table items (b int, a int, primary key (a, b), n int)");
     sql.run("insert into items values (2, 1, 3)");
     sql.run("alter table items alter n type text");
@@ -217,7 +208,7 @@ fn the_relation_is_described_anew_ahead_of_its_rewritten_rows() {
 
 #[test]
 fn options_that_leave_a_table_or_updates_out_leave_its_rewrite_out() {
-    let sql = database("rewrites_filters");
+    let sql = database_with_slot("rewrites_filters");
     sql.run("create table items (id int primary key, n int); create table other (like items including all)");
     sql.run("insert into items values (1, 1); insert into other values (1, 1)");
     sql.run("alter table items alter n type text; alter table other alter n type text");
@@ -245,16 +236,14 @@ fn a_topic_equals_its_table_after_rewrites() {
          alter table items alter body set storage external;
          insert into items select n, n, repeat(md5(n::text), 80) from generate_series(1, 500) n",
     );
-    let mut client = world.stream(&[]);
-    client.streams();
-    world.sql.run(
+    world.streamed(&[], || {
+        world.sql.run(
         "alter table items alter n type numeric(10, 2) using n / 3.0, add at float default random();
          update items set n = 0 where id % 2 = 0;
          alter table items alter at type text using 'at ' || at;
          delete from items where id % 5 = 0",
-    );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    )
+    });
     world.topic_equals_table("items", "t.id");
     let records = topic::read(world.kafka, &world.topic("items"));
     // Of the 250 updates 50 are of rows that are gone by the time they could be fetched.

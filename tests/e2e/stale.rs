@@ -5,17 +5,8 @@ use headwater_tests::kafka::Kafka;
 use headwater_tests::session::Session;
 use headwater_tests::topic;
 
-use crate::world::{World, postgres};
+use crate::world::{World, database_with_slot, postgres};
 use headwater_tests::types::bytes;
-
-/// A database with a slot of the same name.
-fn database(name: &str) -> Session {
-    let sql = postgres().database(name);
-    sql.run(&format!(
-        "select pg_create_logical_replication_slot('{name}', 'headwater')"
-    ));
-    sql
-}
 
 /// Reads the slot to its end, in a session that knows nothing from before, and returns which
 /// tables it names as stale.
@@ -57,7 +48,7 @@ const TABLE: &str =
 
 #[test]
 fn alters_that_leave_rows_behind_name_the_table_and_what_changed() {
-    let sql = database("stale_named");
+    let sql = database_with_slot("stale_named");
     for (ddl, expected) in [
         (
             "alter table t add c int default 5",
@@ -141,7 +132,7 @@ fn alters_that_leave_rows_behind_name_the_table_and_what_changed() {
 
 #[test]
 fn what_leaves_every_row_as_it_was_sent_names_nothing() {
-    let sql = database("stale_unnamed");
+    let sql = database_with_slot("stale_unnamed");
     sql.run("create role stale_reader");
     for ddl in [
         "analyze t",
@@ -198,7 +189,7 @@ fn what_leaves_every_row_as_it_was_sent_names_nothing() {
 
 #[test]
 fn a_table_that_stood_in_for_a_catalog_stops_nothing_when_it_is_gone() {
-    let sql = database("stale_catalog");
+    let sql = database_with_slot("stale_catalog");
     sql.run("create table t (id int primary key) with (user_catalog_table = true)");
     sql.run("alter table t add c int default 5");
     sql.run("drop table t");
@@ -212,7 +203,7 @@ fn a_table_that_stood_in_for_a_catalog_stops_nothing_when_it_is_gone() {
 
 #[test]
 fn rows_of_a_table_made_in_the_same_transaction_count_too() {
-    let sql = database("stale_new");
+    let sql = database_with_slot("stale_new");
     sql.run(
         "create table t (id int primary key);
          insert into t values (1);
@@ -226,7 +217,7 @@ fn rows_of_a_table_made_in_the_same_transaction_count_too() {
 
 #[test]
 fn a_table_that_moves_out_of_what_is_captured_or_into_it_is_named() {
-    let sql = database("stale_moved");
+    let sql = database_with_slot("stale_moved");
     sql.run("create schema s");
     sql.run(TABLE);
     sql.run("alter table t set schema s");
@@ -237,7 +228,7 @@ fn a_table_that_moves_out_of_what_is_captured_or_into_it_is_named() {
 
 #[test]
 fn schemas_and_types_that_change_name_the_tables_that_are_made_of_them() {
-    let sql = database("stale_types");
+    let sql = database_with_slot("stale_types");
     let reset = || {
         sql.run(
             "drop schema if exists s, z cascade; drop table if exists u, v, w;
@@ -310,7 +301,7 @@ fn schemas_and_types_that_change_name_the_tables_that_are_made_of_them() {
 
 #[test]
 fn partitions_that_come_and_go_with_their_rows_name_their_table() {
-    let sql = database("stale_partitions");
+    let sql = database_with_slot("stale_partitions");
     sql.run(
         "create table events (id int primary key, n int) partition by range (id);
          create table low partition of events for values from (0) to (10);
@@ -367,7 +358,7 @@ fn partitions_that_come_and_go_with_their_rows_name_their_table() {
 
 #[test]
 fn the_same_wal_names_the_same_tables_at_every_reading() {
-    let sql = database("stale_again");
+    let sql = database_with_slot("stale_again");
     sql.run(TABLE);
     sql.run("alter table t rename n to m; insert into t values (7, 7)");
     sql.run("alter table t add c int default 5");
@@ -384,7 +375,7 @@ fn the_same_wal_names_the_same_tables_at_every_reading() {
 
 #[test]
 fn lines_leave_it_to_the_servers_log() {
-    let sql = database("stale_lines");
+    let sql = database_with_slot("stale_lines");
     sql.run(TABLE);
     sql.run("select count(*) from pg_logical_slot_get_changes('stale_lines', null, null)");
     sql.run("alter table t rename n to stale_lines_renamed");

@@ -21,11 +21,9 @@ fn documents(world: &World) {
 fn fetch_replaces_the_record_by_the_row_as_it_is_now() {
     let world = World::new("toast_fetch");
     documents(&world);
-    let mut client = world.stream(&[]);
-    client.streams();
-    world.sql.run("update documents set title = 'second'");
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&[], || {
+        world.sql.run("update documents set title = 'second'")
+    });
     world.topic_equals_table("documents", "t.id");
     let records = topic::read(world.kafka, &world.topic("documents"));
     let update = records.last().unwrap();
@@ -46,11 +44,10 @@ fn fetch_replaces_the_record_by_the_row_as_it_is_now() {
 fn fetch_converges_where_the_row_has_moved_on() {
     let world = World::new("toast_moved");
     documents(&world);
-    let mut client = world.stream(&[]);
-    client.streams();
     // Each of these is decoded after all of them are committed.
-    world.sql.run(
-        "begin;
+    world.streamed(&[], || {
+        world.sql.run(
+            "begin;
          update documents set title = 'second';
          update documents set id = 2;
          update documents set title = 'third';
@@ -58,9 +55,8 @@ fn fetch_converges_where_the_row_has_moved_on() {
          update documents set title = 'gone sooner' where id = 3;
          delete from documents where id = 3;
          commit",
-    );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+        )
+    });
     world.topic_equals_table("documents", "t.id");
 }
 
@@ -68,11 +64,9 @@ fn fetch_converges_where_the_row_has_moved_on() {
 fn mark_leaves_the_column_out_and_names_it() {
     let world = World::new("toast_mark");
     documents(&world);
-    let mut client = world.stream(&["--toast", "mark"]);
-    client.streams();
-    world.sql.run("update documents set title = 'second'");
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&["--toast", "mark"], || {
+        world.sql.run("update documents set title = 'second'")
+    });
     let records = topic::read(world.kafka, &world.topic("documents"));
     let update = records.last().unwrap();
     assert_eq!(
@@ -102,11 +96,9 @@ fn require_full_refuses_tables_that_could_come_to_it_and_names_the_cure() {
     );
 
     world.sql.run("alter table documents replica identity full");
-    let mut client = world.stream(&["--toast", "require-full"]);
-    client.streams();
-    world.sql.run("update documents set title = 'second'");
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&["--toast", "require-full"], || {
+        world.sql.run("update documents set title = 'second'")
+    });
     world.topic_equals_table("documents", "t.id");
     let records = topic::read(world.kafka, &world.topic("documents"));
     assert!(!records.last().unwrap().headers.contains_key("hw.fetched"));
@@ -121,11 +113,7 @@ fn a_column_may_have_any_name() {
          alter table documents alter t set storage external;
          insert into documents values (1, repeat('0123456789abcdef', 1024), 'first', 'x')",
     );
-    let mut client = world.stream(&[]);
-    client.streams();
-    world.sql.run("update documents set k = 'second'");
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&[], || world.sql.run("update documents set k = 'second'"));
     world.topic_equals_table("documents", "t.id");
 }
 

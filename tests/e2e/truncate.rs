@@ -111,11 +111,12 @@ fn tombstones_reach_rows_just_sent_and_none_that_come_after() {
     world.sql.run(
         "create table items (id int primary key, n int); insert into items values (1, 0), (2, 0)",
     );
-    let mut client = world.stream(&["--truncate", "tombstone", "--topic-partitions", "3"]);
-    client.streams();
     // So many that most are in flight when the truncate arrives.
-    world.sql.run(
-        "begin;
+    world.streamed(
+        &["--truncate", "tombstone", "--topic-partitions", "3"],
+        || {
+            world.sql.run(
+                "begin;
          insert into items select n, 1 from generate_series(3, 20000) n;
          update items set id = -id where id % 1000 = 0;
          truncate items;
@@ -124,9 +125,9 @@ fn tombstones_reach_rows_just_sent_and_none_that_come_after() {
          insert into items select n, 3 from generate_series(1, 100) n;
          commit;
          insert into items select n, 4 from generate_series(101, 200) n",
+            )
+        },
     );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
     world.topic_equals_table("items", "t.id");
     assert_eq!(world.folded("items").len(), 200);
 }

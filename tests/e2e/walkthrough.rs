@@ -99,13 +99,11 @@ fn records_carry_where_they_come_from() {
         .sql
         .run("create table items (id int primary key, name text)");
     world.sql.run("insert into items values (1, 'a')");
-    let mut client = world.stream(&[]);
-    client.streams();
-    world.sql.run(
+    world.streamed(&[], || {
+        world.sql.run(
         "begin; insert into items values (2, 'b'); update items set id = 3 where id = 2; commit",
-    );
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    )
+    });
 
     let mut records = topic::read(world.kafka, &world.topic("items"));
     let snapshot = records.remove(
@@ -189,11 +187,7 @@ fn tail_prints_a_topic_from_its_beginning() {
         .sql
         .run("create table items (id int primary key, name text)");
     world.sql.run("insert into items values (1, 'one')");
-    let mut client = world.stream(&[]);
-    client.streams();
-    world.sql.run("delete from items");
-    world.catches_up();
-    client.terminate().expect(0, &[]);
+    world.streamed(&[], || world.sql.run("delete from items"));
 
     let brokers = world.kafka.brokers();
     let name = world.topic("items");

@@ -22,6 +22,15 @@ pub(crate) fn kafka() -> &'static Kafka {
     &KAFKA
 }
 
+/// A database of its own on the shared server, with a slot of its name.
+pub(crate) fn database_with_slot(name: &str) -> Session {
+    let sql = postgres().database(name);
+    sql.run(&format!(
+        "select pg_create_logical_replication_slot('{name}', 'headwater')"
+    ));
+    sql
+}
+
 /// A database of its own on some server, and a broker. Database, slot and schema have the
 /// test's name, and so, as `{schema}.{table}` says, have its topics.
 pub(crate) struct World<'s> {
@@ -77,6 +86,16 @@ impl<'s> World<'s> {
     /// Starts `headwater stream` into the broker.
     pub(crate) fn stream(&self, more: &[&str]) -> Client {
         Client::start(self.arguments(more))
+    }
+
+    /// Does something while a client streams, and stops the client once all of it has arrived.
+    #[track_caller]
+    pub(crate) fn streamed(&self, more: &[&str], write: impl FnOnce()) {
+        let mut client = self.stream(more);
+        client.streams();
+        write();
+        self.catches_up();
+        client.terminate().expect(0, &[]);
     }
 
     /// Waits until everything that is committed now is acknowledged by the broker: the
