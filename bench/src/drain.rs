@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use headwater_tests::Kafka;
 use serde::Serialize;
 
-use crate::process::{MemoryPeak, cpu_seconds};
+use crate::parity::Expected;
+use crate::process::{Watch, cpu_seconds};
 
 /// How often the topic is looked at: a hundred times in the shortest run.
 const LOOK: Duration = Duration::from_millis(20);
@@ -48,21 +49,22 @@ impl Drain {
     }
 }
 
-/// Waits until `topic` holds `expected` records, which are `changes` changes. `server`
-/// finds the server's processes, `alive` panics if the pipeline has ended.
+/// Waits until `topic` holds what is `expected`. `server` finds the server's processes,
+/// `alive` panics if the pipeline has ended.
 ///
 /// # Panics
 ///
-/// If nothing comes any more, or more than expected: the run is void.
+/// If nothing comes any more, or something else than expected: the run is void.
 pub(crate) fn drain(
     kafka: &Kafka,
     topic: &str,
-    (expected, changes): (u64, u64),
+    expected: &Expected,
     pipeline: u32,
     server: impl Fn() -> Vec<u32>,
     mut alive: impl FnMut(),
 ) -> Drain {
-    let memory = MemoryPeak::watch(pipeline);
+    let records = expected.records();
+    let watch = Watch::of(pipeline);
     let mut last = (0, Instant::now());
     let mut look = || {
         let written = kafka.written(topic);
@@ -72,7 +74,7 @@ pub(crate) fn drain(
             alive();
             assert!(
                 last.1.elapsed() < STALLED,
-                "void: topic {topic} stays at {written} of {expected} records"
+                "void: topic {topic} stays at {written} of {records} records"
             );
             std::thread::sleep(LOOK);
         }
@@ -87,23 +89,19 @@ pub(crate) fn drain(
     let (start, senders) = (Instant::now(), server());
     let used = || {
         let server: f64 = senders.iter().map(|pid| cpu_seconds(*pid)).sum();
-        (cpu_seconds(pipeline), server, cpu_seconds(kafka.pid()))
+        (watch.cpu_seconds(), server, cpu_seconds(kafka.pid()))
     };
     let before = used();
-    let written = loop {
-        let written = look();
-        if written >= expected {
-            break written;
-        }
-    };
+    while look() < records {}
     let (seconds, after) = (start.elapsed().as_secs_f64(), used());
-    assert_eq!(written, expected, "void: records in topic {topic}");
+    let memory = watch.peak();
+    expected.check(kafka, topic);
     Drain {
-        changes: (expected - first) as f64 * changes as f64 / expected as f64,
+        changes: (records - first) as f64 * expected.changes() as f64 / records as f64,
         seconds,
         cpu_pipeline: after.0 - before.0,
         cpu_server: after.1 - before.1,
         cpu_broker: after.2 - before.2,
-        memory: memory.bytes(),
+        memory,
     }
 }

@@ -1,8 +1,9 @@
 //! `make bench-e2e`: a backlog drained into Kafka, by Headwater and by Debezium Server.
 //!
 //! All read copies of one slot, one after another, into topics of one partition on one
-//! broker. Headwater runs with its defaults; only the envelope differs between its two
-//! rows, of which the second has the shape of what Debezium sends.
+//! broker. Headwater runs with its defaults; only the envelope differs between its first two
+//! rows, of which the second has the shape of what Debezium sends. Its third row reads the
+//! end of the backlog alone: memory that grew with the backlog would show.
 
 use headwater_tests::postgres::Options;
 use headwater_tests::session::Session;
@@ -14,9 +15,10 @@ use crate::client;
 use crate::debezium::{Debezium, Stream, Tuning};
 use crate::drain::{Drain, drain};
 use crate::machine::Machine;
+use crate::parity::Expected;
 use crate::report;
 use crate::statistics::{Spread, in_turn};
-use crate::workload::WORKLOADS;
+use crate::workload::{WORKLOADS, more_mixed};
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -27,9 +29,13 @@ pub(crate) struct Arguments {
     /// Share of 1.5 million changes
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Only pipelines whose name has one of these in it, and what they are compared with
-    #[arg(long, value_delimiter = ',')]
+    /// Only pipelines whose name has one of these in it: the first is what the others are
+    /// compared with
+    #[arg(long, value_delimiter = ',', requires = "dry")]
     pipeline: Vec<String>,
+    /// More arguments of the client, to see what they change
+    #[arg(long, value_delimiter = ' ', requires = "dry")]
+    client: Vec<String>,
     /// Print the table and write no file
     #[arg(long)]
     dry: bool,
@@ -38,26 +44,51 @@ pub(crate) struct Arguments {
 /// Changes at scale 1, as a multiple of the workload's own number.
 const BACKLOG: f64 = 1_500_000.0 / 420_000.0;
 
-/// What the ratios are of.
-const BASE: &str = "Debezium, tuned";
-
 #[derive(Clone, Copy)]
 enum Kind {
-    Headwater(&'static str),
+    Headwater(Backlog, &'static str),
     Debezium(Tuning),
 }
 
-const PIPELINES: [(&str, Kind); 4] = [
-    (BASE, Kind::Debezium(Tuning::Throughput)),
+/// Which slot is copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backlog {
+    Whole,
+    End,
+}
+
+impl Backlog {
+    fn slot(self) -> &'static str {
+        match self {
+            Backlog::Whole => "whole",
+            Backlog::End => "its_end",
+        }
+    }
+}
+
+/// Share of the workload's rows that is inserted once more, as the backlog's end.
+const END: u64 = 10;
+
+/// The first is what the others are compared with.
+const PIPELINES: [(&str, Kind); 5] = [
+    ("Debezium, tuned", Kind::Debezium(Tuning::Throughput)),
     ("Debezium, defaults", Kind::Debezium(Tuning::Defaults)),
-    ("headwater", Kind::Headwater("row")),
-    ("headwater, --envelope change", Kind::Headwater("change")),
+    ("headwater", Kind::Headwater(Backlog::Whole, "row")),
+    (
+        "headwater, --envelope change",
+        Kind::Headwater(Backlog::Whole, "change"),
+    ),
+    (
+        "headwater, the backlog's end",
+        Kind::Headwater(Backlog::End, "row"),
+    ),
 ];
 
 #[derive(Serialize)]
 struct Result {
     machine: Machine,
     changes: u64,
+    changes_of_the_end: u64,
     pipelines: Vec<Measured>,
 }
 
@@ -74,20 +105,21 @@ struct Bench {
     postgres: Postgres,
     kafka: Kafka,
     sql: Session,
-    changes: u64,
-    deletes: u64,
+    whole: Expected,
+    end: Expected,
+    client: Vec<String>,
 }
 
 const DATABASE: &str = "backlog";
 
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) {
-    let bench = Bench::prepare(arguments.scale * BACKLOG);
+    let bench = Bench::prepare(arguments.scale * BACKLOG, arguments.client.clone());
     let wanted: Vec<(&'static str, Kind)> = PIPELINES
         .into_iter()
         .filter(|(name, _)| {
             let named = |part: &String| name.contains(part.as_str());
-            *name == BASE || arguments.pipeline.is_empty() || arguments.pipeline.iter().any(named)
+            arguments.pipeline.is_empty() || arguments.pipeline.iter().any(named)
         })
         .collect();
     let mut drains: Vec<Vec<Drain>> = vec![Vec::new(); wanted.len()];
@@ -104,7 +136,8 @@ pub(crate) fn run(arguments: &Arguments) {
     let base = &drains[0];
     let result = Result {
         machine: Machine::here(&bench.postgres),
-        changes: bench.changes,
+        changes: bench.whole.changes(),
+        changes_of_the_end: bench.end.changes(),
         pipelines: wanted
             .iter()
             .zip(&drains)
@@ -125,7 +158,7 @@ pub(crate) fn run(arguments: &Arguments) {
 }
 
 impl Bench {
-    fn prepare(scale: f64) -> Self {
+    fn prepare(scale: f64, client: Vec<String>) -> Self {
         let postgres = Options::default()
             .setting("shared_buffers", "1GB")
             .setting("max_wal_size", "16GB")
@@ -136,33 +169,44 @@ impl Bench {
         sql.run("create publication everything for all tables");
         let workload = &WORKLOADS[0];
         workload.prepare(&postgres, &sql, scale);
-        sql.run("select pg_create_logical_replication_slot('source', 'pgoutput')");
+        let slot = |backlog: Backlog| {
+            let slot = backlog.slot();
+            sql.run(&format!(
+                "select pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+            ));
+        };
+        slot(Backlog::Whole);
         let changes = workload.load(&postgres, &sql, scale);
+        slot(Backlog::End);
+        let rows = changes.inserts;
+        let more = more_mixed(&sql, rows, rows / END);
         sql.run("checkpoint");
-        // The lowest ids are deleted.
-        let deletes = sql.value("select min(id) - 1 from mixed");
-        let deletes = deletes
-            .parse()
-            .unwrap_or_else(|e| panic!("{deletes:?} is no count: {e}"));
         Bench {
             postgres,
             kafka,
             sql,
-            changes,
-            deletes,
+            whole: Expected {
+                keys: 1..rows + more + 1,
+                updates: changes.updates,
+                deletes: changes.deletes,
+                records_of_a_delete: 1,
+            },
+            end: Expected::inserts(rows + 1..rows + more + 1),
+            client,
         }
     }
 
     fn run(&self, kind: Kind, slot: &str) -> Drain {
-        let plugin = match kind {
-            Kind::Headwater(_) => "headwater",
-            Kind::Debezium(_) => "pgoutput",
+        let (source, plugin) = match kind {
+            Kind::Headwater(backlog, _) => (backlog, "headwater"),
+            Kind::Debezium(_) => (Backlog::Whole, "pgoutput"),
         };
+        let source = source.slot();
         self.sql.run(&format!(
-            "select pg_copy_logical_replication_slot('source', '{slot}', false, '{plugin}')"
+            "select pg_copy_logical_replication_slot('{source}', '{slot}', false, '{plugin}')"
         ));
         let drain = match kind {
-            Kind::Headwater(envelope) => self.headwater(envelope, slot),
+            Kind::Headwater(backlog, envelope) => self.headwater(backlog, envelope, slot),
             Kind::Debezium(tuning) => self.debezium(tuning, slot),
         };
         eventually("the slot's release", SOON, || {
@@ -172,21 +216,22 @@ impl Bench {
         drain
     }
 
-    fn headwater(&self, envelope: &str, slot: &str) -> Drain {
-        let more = ["--snapshot", "never", "--envelope", envelope];
+    fn headwater(&self, backlog: Backlog, envelope: &str, slot: &str) -> Drain {
+        let mut more = vec!["--snapshot", "never", "--envelope", envelope];
+        more.extend(self.client.iter().map(String::as_str));
         let mut client = client::start(&self.postgres, &self.kafka, DATABASE, slot, &more);
-        // The envelope of a delete comes before its tombstone.
-        let expected = self.changes
-            + if envelope == "change" {
-                self.deletes
-            } else {
-                0
-            };
+        let mut expected = match backlog {
+            Backlog::Whole => self.whole.clone(),
+            Backlog::End => self.end.clone(),
+        };
+        if envelope == "change" {
+            expected.records_of_a_delete = 2;
+        }
         let pid = client.pid();
         let drain = drain(
             &self.kafka,
             &client::topic(slot),
-            (expected, self.changes),
+            &expected,
             pid,
             || self.walsender(slot),
             || {
@@ -215,10 +260,14 @@ impl Bench {
             },
         );
         let pid = debezium.pid();
+        let expected = Expected {
+            records_of_a_delete: 2,
+            ..self.whole.clone()
+        };
         drain(
             &self.kafka,
             &topic,
-            (self.changes + self.deletes, self.changes),
+            &expected,
             pid,
             || self.walsender(slot),
             || debezium.expect_running(),
@@ -266,9 +315,10 @@ fn page(result: &Result) -> String {
         })
         .collect();
     format!(
-        "{}\n\n{} changes.\n\n{}",
+        "{}\n\n{} changes; {} at the backlog's end.\n\n{}",
         result.machine.sentence(),
         result.changes,
+        result.changes_of_the_end,
         report::table(
             &[
                 "pipeline",

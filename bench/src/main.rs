@@ -10,6 +10,7 @@ mod drain;
 mod end_to_end;
 mod latency;
 mod machine;
+mod parity;
 mod peers;
 mod plugin;
 mod process;

@@ -1,8 +1,10 @@
-//! The output plugins that are compared, and how many changes a write of each holds.
+//! The output plugins that are compared, and which changes a write of each holds.
 //!
 //! Every run is counted: a plugin that left something out would look fast.
 
-use headwater_protocol::frame::{Frame, Frames};
+use headwater_protocol::frame::{Frame, Frames, Op};
+
+use crate::workload::Changes;
 
 /// A plugin as one run uses it.
 pub(crate) struct Peer {
@@ -12,8 +14,8 @@ pub(crate) struct Peer {
     pub(crate) plugin: &'static str,
     /// Its options.
     pub(crate) options: &'static [(&'static str, &'static str)],
-    /// Changes of rows in one write.
-    pub(crate) changes: fn(&[u8]) -> u64,
+    /// Adds the changes of rows in one write.
+    pub(crate) count: fn(&[u8], &mut Changes),
     /// Whether it sends the changes at all.
     pub(crate) sends: bool,
 }
@@ -27,7 +29,7 @@ pub(crate) const PEERS: [Peer; 9] = [
         name: BASE,
         plugin: "pgoutput",
         options: &[("proto_version", "1"), ("publication_names", "everything")],
-        changes: pgoutput,
+        count: pgoutput,
         sends: true,
     },
     Peer {
@@ -38,28 +40,28 @@ pub(crate) const PEERS: [Peer; 9] = [
             ("publication_names", "everything"),
             ("binary", "true"),
         ],
-        changes: pgoutput,
+        count: pgoutput,
         sends: true,
     },
     Peer {
         name: "decoding alone",
         plugin: "pgoutput",
         options: &[("proto_version", "1"), ("publication_names", "nothing")],
-        changes: pgoutput,
+        count: pgoutput,
         sends: false,
     },
     Peer {
         name: "headwater, frames",
         plugin: "headwater",
         options: &[("output", "frames")],
-        changes: frames,
+        count: frames,
         sends: true,
     },
     Peer {
         name: "headwater, lines",
         plugin: "headwater",
         options: &[("output", "lines"), ("envelope", "change")],
-        changes: lines,
+        count: lines,
         sends: true,
     },
     Peer {
@@ -67,76 +69,114 @@ pub(crate) const PEERS: [Peer; 9] = [
         plugin: "test_decoding",
         // Its default; the grammar wants at least one option.
         options: &[("include-xids", "true")],
-        changes: test_decoding,
+        count: test_decoding,
         sends: true,
     },
     Peer {
         name: "wal2json v1",
         plugin: "wal2json",
         options: &[("format-version", "1")],
-        changes: wal2json_1,
+        count: wal2json_1,
         sends: true,
     },
     Peer {
         name: "wal2json v2",
         plugin: "wal2json",
         options: &[("format-version", "2")],
-        changes: wal2json_2,
+        count: wal2json_2,
         sends: true,
     },
     Peer {
         name: "decoderbufs",
         plugin: "decoderbufs",
         options: &[("debug-mode", "false")],
-        changes: decoderbufs,
+        count: decoderbufs,
         sends: true,
     },
 ];
 
-fn pgoutput(write: &[u8]) -> u64 {
-    u64::from(matches!(write.first(), Some(b'I' | b'U' | b'D')))
+impl Changes {
+    fn add(&mut self, op: u8) {
+        match op {
+            b'I' => self.inserts += 1,
+            b'U' => self.updates += 1,
+            b'D' => self.deletes += 1,
+            _ => {}
+        }
+    }
 }
 
-fn frames(write: &[u8]) -> u64 {
-    Frames::new(write)
-        .filter(|frame| match frame {
-            Ok(frame) => matches!(frame, Frame::Change(_)),
+fn pgoutput(write: &[u8], changes: &mut Changes) {
+    changes.add(write.first().copied().unwrap_or_default());
+}
+
+fn frames(write: &[u8], changes: &mut Changes) {
+    for frame in Frames::new(write) {
+        match frame {
+            Ok(Frame::Change(change)) => match change.op {
+                Op::Create => changes.inserts += 1,
+                Op::Update => changes.updates += 1,
+                Op::Delete => changes.deletes += 1,
+                Op::Read => {}
+            },
+            Ok(_) => {}
             Err(e) => panic!("the plugin sent what is no frame: {e}"),
-        })
-        .count() as u64
+        }
+    }
 }
 
-fn lines(write: &[u8]) -> u64 {
-    write.split(|byte| *byte == b'\n').count() as u64
+/// A line ends with `"op":"c","ts_ms":1795408852587}`, or `u`, or `d`.
+fn lines(write: &[u8], changes: &mut Changes) {
+    const OP: &[u8] = b"\"op\":\"";
+    const LONGEST_END: usize = 48;
+    for line in write.split(|byte| *byte == b'\n') {
+        let end = &line[line.len().saturating_sub(LONGEST_END)..];
+        let op = end.windows(OP.len()).rposition(|window| window == OP);
+        match op.and_then(|at| end.get(at + OP.len())) {
+            Some(b'c') => changes.inserts += 1,
+            Some(b'u') => changes.updates += 1,
+            Some(b'd') => changes.deletes += 1,
+            _ => {}
+        }
+    }
 }
 
-fn test_decoding(write: &[u8]) -> u64 {
-    u64::from(write.starts_with(b"table "))
+/// `table public.mixed: INSERT: …`: no table here has a colon in its name.
+fn test_decoding(write: &[u8], changes: &mut Changes) {
+    if let Some(change) = write.strip_prefix(b"table ")
+        && let Some(colon) = change.iter().position(|byte| *byte == b':')
+    {
+        changes.add(change.get(colon + 2).copied().unwrap_or_default());
+    }
 }
 
-fn wal2json_1(write: &[u8]) -> u64 {
+fn wal2json_1(write: &[u8], changes: &mut Changes) {
     // A quote within a value stands behind a backslash, so this is always a change.
     const KIND: &[u8] = b"\"kind\":\"";
-    write
-        .windows(KIND.len())
-        .enumerate()
-        .filter(|(at, window)| *window == KIND && (*at == 0 || write[at - 1] != b'\\'))
-        .count() as u64
+    for (at, window) in write.windows(KIND.len()).enumerate() {
+        if window == KIND && (at == 0 || write[at - 1] != b'\\') {
+            let kind = write.get(at + KIND.len()).copied().unwrap_or_default();
+            changes.add(kind.to_ascii_uppercase());
+        }
+    }
 }
 
-fn wal2json_2(write: &[u8]) -> u64 {
+fn wal2json_2(write: &[u8], changes: &mut Changes) {
     let action = write.strip_prefix(b"{\"action\":\"").unwrap_or_default();
-    u64::from(matches!(action.first(), Some(b'I' | b'U' | b'D')))
+    changes.add(action.first().copied().unwrap_or_default());
 }
 
 /// A message is one `RowMessage`: field 4 is the operation, INSERT 0 to DELETE 2, then
 /// those of transactions.
-fn decoderbufs(write: &[u8]) -> u64 {
+fn decoderbufs(write: &[u8], changes: &mut Changes) {
     let mut rest = write;
     while let Some((key, after)) = varint(rest) {
         rest = match key & 7 {
             0 => match varint(after) {
-                Some((value, _)) if key >> 3 == 4 => return u64::from(value <= 2),
+                Some((value, _)) if key >> 3 == 4 => {
+                    let op = usize::try_from(value).ok().and_then(|at| b"IUD".get(at));
+                    return changes.add(op.copied().unwrap_or_default());
+                }
                 Some((_, after)) => after,
                 None => break,
             },
@@ -151,7 +191,6 @@ fn decoderbufs(write: &[u8]) -> u64 {
             _ => after.get(4..).unwrap_or_default(),
         };
     }
-    0
 }
 
 /// Protocol Buffers' base-128 integer.

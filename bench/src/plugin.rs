@@ -17,7 +17,7 @@ use crate::peers::{BASE, PEERS, Peer};
 use crate::reader::{self, Reading};
 use crate::report;
 use crate::statistics::{Spread, in_turn};
-use crate::workload::{WORKLOADS, Workload};
+use crate::workload::{Changes, WORKLOADS, Workload};
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ struct Measured {
     workload: &'static str,
     about: &'static str,
     transport: &'static str,
-    changes: u64,
+    changes: Changes,
     plugins: Vec<PluginMeasured>,
 }
 
@@ -119,7 +119,11 @@ fn measure(postgres: &Postgres, workload: &Workload, arguments: &Arguments) -> V
         for (_, index) in in_turn(arguments.rounds, peers.len()) {
             let peer = peers[index];
             let reading = read_copy(&sql, &conninfo, peer, end);
-            let expected = if peer.sends { changes } else { 0 };
+            let expected = if peer.sends {
+                changes
+            } else {
+                Changes::default()
+            };
             assert_eq!(
                 reading.changes, expected,
                 "void: changes that {} sent",
@@ -187,12 +191,15 @@ fn page(result: &Result) -> String {
     for measured in &result.workloads {
         page.push_str(&format!(
             "\n**{}** over {}: {}; {} changes\n\n",
-            measured.workload, measured.transport, measured.about, measured.changes
+            measured.workload,
+            measured.transport,
+            measured.about,
+            measured.changes.total()
         ));
         let rows: Vec<Vec<String>> = measured
             .plugins
             .iter()
-            .map(|p| row(p, measured.changes))
+            .map(|p| row(p, measured.changes.total()))
             .collect();
         page.push_str(&report::table(
             &[

@@ -1,7 +1,7 @@
 //! What a process has used, as the kernel accounts for it.
 //!
 //! CPU time is `utime + stime` of `/proc/PID/stat`: all threads, those that ended too, in
-//! ticks of 10 ms. Memory is `RssAnon`: what the process alone holds. Pages of shared
+//! ticks of 10 ms. A process that ends while it is watched counts as it was seen last. Memory is `RssAnon`: what the process alone holds. Pages of shared
 //! buffers, which a walsender only looks at, are not its own.
 
 use std::path::PathBuf;
@@ -22,15 +22,17 @@ const TICKS_PER_SECOND: f64 = 100.0;
 ///
 /// If there is no such process.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
-    let stat = read(pid, "stat");
+    ticks(pid).unwrap_or_else(|| panic!("there is no process {pid}")) as f64 / TICKS_PER_SECOND
+}
+
+/// `utime + stime`; none once it is gone.
+fn ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(file(pid, "stat")).ok()?;
     // The second field is the name in parentheses, which may hold anything.
-    let fields: Vec<&str> = stat
-        .rsplit_once(") ")
-        .map_or("", |(_, fields)| fields)
-        .split_whitespace()
-        .collect();
-    let ticks = |field: usize| -> f64 { fields[field].parse().unwrap_or(0.0) };
-    (ticks(11) + ticks(12)) / TICKS_PER_SECOND
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<u64>().ok();
+    Some(ticks(11)? + ticks(12)?)
 }
 
 /// Anonymous bytes that a process holds; none once it is gone.
@@ -41,45 +43,56 @@ fn anonymous_bytes(pid: u32) -> Option<u64> {
     Some(kilobytes << 10)
 }
 
-/// The most memory that a process held while this watched it.
-pub(crate) struct MemoryPeak {
+/// What a process used while this watched it.
+pub(crate) struct Watch {
+    pid: u32,
     stop: Arc<AtomicBool>,
-    peak: Arc<AtomicU64>,
+    seen: Arc<Seen>,
     thread: JoinHandle<()>,
 }
 
-impl MemoryPeak {
+#[derive(Default)]
+struct Seen {
+    peak: AtomicU64,
+    ticks: AtomicU64,
+}
+
+impl Watch {
     /// Begins to watch.
-    pub(crate) fn watch(pid: u32) -> Self {
-        let (stop, peak) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
-        let (until, highest) = (Arc::clone(&stop), Arc::clone(&peak));
+    pub(crate) fn of(pid: u32) -> Self {
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::<Seen>::default());
+        let (until, highest) = (Arc::clone(&stop), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
-            while let Some(bytes) = anonymous_bytes(pid) {
-                highest.fetch_max(bytes, Ordering::Relaxed);
+            while let (Some(bytes), Some(ticks)) = (anonymous_bytes(pid), ticks(pid)) {
+                highest.peak.fetch_max(bytes, Ordering::Relaxed);
+                highest.ticks.fetch_max(ticks, Ordering::Relaxed);
                 if until.load(Ordering::Relaxed) {
                     break;
                 }
                 std::thread::park_timeout(SAMPLE);
             }
         });
-        MemoryPeak { stop, peak, thread }
+        Watch {
+            pid,
+            stop,
+            seen,
+            thread,
+        }
     }
 
-    /// Ends it and says how many bytes that was.
-    pub(crate) fn bytes(self) -> u64 {
+    /// CPU seconds so far, or at its end.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let ticks = ticks(self.pid).unwrap_or_else(|| self.seen.ticks.load(Ordering::Relaxed));
+        ticks as f64 / TICKS_PER_SECOND
+    }
+
+    /// Ends it and says the most bytes that the process held.
+    pub(crate) fn peak(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
         let _ended = self.thread.join();
-        self.peak.load(Ordering::Relaxed)
+        self.seen.peak.load(Ordering::Relaxed)
     }
-}
-
-fn read(pid: u32, name: &str) -> String {
-    let file = file(pid, name);
-    std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("cannot read {}: {e}", file.display()))
 }
 
 fn file(pid: u32, name: &str) -> PathBuf {

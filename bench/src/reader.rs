@@ -16,7 +16,8 @@ use headwater_protocol::Lsn;
 use serde::Serialize;
 
 use crate::peers::Peer;
-use crate::process::{MemoryPeak, cpu_seconds};
+use crate::process::Watch;
+use crate::workload::Changes;
 
 /// A server that says nothing for so long has ended the run.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -33,7 +34,7 @@ pub(crate) struct Reading {
     /// Writes of the plugin.
     pub(crate) writes: u64,
     /// Changes of rows, counted.
-    pub(crate) changes: u64,
+    pub(crate) changes: Changes,
     /// The most memory of its own that the walsender held, in bytes.
     pub(crate) memory: u64,
 }
@@ -51,12 +52,13 @@ pub(crate) fn read(conninfo: &str, slot: &str, peer: &Peer, end: Lsn) -> Reading
         .iter()
         .map(|&(name, value)| (name, value.to_owned()))
         .collect();
-    let memory = MemoryPeak::watch(pid);
-    let (cpu, start) = (cpu_seconds(pid), Instant::now());
+    let watch = Watch::of(pid);
+    let (cpu, start) = (watch.cpu_seconds(), Instant::now());
     let mut stream = ReplicationStream::start(connection, slot, Lsn::INVALID, &options)
         .map_err(Error::from)
         .unwrap_or_else(|e| panic!("cannot read slot {slot} with {}: {e}", peer.name));
-    let (mut bytes, mut writes, mut changes, mut heard) = (0, 0, 0, start);
+    let (mut bytes, mut writes, mut heard) = (0, 0, start);
+    let mut changes = Changes::default();
     loop {
         let event = stream
             .read(SILENCE)
@@ -67,7 +69,7 @@ pub(crate) fn read(conninfo: &str, slot: &str, peer: &Peer, end: Lsn) -> Reading
                 let payload = write.payload();
                 bytes += payload.len() as u64;
                 writes += 1;
-                changes += (peer.changes)(payload);
+                (peer.count)(payload, &mut changes);
             }
             Event::Keepalive { wal_end, .. } if wal_end >= end => break,
             Event::Keepalive { reply, .. } => {
@@ -87,11 +89,11 @@ pub(crate) fn read(conninfo: &str, slot: &str, peer: &Peer, end: Lsn) -> Reading
     }
     Reading {
         wall: start.elapsed().as_secs_f64(),
-        cpu: cpu_seconds(pid) - cpu,
+        cpu: watch.cpu_seconds() - cpu,
         bytes,
         writes,
         changes,
-        memory: memory.bytes(),
+        memory: watch.peak(),
     }
 }
 

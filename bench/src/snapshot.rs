@@ -17,6 +17,7 @@ use crate::client;
 use crate::debezium::{Debezium, Stream, Tuning};
 use crate::drain::{Drain, drain};
 use crate::machine::Machine;
+use crate::parity::Expected;
 use crate::process::cpu_seconds;
 use crate::report;
 use crate::statistics::{Spread, in_turn};
@@ -31,6 +32,9 @@ pub(crate) struct Arguments {
     /// Rows of the table
     #[arg(long, default_value_t = 2_000_000)]
     rows: u64,
+    /// More arguments of the client, to see what they change
+    #[arg(long, value_delimiter = ' ', requires = "dry")]
+    client: Vec<String>,
     /// Print the tables and write no file
     #[arg(long)]
     dry: bool,
@@ -179,7 +183,7 @@ fn pipelines(postgres: &Postgres, sql: &Session, arguments: &Arguments) -> Vec<P
         let (name, tuning) = PIPELINES[index];
         let slot = format!("run_{round}_{index}");
         let drain = match tuning {
-            None => headwater(postgres, &kafka, &slot, arguments.rows),
+            None => headwater(postgres, &kafka, &slot, arguments),
             Some(tuning) => debezium(postgres, &kafka, sql, &slot, tuning, arguments.rows),
         };
         eprintln!("{name}: {:.0} rows/s", drain.rate());
@@ -198,13 +202,15 @@ fn pipelines(postgres: &Postgres, sql: &Session, arguments: &Arguments) -> Vec<P
         .collect()
 }
 
-fn headwater(postgres: &Postgres, kafka: &Kafka, slot: &str, rows: u64) -> Drain {
-    let client = client::start(postgres, kafka, DATABASE, slot, &["--snapshot", "only"]);
+fn headwater(postgres: &Postgres, kafka: &Kafka, slot: &str, arguments: &Arguments) -> Drain {
+    let mut more = vec!["--snapshot", "only"];
+    more.extend(arguments.client.iter().map(String::as_str));
+    let client = client::start(postgres, kafka, DATABASE, slot, &more);
     let pid = client.pid();
     let drain = drain(
         kafka,
         &client::topic(slot),
-        (rows, rows),
+        &Expected::inserts(1..arguments.rows + 1),
         pid,
         Vec::new,
         || (),
@@ -231,7 +237,8 @@ fn debezium(
     };
     let mut debezium = Debezium::start(postgres, kafka, &stream);
     let pid = debezium.pid();
-    let drain = drain(kafka, &topic, (rows, rows), pid, Vec::new, || {
+    let expected = Expected::inserts(1..rows + 1);
+    let drain = drain(kafka, &topic, &expected, pid, Vec::new, || {
         debezium.expect_running();
     });
     drop(debezium);

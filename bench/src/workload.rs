@@ -2,10 +2,25 @@
 
 use headwater_tests::Postgres;
 use headwater_tests::session::Session;
+use serde::Serialize;
 
 /// The ten columns of an ordinary row: about 200 bytes of text.
 pub(crate) const MIXED_COLUMNS: &str = "id bigint primary key, qty int, title text, price numeric(12,2), \
      created timestamptz, active boolean, uid uuid, doc jsonb, score float8, note text";
+
+/// Changes of rows, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Changes {
+    pub(crate) inserts: u64,
+    pub(crate) updates: u64,
+    pub(crate) deletes: u64,
+}
+
+impl Changes {
+    pub(crate) fn total(&self) -> u64 {
+        self.inserts + self.updates + self.deletes
+    }
+}
 
 /// One load of a database.
 pub(crate) struct Workload {
@@ -14,7 +29,7 @@ pub(crate) struct Workload {
     /// What it stands for.
     pub(crate) about: &'static str,
     prepare: fn(&Postgres, &Session, u64),
-    load: fn(&Postgres, &Session, u64) -> u64,
+    load: fn(&Postgres, &Session, u64) -> Changes,
     /// Changes of one run at scale 1.
     changes: u64,
 }
@@ -51,13 +66,14 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
                 columns.join(", ")
             ));
         },
-        load: |_, sql, changes| {
-            inserts(
+        load: |_, sql, changes| Changes {
+            inserts: inserts(
                 sql,
                 changes,
                 "insert into wide (id, c1, c11, c22, c33, c44, c55, c66, c77, c88) \
                  select g, g, g, g, g, g, g, g, g, g",
-            )
+            ),
+            ..Changes::default()
         },
         changes: 100_000,
     },
@@ -79,10 +95,11 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
             inserts(sql, changes, &insert_mixed());
             sql.run("alter table mixed replica identity full");
         },
-        load: |_, sql, changes| {
-            statements(sql, changes, |first, last| {
+        load: |_, sql, changes| Changes {
+            updates: statements(sql, changes, |first, last| {
                 format!("update mixed set qty = qty + 1 where id between {first} and {last}")
-            })
+            }),
+            ..Changes::default()
         },
         changes: 100_000,
     },
@@ -97,8 +114,8 @@ impl Workload {
         (self.prepare)(postgres, sql, self.size(scale));
     }
 
-    /// Writes, and says how many changes of rows that were.
-    pub(crate) fn load(&self, postgres: &Postgres, sql: &Session, scale: f64) -> u64 {
+    /// Writes, and says which changes of rows that were.
+    pub(crate) fn load(&self, postgres: &Postgres, sql: &Session, scale: f64) -> Changes {
         (self.load)(postgres, sql, self.size(scale))
     }
 
@@ -124,21 +141,34 @@ pub(crate) fn insert_mixed() -> String {
         .to_owned()
 }
 
-fn mixed(_: &Postgres, sql: &Session, changes: u64) -> u64 {
+/// Inserts ids from 1 on, updates the first of them, deletes the first of those.
+fn mixed(_: &Postgres, sql: &Session, changes: u64) -> Changes {
     let rows = changes * 10 / 14;
-    let inserted = inserts(sql, rows, &insert_mixed());
-    let updated = statements(sql, rows * 3 / 10, |first, last| {
-        format!(
-            "update mixed set qty = qty + 1, note = 'changed' where id between {first} and {last}"
-        )
-    });
-    let deleted = statements(sql, rows / 10, |first, last| {
-        format!("delete from mixed where id between {first} and {last}")
-    });
-    inserted + updated + deleted
+    Changes {
+        inserts: inserts(sql, rows, &insert_mixed()),
+        updates: statements(sql, rows * 3 / 10, |first, last| {
+            format!(
+                "update mixed set qty = qty + 1, note = 'changed' where id between {first} and {last}"
+            )
+        }),
+        deletes: statements(sql, rows / 10, |first, last| {
+            format!("delete from mixed where id between {first} and {last}")
+        }),
+    }
 }
 
-fn large(_: &Postgres, sql: &Session, changes: u64) -> u64 {
+/// Inserts more rows of the ten columns behind the first `present` ids, and says how many.
+pub(crate) fn more_mixed(sql: &Session, present: u64, rows: u64) -> u64 {
+    statements(sql, rows, |first, last| {
+        let (first, last) = (present + first, present + last);
+        format!(
+            "{} from generate_series({first}::bigint, {last}) g",
+            insert_mixed()
+        )
+    })
+}
+
+fn large(_: &Postgres, sql: &Session, changes: u64) -> Changes {
     const ROWS: u64 = 100;
     for first in (1..=changes).step_by(100) {
         sql.run(&format!(
@@ -147,14 +177,26 @@ fn large(_: &Postgres, sql: &Session, changes: u64) -> u64 {
             first + ROWS - 1
         ));
     }
-    changes.div_ceil(ROWS) * ROWS
+    Changes {
+        inserts: changes.div_ceil(ROWS) * ROWS,
+        ..Changes::default()
+    }
 }
 
-fn tpcb(postgres: &Postgres, sql: &Session, changes: u64) -> u64 {
-    let transactions = (changes / 4).to_string();
+/// A transaction updates an account, a teller and a branch and inserts into the history.
+fn tpcb(postgres: &Postgres, sql: &Session, changes: u64) -> Changes {
+    let transactions = changes / 4;
     let database = sql.value("select current_database()");
-    pgbench(postgres, &database, &["-n", "-t", &transactions]);
-    changes / 4 * 4
+    pgbench(
+        postgres,
+        &database,
+        &["-n", "-t", &transactions.to_string()],
+    );
+    Changes {
+        inserts: transactions,
+        updates: transactions * 3,
+        deletes: 0,
+    }
 }
 
 fn pgbench(postgres: &Postgres, database: &str, arguments: &[&str]) {

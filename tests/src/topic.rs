@@ -102,6 +102,17 @@ pub fn read(kafka: &Kafka, topic: &str) -> Vec<Record> {
 
 /// As [`read`], with an error for a topic that is not there yet.
 pub fn try_read(kafka: &Kafka, topic: &str) -> Result<Vec<Record>, KafkaError> {
+    let mut records = Vec::new();
+    for_each(kafka, topic, |message| records.push(Record::of(message)))?;
+    Ok(records)
+}
+
+/// As [`try_read`], one record at a time: for topics that are larger than memory.
+pub fn for_each(
+    kafka: &Kafka,
+    topic: &str,
+    mut take: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), KafkaError> {
     let consumer: BaseConsumer = kafka
         .config()
         .set("group.id", "headwater-tests")
@@ -125,15 +136,17 @@ pub fn try_read(kafka: &Kafka, topic: &str) -> Result<Vec<Record>, KafkaError> {
     }
     consumer.assign(&assignment)?;
 
-    let mut records = Vec::new();
     let mut at_end = vec![false; partitions as usize];
-    let begin = Instant::now();
+    let mut heard = Instant::now();
     while at_end.contains(&false) {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => records.push(Record::of(&message)),
+            Some(Ok(message)) => {
+                take(&message);
+                heard = Instant::now();
+            }
             Some(Err(KafkaError::PartitionEOF(partition))) => at_end[partition as usize] = true,
             Some(Err(e)) => return Err(e),
-            None if begin.elapsed() > SOON => {
+            None if heard.elapsed() > SOON => {
                 return Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::OperationTimedOut,
                 ));
@@ -141,7 +154,7 @@ pub fn try_read(kafka: &Kafka, topic: &str) -> Result<Vec<Record>, KafkaError> {
             None => {}
         }
     }
-    Ok(records)
+    Ok(())
 }
 
 /// Writes one record and waits for the broker's acknowledgement.
