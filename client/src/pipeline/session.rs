@@ -96,7 +96,11 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// The next message of the server.
     pub(super) fn read(&mut self, timeout: Duration) -> Result<Event> {
-        self.stream.read(timeout)
+        if let Some(event) = self.stream.arrived()? {
+            return Ok(event);
+        }
+        self.delivery.sink.hurry();
+        self.stream.wait(timeout)
     }
 
     /// The server says that everything before `wal_end` was sent.

@@ -21,6 +21,7 @@
 
 mod failure;
 mod headers;
+mod hurry;
 mod in_flight;
 mod sweep;
 
@@ -37,6 +38,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use self::failure::Failure;
+use self::hurry::Hurry;
 use self::in_flight::InFlight;
 use crate::error::{Error, Result};
 use crate::kafka::{Connection, KafkaOptions, Purpose, TopicMaker, in_flight_limit, producer};
@@ -65,6 +67,8 @@ pub struct KafkaSink {
     opened: Mutex<HashMap<String, (TopicId, Keying)>>,
     maker: Arc<TopicMaker>,
     thread: Option<DeliveryThread>,
+    /// None where the user said how long records linger.
+    hurry: Option<Hurry>,
 }
 
 struct DeliveryThread {
@@ -97,6 +101,10 @@ impl KafkaSink {
         let producer = Arc::new(producer);
         let maker = Arc::new(TopicMaker::new(options));
         let thread = DeliveryThread::start(Arc::clone(&producer), Arc::clone(&maker))?;
+        let hurry = match options.lingers_as_told() {
+            true => None,
+            false => Some(Hurry::new(Arc::clone(&producer))?),
+        };
         Ok(KafkaSink {
             options: options.clone(),
             producer,
@@ -104,6 +112,7 @@ impl KafkaSink {
             opened: Mutex::default(),
             maker,
             thread: Some(thread),
+            hurry,
         })
     }
 
@@ -222,6 +231,14 @@ impl Sink for KafkaSink {
 
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError> {
         self.produce(record, token, None)
+    }
+
+    fn hurry(&self) {
+        if let Some(hurry) = &self.hurry
+            && self.in_flight().comes_alone()
+        {
+            hurry.up();
+        }
     }
 
     fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()> {

@@ -124,6 +124,9 @@ pub trait Sink: Send + Sync {
     /// Accepts a record, copying its bytes, or nothing at all.
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError>;
 
+    /// The source has nothing more for now: records that wait for company may wait in vain.
+    fn hurry(&self) {}
+
     /// Appends what was delivered since the last call. An error means that a record
     /// failed for good; its token is never reported.
     fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()>;

@@ -35,6 +35,8 @@ pub(super) struct InFlight {
     bytes: AtomicU64,
     records: AtomicU64,
     sweeping: AtomicU64,
+    /// Nothing was in flight since [`InFlight::comes_alone`] said so last.
+    was_empty: AtomicBool,
     /// A sender was refused and none has got in since.
     refused: AtomicBool,
     failed: AtomicBool,
@@ -63,6 +65,7 @@ impl InFlight {
             bytes: AtomicU64::new(0),
             records: AtomicU64::new(0),
             sweeping: AtomicU64::new(0),
+            was_empty: AtomicBool::new(true),
             refused: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             reports: Mutex::new(Reports::default()),
@@ -94,6 +97,12 @@ impl InFlight {
             self.sweeping.fetch_add(1, Ordering::Relaxed);
         }
         true
+    }
+
+    /// Whether something is in flight and all of it was sent since nothing was. Says so once,
+    /// then again only after everything was acknowledged.
+    pub(super) fn comes_alone(&self) -> bool {
+        self.records() > 0 && self.was_empty.swap(false, Ordering::Relaxed)
     }
 
     /// Takes a charge back: the record was not accepted after all.
@@ -206,7 +215,9 @@ impl InFlight {
 
     fn settle(&self, bytes: u64, token: Token) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.records.fetch_sub(1, Ordering::Relaxed);
+        if self.records.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.was_empty.store(true, Ordering::Relaxed);
+        }
         if token == SWEEP {
             self.sweeping.fetch_sub(1, Ordering::Relaxed);
         }
@@ -276,6 +287,24 @@ mod tests {
         }
         assert_eq!(collected(&in_flight), [(1, 3), (2, 1), (1, 1)]);
         assert_eq!(collected(&in_flight), []);
+    }
+
+    #[test]
+    fn a_record_comes_alone_until_another_joins_it_in_flight() {
+        let in_flight = in_flight(1000);
+        assert!(!in_flight.comes_alone(), "nothing is in flight");
+        assert!(in_flight.charge(1, ONE));
+        assert!(in_flight.charge(1, ONE));
+        assert!(in_flight.comes_alone(), "both came since nothing was");
+        assert!(!in_flight.comes_alone(), "that was said");
+        in_flight.delivered(1, ONE);
+        assert!(in_flight.charge(1, ONE));
+        assert!(!in_flight.comes_alone(), "the second is under way");
+        in_flight.delivered(1, ONE);
+        in_flight.delivered(1, ONE);
+        assert!(!in_flight.comes_alone(), "all are acknowledged");
+        assert!(in_flight.charge(1, ONE));
+        assert!(in_flight.comes_alone());
     }
 
     #[test]

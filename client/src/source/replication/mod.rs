@@ -82,19 +82,27 @@ impl ReplicationStream {
         })
     }
 
+    /// The next message, if it has arrived.
+    pub fn arrived(&mut self) -> Result<Option<Event>> {
+        match self.connection.copy_read()? {
+            CopyRead::Data(data) => self.event(data).map(Some),
+            CopyRead::Done => Err(self.ended()),
+            CopyRead::Pending => Ok(None),
+        }
+    }
+
     /// The next message; waits at most `timeout` for it.
     pub fn read(&mut self, timeout: Duration) -> Result<Event> {
-        let mut wait = Some(timeout);
-        loop {
-            match self.connection.copy_read()? {
-                CopyRead::Data(data) => return self.event(data),
-                CopyRead::Done => return Err(self.ended()),
-                CopyRead::Pending => match wait.take() {
-                    None => return Ok(Event::Nothing),
-                    Some(timeout) => self.connection.receive(timeout)?,
-                },
-            }
+        if let Some(event) = self.arrived()? {
+            return Ok(event);
         }
+        self.wait(timeout)
+    }
+
+    /// The next message when none has arrived: waits at most `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Event> {
+        self.connection.receive(timeout)?;
+        Ok(self.arrived()?.unwrap_or(Event::Nothing))
     }
 
     fn event(&mut self, data: libpq::connection::PqBytes) -> Result<Event> {
