@@ -38,7 +38,7 @@ impl Machine {
             kernel: said_by("uname", &["-r"]),
             postgres: postgres.installation().version().to_owned(),
             headwater: headwater_protocol::VERSION,
-            commit: said_by("git", &["describe", "--always", "--dirty"]),
+            commit: commit(),
             date: said_by("date", &["-u", "+%F"]),
         }
     }
@@ -56,6 +56,24 @@ impl Machine {
             self.commit,
             self.postgres
         )
+    }
+}
+
+/// What was measured: results that were written meanwhile do not change it.
+fn commit() -> String {
+    let changed = [
+        "status",
+        "--porcelain",
+        "--",
+        ".",
+        ":!docs",
+        ":!bench/results",
+    ];
+    let commit = said_by("git", &["rev-parse", "--short", "HEAD"]);
+    if said_by("git", &changed).is_empty() {
+        commit
+    } else {
+        commit + "-dirty"
     }
 }
 
