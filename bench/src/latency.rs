@@ -2,9 +2,9 @@
 //!
 //! Writers are open-loop: each transaction has its moment, whatever became of those
 //! before, so that a pipeline that stalls is not spared the load that would have come
-//! meanwhile. The clock of a transaction starts when its statement is sent: it is committed
-//! a fraction of a millisecond later, the same for every pipeline. It ends when the
-//! consumer, in this same process, has its last record.
+//! meanwhile. The clock of a transaction starts at that moment, so that a pipeline that takes
+//! the writers' CPU does not hide what they wait for it; it ends when the consumer, in this
+//! same process, has its last record.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::client;
 use crate::debezium::{Debezium, Stream, Tuning};
 use crate::machine::Machine;
 use crate::parity::id_of;
-use crate::process::Watch;
+use crate::process::cpu_seconds;
 use crate::report;
 use crate::statistics::{Spread, in_turn};
 use crate::workload::MIXED_COLUMNS;
@@ -35,17 +35,17 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of each run that are measured, after as many seconds of warming up
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, requires = "dry")]
     seconds: u64,
     /// Only pipelines whose name has one of these in it: the first is what the others are
     /// compared with
     #[arg(long, value_delimiter = ',', requires = "dry")]
     pipeline: Vec<String>,
     /// Transactions a second
-    #[arg(long, value_delimiter = ',', default_values_t = [500, 5_000])]
+    #[arg(long, value_delimiter = ',', default_values_t = [500, 5_000], requires = "dry")]
     rate: Vec<u64>,
     /// Rows of a transaction
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, requires = "dry")]
     rows: u64,
     /// More arguments of the client, to see what they change
     #[arg(long, value_delimiter = ' ', requires = "dry")]
@@ -55,7 +55,8 @@ pub(crate) struct Arguments {
     dry: bool,
 }
 
-/// Sessions that write: enough that none has to wait for its own last commit.
+/// Sessions that write: enough that none has to wait for its own last commit, unless the
+/// machine is busy; how late they were is in the results.
 const WRITERS: u64 = 8;
 
 const PIPELINES: [(&str, Option<Tuning>); 2] = [
@@ -66,6 +67,8 @@ const PIPELINES: [(&str, Option<Tuning>); 2] = [
 #[derive(Serialize)]
 struct Result {
     machine: Machine,
+    /// Of each run that were measured.
+    seconds: u64,
     runs: Vec<Run>,
 }
 
@@ -81,17 +84,25 @@ struct Run {
     p99: f64,
     p999: f64,
     max: f64,
-    /// CPU microseconds a transaction of the pipeline's process, and of the broker's.
-    cpu_pipeline: f64,
-    cpu_broker: f64,
+    /// How late the writers were in sending, in milliseconds; part of the above.
+    late_p50: f64,
+    late_p99: f64,
+    cpu: Cpu,
 }
 
-/// What one run came to.
+/// CPU microseconds a transaction.
+#[derive(Clone, Copy, Serialize)]
+struct Cpu {
+    pipeline: f64,
+    walsender: f64,
+    broker: f64,
+}
+
+/// What one run came to: of each transaction of the measured half, in milliseconds.
 struct Measured {
-    /// Of each transaction of the measured half.
-    millis: Vec<f64>,
-    cpu_pipeline: f64,
-    cpu_broker: f64,
+    latencies: Vec<f64>,
+    late: Vec<f64>,
+    cpu: Cpu,
 }
 
 const DATABASE: &str = "latency";
@@ -107,6 +118,7 @@ pub(crate) fn run(arguments: &Arguments) {
     sql.run(&format!(
         "create table mixed ({MIXED_COLUMNS}); create publication everything for all tables"
     ));
+    let machine = Machine::here(&postgres);
     let bench = Bench {
         postgres,
         kafka,
@@ -129,14 +141,15 @@ pub(crate) fn run(arguments: &Arguments) {
             let measured = bench.run(tuning, &format!("run_{rate}_{round}_{index}"), rate);
             let run = Run::of(pipeline, rate, round, measured);
             eprintln!(
-                "{pipeline} at {rate}/s: p50 {:.2} ms, p99 {:.2} ms, CPU {:.0} and {:.0} µs",
-                run.p50, run.p99, run.cpu_pipeline, run.cpu_broker
+                "{pipeline} at {rate}/s: p50 {:.2} ms, p99 {:.2} ms (late {:.2}, {:.2}), CPU {:.0} µs",
+                run.p50, run.p99, run.late_p50, run.late_p99, run.cpu.pipeline
             );
             runs.push(run);
         }
     }
     let result = Result {
-        machine: Machine::here(&bench.postgres),
+        machine,
+        seconds: arguments.seconds,
         runs,
     };
     let page = page(&result, &arguments.rate);
@@ -164,7 +177,7 @@ impl Bench {
                 let more: Vec<&str> = self.client.iter().map(String::as_str).collect();
                 let mut client = client::start(&self.postgres, &self.kafka, DATABASE, slot, &more);
                 client.streams();
-                let measured = self.write_and_read(&client::topic(slot), rate, client.pid());
+                let measured = self.write_and_read(&client::topic(slot), slot, rate, client.pid());
                 client.terminate().expect(0, &[]);
                 self.sql
                     .run(&format!("select pg_drop_replication_slot('{slot}')"));
@@ -190,7 +203,7 @@ impl Bench {
                         _ => Err("its slot is not in use"),
                     }
                 });
-                let measured = self.write_and_read(&topic, rate, debezium.pid());
+                let measured = self.write_and_read(&topic, slot, rate, debezium.pid());
                 drop(debezium);
                 eventually("the slot's release", SOON, || {
                     self.sql
@@ -201,25 +214,42 @@ impl Bench {
         }
     }
 
-    fn write_and_read(&self, topic: &str, rate: u64, pipeline: u32) -> Measured {
+    fn write_and_read(&self, topic: &str, slot: &str, rate: u64, pipeline: u32) -> Measured {
         // As long again as is measured, for the warming up.
         let total = rate * self.seconds * 2;
-        let clock = Instant::now();
+        let half = (total / 2) as usize;
+        let walsender = self.sql.value(&format!(
+            "select active_pid from pg_replication_slots where slot_name = '{slot}'"
+        ));
+        let walsender = walsender
+            .parse()
+            .unwrap_or_else(|e| panic!("void: no walsender: {e}"));
+        let used = || [pipeline, walsender, self.kafka.pid()].map(cpu_seconds);
         let nanos =
             |count: u64| -> Vec<AtomicU64> { (0..count).map(|_| AtomicU64::new(0)).collect() };
-        let (sent, received) = (nanos(total), nanos(total));
+        let (late, received) = (nanos(total), nanos(total));
         let all_written = AtomicBool::new(false);
-        let watched = [Watch::of(pipeline), Watch::of(self.kafka.pid())];
-        let before = watched.each_ref().map(Watch::cpu_seconds);
         let (kafka, rows) = (&self.kafka, self.rows);
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| read(kafka, topic, clock, rows, &received, &all_written));
-            let writers: Vec<_> = (0..WRITERS)
-                .map(|writer| {
-                    let (sent, session) = (&sent, self.postgres.session(DATABASE));
-                    scope.spawn(move || write(&session, clock, rate, rows, writer, sent))
+        let sessions: Vec<Session> = (0..WRITERS)
+            .map(|_| self.postgres.session(DATABASE))
+            .collect();
+        let schedule = Schedule {
+            begin: Instant::now(),
+            rate,
+        };
+        let before = std::thread::scope(|scope| {
+            let reader =
+                scope.spawn(|| read(kafka, topic, schedule, rows, &received, &all_written));
+            let writers: Vec<_> = sessions
+                .into_iter()
+                .zip(0..)
+                .map(|(session, writer)| {
+                    let late = &late;
+                    scope.spawn(move || write(&session, schedule, rows, writer, late))
                 })
                 .collect();
+            std::thread::sleep(schedule.due(half as u64));
+            let before = used();
             for writer in writers {
                 writer
                     .join()
@@ -229,32 +259,53 @@ impl Bench {
             reader
                 .join()
                 .unwrap_or_else(|_| panic!("void: the consumer failed"));
+            before
         });
-        let after = watched.each_ref().map(Watch::cpu_seconds);
-        let micros = |of: usize| (after[of] - before[of]) / total as f64 * 1e6;
-        let half = usize::try_from(total / 2).unwrap_or(0);
-        let millis = sent
-            .iter()
-            .zip(&received)
-            .skip(half)
-            .map(|(sent, received)| {
-                let nanos = received.load(Ordering::Relaxed) - sent.load(Ordering::Relaxed);
-                nanos as f64 / 1e6
-            })
-            .collect();
+        let after = used();
+        let micros = |of: usize| (after[of] - before[of]) / (total as f64 / 2.0) * 1e6;
+        let millis = |nanos: &[AtomicU64]| {
+            let measured = nanos.iter().skip(half);
+            measured
+                .map(|nanos| nanos.load(Ordering::Relaxed) as f64 / 1e6)
+                .collect()
+        };
         Measured {
-            millis,
-            cpu_pipeline: micros(0),
-            cpu_broker: micros(1),
+            latencies: millis(&received),
+            late: millis(&late),
+            cpu: Cpu {
+                pipeline: micros(0),
+                walsender: micros(1),
+                broker: micros(2),
+            },
         }
     }
 }
 
-/// Notes when each transaction's records came, until all are there.
+/// When each transaction is due.
+#[derive(Clone, Copy)]
+struct Schedule {
+    begin: Instant,
+    rate: u64,
+}
+
+impl Schedule {
+    /// Since the beginning.
+    fn due(self, transaction: u64) -> Duration {
+        Duration::from_nanos(transaction * 1_000_000_000 / self.rate)
+    }
+
+    /// Nanoseconds since a transaction was due.
+    fn since(self, transaction: u64) -> u64 {
+        let passed = self.begin.elapsed().saturating_sub(self.due(transaction));
+        u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Notes how long each transaction's last record took, until all are there.
 fn read(
     kafka: &Kafka,
     topic: &str,
-    clock: Instant,
+    schedule: Schedule,
     rows: u64,
     received: &[AtomicU64],
     all_written: &AtomicBool,
@@ -286,9 +337,9 @@ fn read(
     while rest > 0 {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
-                let now = elapsed(clock);
-                let transaction = (id_of(record.key().unwrap_or_default()) / rows) as usize;
-                received[transaction].store(now, Ordering::Relaxed);
+                let number = id_of(record.key().unwrap_or_default()) / rows;
+                let (transaction, passed) = (number as usize, schedule.since(number));
+                received[transaction].store(passed, Ordering::Relaxed);
                 missing[transaction] = missing[transaction]
                     .checked_sub(1)
                     .unwrap_or_else(|| panic!("void: a record came twice"));
@@ -306,48 +357,45 @@ fn read(
     }
 }
 
-/// Sends every [`WRITERS`]th transaction at its moment.
-fn write(session: &Session, clock: Instant, rate: u64, rows: u64, writer: u64, sent: &[AtomicU64]) {
-    let begin = elapsed(clock);
-    for id in (writer..sent.len() as u64).step_by(WRITERS as usize) {
-        let due = begin + id * 1_000_000_000 / rate;
-        let now = elapsed(clock);
-        if due > now {
-            std::thread::sleep(Duration::from_nanos(due - now));
+/// Sends every [`WRITERS`]th transaction at its moment, and notes how late it was.
+fn write(session: &Session, schedule: Schedule, rows: u64, writer: u64, late: &[AtomicU64]) {
+    for number in (writer..late.len() as u64).step_by(WRITERS as usize) {
+        let left = schedule
+            .due(number)
+            .saturating_sub(schedule.begin.elapsed());
+        if !left.is_zero() {
+            std::thread::sleep(left);
         }
-        sent[id as usize].store(elapsed(clock), Ordering::Relaxed);
+        late[number as usize].store(schedule.since(number), Ordering::Relaxed);
         session.run(&format!(
             "insert into mixed select id, 1, 'a title of some length', 12.50, now(), true, \
              gen_random_uuid(), '{{\"a\": 1}}', 0.5, null from generate_series({}::bigint, {}) id",
-            id * rows,
-            (id + 1) * rows - 1
+            number * rows,
+            (number + 1) * rows - 1
         ));
     }
 }
 
-/// Nanoseconds, never 0.
-fn elapsed(clock: Instant) -> u64 {
-    u64::try_from(clock.elapsed().as_nanos())
-        .unwrap_or(u64::MAX)
-        .max(1)
-}
-
 impl Run {
     fn of(pipeline: &'static str, rate: u64, round: usize, measured: Measured) -> Self {
-        let mut millis = measured.millis;
-        millis.sort_by(f64::total_cmp);
-        let at = |share: f64| millis[((millis.len() - 1) as f64 * share) as usize];
+        let sorted = |mut millis: Vec<f64>| {
+            millis.sort_by(f64::total_cmp);
+            millis
+        };
+        let at = |millis: &[f64], share: f64| millis[((millis.len() - 1) as f64 * share) as usize];
+        let (latencies, late) = (sorted(measured.latencies), sorted(measured.late));
         Run {
             pipeline,
             rate,
             round,
-            measured: millis.len(),
-            p50: at(0.5),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: at(1.0),
-            cpu_pipeline: measured.cpu_pipeline,
-            cpu_broker: measured.cpu_broker,
+            measured: latencies.len(),
+            p50: at(&latencies, 0.5),
+            p99: at(&latencies, 0.99),
+            p999: at(&latencies, 0.999),
+            max: at(&latencies, 1.0),
+            late_p50: at(&late, 0.5),
+            late_p99: at(&late, 0.99),
+            cpu: measured.cpu,
         }
     }
 }
@@ -371,7 +419,11 @@ fn page(result: &Result, rates: &[u64]) -> String {
             let cell = |what: fn(&Run) -> f64| {
                 let millis = Spread::of(own.iter().map(|run| what(run)));
                 let ratio = Spread::of_ratios(own, base, |run| what(run));
-                format!("{} ms, ratio {:.2}", millis.show(2), ratio.median)
+                format!("{:.2} ms, {}", millis.median, ratio.show(2))
+            };
+            let micros = |what: fn(&Run) -> f64| {
+                let micros = Spread::of(own.iter().map(|run| what(run)));
+                format!("{:.0}", micros.median)
             };
             rows.push(vec![
                 format!("{rate}/s"),
@@ -379,14 +431,9 @@ fn page(result: &Result, rates: &[u64]) -> String {
                 cell(|run| run.p50),
                 cell(|run| run.p99),
                 cell(|run| run.p999),
-                format!(
-                    "{:.0}",
-                    Spread::of(own.iter().map(|run| run.cpu_pipeline)).median
-                ),
-                format!(
-                    "{:.0}",
-                    Spread::of(own.iter().map(|run| run.cpu_broker)).median
-                ),
+                micros(|run| run.cpu.pipeline),
+                micros(|run| run.cpu.walsender),
+                micros(|run| run.cpu.broker),
             ]);
         }
     }
@@ -401,6 +448,7 @@ fn page(result: &Result, rates: &[u64]) -> String {
                 "p99",
                 "p99.9",
                 "µs pipeline",
+                "µs walsender",
                 "µs broker"
             ],
             &rows

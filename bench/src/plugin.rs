@@ -26,13 +26,13 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Share of the usual number of changes
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, requires = "dry")]
     scale: f64,
     /// Only these workloads
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', requires = "dry")]
     workload: Vec<String>,
     /// Only plugins whose name has one of these in it, and what they are compared with
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', requires = "dry")]
     plugin: Vec<String>,
     /// Print the table and write no file
     #[arg(long)]

@@ -18,7 +18,7 @@ use crate::debezium::{Debezium, Stream, Tuning};
 use crate::drain::{Drain, drain};
 use crate::machine::Machine;
 use crate::parity::Expected;
-use crate::process::cpu_seconds;
+use crate::process::{cpu_seconds, cpu_seconds_with_children};
 use crate::report;
 use crate::statistics::{Spread, in_turn};
 use crate::workload::{MIXED_COLUMNS, insert_mixed};
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Rows of the table
-    #[arg(long, default_value_t = 2_000_000)]
+    #[arg(long, default_value_t = 2_000_000, requires = "dry")]
     rows: u64,
     /// More arguments of the client, to see what they change
     #[arg(long, value_delimiter = ' ', requires = "dry")]
@@ -111,8 +111,9 @@ pub(crate) fn run(arguments: &Arguments) {
     // The first reader would set hint bits for all others.
     sql.run("vacuum (freeze, analyze) mixed");
     sql.run("checkpoint");
+    let machine = Machine::here(&postgres);
     let result = Result {
-        machine: Machine::here(&postgres),
+        machine,
         rows: arguments.rows,
         copies: copies(&postgres, arguments.rounds),
         pipelines: pipelines(&postgres, &sql, arguments),
@@ -127,10 +128,8 @@ pub(crate) fn run(arguments: &Arguments) {
 
 fn copies(postgres: &Postgres, rounds: usize) -> Vec<Copies> {
     let mut runs: Vec<Vec<CopyRun>> = vec![Vec::new(); COPIES.len()];
-    for _ in 0..rounds {
-        for (of, (_, statement)) in runs.iter_mut().zip(COPIES) {
-            of.push(copy(postgres, statement));
-        }
+    for (_, index) in in_turn(rounds, COPIES.len()) {
+        runs[index].push(copy(postgres, COPIES[index].1));
     }
     let base = runs[0].clone();
     COPIES
@@ -182,10 +181,13 @@ fn pipelines(postgres: &Postgres, sql: &Session, arguments: &Arguments) -> Vec<P
     for (round, index) in in_turn(arguments.rounds, PIPELINES.len()) {
         let (name, tuning) = PIPELINES[index];
         let slot = format!("run_{round}_{index}");
-        let drain = match tuning {
+        let before = cpu_seconds_with_children(postgres.pid());
+        let mut drain = match tuning {
             None => headwater(postgres, &kafka, &slot, arguments),
             Some(tuning) => debezium(postgres, &kafka, sql, &slot, tuning, arguments.rows),
         };
+        // Sessions come and go, and nothing else uses this server.
+        drain.cpu_server = cpu_seconds_with_children(postgres.pid()) - before;
         eprintln!("{name}: {:.0} rows/s", drain.rate());
         drains[index].push(drain);
     }
@@ -262,6 +264,14 @@ fn page(result: &Result) -> String {
                 pipeline.rate_ratio.show(1),
                 format!("{:.0}", median(Drain::rate)),
                 pipeline.cpu_ratio.show(3),
+                format!(
+                    "{:.2}",
+                    median(|drain| drain.cpu_pipeline / drain.changes * 1e6)
+                ),
+                format!(
+                    "{:.2}",
+                    median(|drain| drain.cpu_server / drain.changes * 1e6)
+                ),
                 format!("{:.0}", median(Drain::memory_mib)),
             ]
         })
@@ -289,7 +299,9 @@ fn page(result: &Result) -> String {
                 "pipeline",
                 "rows/s, ratio",
                 "rows/s",
-                "pipeline's CPU, ratio",
+                "CPU of pipeline and server, ratio",
+                "µs pipeline",
+                "µs server",
                 "memory, MiB"
             ],
             &pipelines

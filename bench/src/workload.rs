@@ -88,7 +88,7 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
         changes: 5_000,
     },
     Workload {
-        name: "full",
+        name: "identity",
         about: "updates of 10 mixed columns under REPLICA IDENTITY FULL, 1,000 rows a transaction",
         prepare: |_, sql, changes| {
             sql.run(&format!("create table mixed ({MIXED_COLUMNS})"));
@@ -170,7 +170,7 @@ pub(crate) fn more_mixed(sql: &Session, present: u64, rows: u64) -> u64 {
 
 fn large(_: &Postgres, sql: &Session, changes: u64) -> Changes {
     const ROWS: u64 = 100;
-    for first in (1..=changes).step_by(100) {
+    for first in (1..=changes).step_by(ROWS as usize) {
         sql.run(&format!(
             "insert into large select g, repeat(md5(g::text), 3200) \
              from generate_series({first}, {}) g",

@@ -135,6 +135,19 @@ impl Postgres {
         self.port
     }
 
+    /// The process id of the postmaster.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not run.
+    pub fn pid(&self) -> u32 {
+        let file = self.folder.path().join("data/postmaster.pid");
+        std::fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| text.lines().next()?.parse().ok())
+            .unwrap_or_else(|| panic!("no process id in {}", file.display()))
+    }
+
     /// The server's programs.
     pub fn installation(&self) -> &Installation {
         &self.installation

@@ -6,6 +6,8 @@
 //!           in_flight  ◄── the delivery thread ◄── delivery reports
 //!              │
 //!  deliveries / wait / flush
+//!
+//!  hurry ── the hurry thread ── rd_kafka_flush: what waits for company is sent now
 //! ```
 //!
 //! **Order.** librdkafka numbers the batches of a partition and the broker refuses gaps, so
@@ -100,11 +102,11 @@ impl KafkaSink {
         let producer = producer(&config, reports, |reports| &reports.connection)?;
         let producer = Arc::new(producer);
         let maker = Arc::new(TopicMaker::new(options));
-        let thread = DeliveryThread::start(Arc::clone(&producer), Arc::clone(&maker))?;
         let hurry = match options.lingers_as_told() {
             true => None,
             false => Some(Hurry::new(Arc::clone(&producer))?),
         };
+        let thread = DeliveryThread::start(Arc::clone(&producer), Arc::clone(&maker))?;
         Ok(KafkaSink {
             options: options.clone(),
             producer,
@@ -271,6 +273,7 @@ impl Sink for KafkaSink {
 
 impl Drop for KafkaSink {
     fn drop(&mut self) {
+        drop(self.hurry.take());
         if let Some(thread) = self.thread.take() {
             thread.end();
         }
