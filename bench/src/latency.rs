@@ -214,17 +214,21 @@ impl Bench {
         }
     }
 
+    fn walsender(&self, slot: &str) -> u32 {
+        let pid = self.sql.value(&format!(
+            "select coalesce(active_pid, 0) from pg_replication_slots where slot_name = '{slot}'"
+        ));
+        match pid.parse() {
+            Ok(pid) if pid > 0 => pid,
+            _ => panic!("void: nothing reads slot {slot}"),
+        }
+    }
+
     fn write_and_read(&self, topic: &str, slot: &str, rate: u64, pipeline: u32) -> Measured {
         // As long again as is measured, for the warming up.
         let total = rate * self.seconds * 2;
         let half = (total / 2) as usize;
-        let walsender = self.sql.value(&format!(
-            "select active_pid from pg_replication_slots where slot_name = '{slot}'"
-        ));
-        let walsender = walsender
-            .parse()
-            .unwrap_or_else(|e| panic!("void: no walsender: {e}"));
-        let used = || [pipeline, walsender, self.kafka.pid()].map(cpu_seconds);
+        let used = |walsender| [pipeline, walsender, self.kafka.pid()].map(cpu_seconds);
         let nanos =
             |count: u64| -> Vec<AtomicU64> { (0..count).map(|_| AtomicU64::new(0)).collect() };
         let (late, received) = (nanos(total), nanos(total));
@@ -237,7 +241,7 @@ impl Bench {
             begin: Instant::now(),
             rate,
         };
-        let before = std::thread::scope(|scope| {
+        let (walsender, before) = std::thread::scope(|scope| {
             let reader =
                 scope.spawn(|| read(kafka, topic, schedule, rows, &received, &all_written));
             let writers: Vec<_> = sessions
@@ -249,7 +253,9 @@ impl Bench {
                 })
                 .collect();
             std::thread::sleep(schedule.due(half as u64));
-            let before = used();
+            // Debezium takes the slot more than once while it starts.
+            let walsender = self.walsender(slot);
+            let before = used(walsender);
             for writer in writers {
                 writer
                     .join()
@@ -259,9 +265,9 @@ impl Bench {
             reader
                 .join()
                 .unwrap_or_else(|_| panic!("void: the consumer failed"));
-            before
+            (walsender, before)
         });
-        let after = used();
+        let after = used(walsender);
         let micros = |of: usize| (after[of] - before[of]) / (total as f64 / 2.0) * 1e6;
         let millis = |nanos: &[AtomicU64]| {
             let measured = nanos.iter().skip(half);

@@ -13,6 +13,10 @@ use headwater_protocol::options::{Output, PluginOptions};
 
 use crate::pg::{DatabaseEncoding, Writer};
 
+/// Room that is kept for rows that are as large as the last ones were. Memory that is given
+/// back and asked for again is memory that the kernel has to clear, page by page.
+const KEPT: usize = 1 << 20;
+
 /// What is ready and not yet written.
 pub(crate) struct Batch {
     bytes: Vec<u8>,
@@ -78,10 +82,11 @@ impl Batch {
             writer.write(&self.bytes);
         }
         self.writes += 1;
+        let room = self.limit.max(self.bytes.len().min(KEPT));
         self.bytes.clear();
         // One giant row must not be paid for until the connection ends.
-        if self.bytes.capacity() > 4 * self.limit {
-            self.bytes.shrink_to(2 * self.limit);
+        if self.bytes.capacity() > 4 * room {
+            self.bytes.shrink_to(2 * room);
         }
     }
 

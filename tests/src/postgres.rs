@@ -18,9 +18,11 @@ const OUTPUT_PLUGINS: &str = "pgoutput, test_decoding, headwater, wal2json";
 
 /// What every cluster is set to, unless a test says otherwise. Nothing here outlives the
 /// test, so nothing is synced.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("wal_level", "logical"),
     ("fsync", "off"),
+    // What it compiles queries with is not copied along.
+    ("jit", "off"),
     ("max_wal_senders", "40"),
     ("max_replication_slots", "1000"),
     ("max_connections", "120"),

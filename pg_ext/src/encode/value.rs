@@ -24,6 +24,10 @@ const ROOM_FROM: usize = 4 * FALLIBLE_FROM;
 /// six bytes for each.
 const ROOM: usize = 8 * FALLIBLE_FROM;
 
+/// A long text goes in pieces of this size, each with room for six times as much. Pieces of
+/// 64 KiB made a row of 100 kB take 500 kB of room, which was given back after every write.
+const PIECE: usize = 8 * 1024;
+
 /// Turns values into JSON for one session.
 pub(crate) struct ValueEncoder {
     encoding: DatabaseEncoding,
@@ -308,7 +312,7 @@ impl ValueEncoder {
         }
         let start = out.len();
         out.push(b'"');
-        for piece in text.chunks(FALLIBLE_FROM) {
+        for piece in text.chunks(PIECE) {
             make_room(out, json::LONGEST_ESCAPE * piece.len() + 1);
             json::string_part(out, piece);
             self.within_limit(out, start)?;

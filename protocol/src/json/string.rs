@@ -1,6 +1,8 @@
 //! Text as JSON strings, and `json` values on one line.
 
-/// Bytes looked at together: one machine word.
+/// Bytes of a long text looked at together, as the widest registers take them.
+const BLOCK: usize = 64;
+/// Bytes looked at together where one of them may need an escape: one machine word.
 const WORD: usize = size_of::<u64>();
 /// A word of ones, to spread a byte over a word.
 const ONES: u64 = u64::MAX / 0xFF;
@@ -48,8 +50,28 @@ fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Where the first byte stands that cannot be copied.
+/// Where the first byte stands that cannot be copied. It is looked for word by word at first,
+/// since a text that has such bytes has many, then block by block.
 fn first_escaped(text: &[u8]) -> Option<usize> {
+    let (near, far) = text.split_at(text.len().min(BLOCK));
+    first_escaped_by_word(near).or_else(|| {
+        let clean = clean_blocks(far);
+        first_escaped_by_word(&far[clean..]).map(|index| near.len() + clean + index)
+    })
+}
+
+/// How many bytes stand before the first block that has one that needs an escape.
+fn clean_blocks(text: &[u8]) -> usize {
+    let (blocks, _) = text.as_chunks::<BLOCK>();
+    let dirty = |block: &[u8; BLOCK]| {
+        let found = |found: u8, &byte: &u8| found | u8::from(needs_escape(byte));
+        block.iter().fold(0, found) != 0
+    };
+    let clean = blocks.iter().position(dirty);
+    clean.unwrap_or(blocks.len()) * BLOCK
+}
+
+fn first_escaped_by_word(text: &[u8]) -> Option<usize> {
     let (words, tail) = text.as_chunks::<WORD>();
     for (index, word) in words.iter().enumerate() {
         let hits = escaped_in_word(u64::from_le_bytes(*word));
@@ -116,7 +138,7 @@ mod tests {
     #[test]
     fn every_byte_is_escaped_at_every_place_of_a_word() {
         for byte in 0..0x80_u8 {
-            for before in 0..=WORD {
+            for before in (0..=WORD).chain(BLOCK - 2..=BLOCK + 2) {
                 for after in [0, 1, 7, 8, 9] {
                     let text = format!(
                         "{}{}{}",
@@ -140,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_string_is_escaped_by_the_definition(text in "[\\x01-\\x22\\\\-~\\PC]{0,40}") {
+        fn a_string_is_escaped_by_the_definition(text in "[\\x01-\\x22\\\\-~\\PC]{0,40}[a-z]{0,300}[\\x01-\\x22\\\\-~\\PC]{0,40}") {
             let json = written(|out| string(out, text.as_bytes()));
             prop_assert_eq!(&json, &escaped(&text));
             prop_assert_eq!(serde_json::from_str::<String>(&json).ok(), Some(text));
