@@ -117,7 +117,7 @@ bench-snapshot: ## a table into Kafka, beside Debezium Server; encoding beside C
 bench-latency: ## commit to consumer, beside Debezium Server
 $(benches:%=bench-%): bench-%: setup
 	@setup/packages.sh bench
-	@setup/debezium.sh
+	@test $* = plugin || setup/debezium.sh
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) build --locked --release -p headwater-bench
 	@$(TARGET)/release/bench $* $(BENCH_ARGS)
