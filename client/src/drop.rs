@@ -36,7 +36,7 @@ pub fn run(options: &DropOptions) -> Result<()> {
         ));
     }
     if let Some(slot) = &slot {
-        refuse_active(slot, &options.slot)?;
+        slot.refuse_active(&options.slot)?;
     }
     confirm(options, slot.as_ref(), has_state)?;
     // The slot first: a state without its slot is refused by the next start, a slot
@@ -49,17 +49,6 @@ pub fn run(options: &DropOptions) -> Result<()> {
     }
     tracing::info!(slot = %options.slot, "dropped");
     Ok(())
-}
-
-fn refuse_active(slot: &Slot, name: &str) -> Result<()> {
-    match slot.active_pid {
-        None => Ok(()),
-        Some(pid) => Err(Error::new(
-            ErrorKind::SlotInUse,
-            format!("replication slot \"{name}\" is in use by server process {pid}"),
-        )
-        .with_hint("Stop the client that streams from it.")),
-    }
 }
 
 fn confirm(options: &DropOptions, slot: Option<&Slot>, has_state: bool) -> Result<()> {

@@ -8,6 +8,14 @@
 //! would go on with a silent gap. So the record of each run holds the position up to
 //! which everything is durable, and it is written *before* that position is confirmed
 //! to the server. A slot that stands further than the record was moved by somebody else.
+//!
+//! # Ways on behind a gap
+//!
+//! What a gap has lost cannot be had again, so a start refuses, and names two ways on. With
+//! `--resnapshot` it begins anew: the snapshot sends every row, and a tombstone for every key
+//! that the tables do not have any more. With `--accept-gap` it goes on from where the slot
+//! stands, or from a new one, and every table is marked as stale. That one names the
+//! position behind which changes are lost: in a unit file it accepts this gap and no later one.
 
 use headwater_protocol::Lsn;
 
@@ -36,6 +44,10 @@ pub struct Asked<'a> {
     pub slot: &'a str,
     /// The options that decide topics, keys and the form of values.
     pub shape: &'a Shape,
+    /// `--resnapshot`
+    pub resnapshot: bool,
+    /// `--accept-gap`
+    pub accept_gap: Option<Lsn>,
 }
 
 /// What to do first.
@@ -52,6 +64,37 @@ pub enum Start {
         /// Everything before it is durable.
         position: Lsn,
     },
+    /// Drop the slot if there is one, and go on as from [`Start::Snapshot`].
+    Anew,
+    /// Go on although changes are lost.
+    BehindGap {
+        /// They begin here.
+        lost_after: Lsn,
+        /// Where the slot stands; none where there is none that can be streamed from.
+        slot: Option<Lsn>,
+    },
+}
+
+/// Changes that no stream can bring any more.
+struct Gap {
+    /// What happened.
+    message: String,
+    /// What was delivered before it; unknown where nothing is on record.
+    lost_after: Option<Lsn>,
+    /// What else may help.
+    advice: String,
+}
+
+/// Why a start is refused.
+enum Refusal {
+    Gap(Gap),
+    Other(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Other(error)
+    }
 }
 
 /// Decides, or refuses with [`ErrorKind::Gap`] where going on would lose changes or split
@@ -62,23 +105,50 @@ pub fn decide(
     slot: Option<&Slot>,
     system: &System,
 ) -> Result<Start> {
-    let (mode, name) = (asked.snapshot, asked.slot);
-    if let Recorded::State(state) = recorded {
-        check_server(state, system, name)?;
+    match judge(asked, recorded, slot, system) {
+        Ok(start) => Ok(start),
+        Err(Refusal::Other(error)) => Err(error),
+        Err(Refusal::Gap(_)) if asked.resnapshot => Ok(Start::Anew),
+        Err(Refusal::Gap(Gap {
+            lost_after: Some(lost_after),
+            ..
+        })) if asked.accept_gap == Some(lost_after) => Ok(Start::BehindGap {
+            lost_after,
+            slot: slot
+                .filter(|slot| !slot.has_lost_wal)
+                .map(|slot| slot.confirmed_flush),
+        }),
+        Err(Refusal::Gap(gap)) => Err(gap.into_error()),
     }
+}
+
+fn judge(
+    asked: &Asked<'_>,
+    recorded: Recorded<'_>,
+    slot: Option<&Slot>,
+    system: &System,
+) -> Result<Start, Refusal> {
+    let (mode, name) = (asked.snapshot, asked.slot);
     if mode == SnapshotMode::Only {
         return match (recorded, slot) {
             (Recorded::Unkept | Recorded::Nothing, None) | (Recorded::Unkept, Some(_)) => {
                 Ok(Start::Snapshot)
             }
-            _ => Err(Error::failed(format!(
+            _ => Err(Refusal::Other(Error::failed(format!(
                 "a stream of replication slot \"{name}\" exists: a copy could overwrite its newer records"
             ))
-            .with_hint("Choose another --slot and --topic-prefix for the copy.")),
+            .with_hint("Choose another --slot and --topic-prefix for the copy."))),
         };
     }
+    let lost_after = match recorded {
+        Recorded::State(state) => {
+            check_server(state, system, name)?;
+            Some(state.position)
+        }
+        Recorded::Unkept | Recorded::Nothing => None,
+    };
     if let Some(slot) = slot {
-        check_wal(slot, name)?;
+        check_wal(slot, name, lost_after)?;
     }
     match (recorded, slot) {
         (Recorded::Unkept, Some(slot)) => Ok(from_slot(slot)),
@@ -87,41 +157,39 @@ pub fn decide(
         }
         (Recorded::Unkept | Recorded::Nothing, None) => Ok(Start::Snapshot),
         (Recorded::Nothing, Some(slot)) if mode == SnapshotMode::Never => Ok(from_slot(slot)),
-        (Recorded::Nothing, Some(_)) => Err(gap(format!(
-            "replication slot \"{name}\" exists, but nothing is on record of its stream: \
-             whether a snapshot was taken is unknown"
-        ))
-        .with_hint(format!(
-            "To begin with a snapshot, run headwater drop --slot {name} first; to stream from \
-             where the slot stands, add --snapshot never."
-        ))),
+        (Recorded::Nothing, Some(_)) => Err(Refusal::Gap(Gap {
+            message: format!(
+                "replication slot \"{name}\" exists, but nothing is on record of its stream: \
+                 whether a snapshot was taken is unknown"
+            ),
+            lost_after: None,
+            advice: "To stream from where the slot stands, add --snapshot never.".to_owned(),
+        })),
         (Recorded::State(state), slot) => continue_stream(asked, state, slot),
     }
 }
 
-fn continue_stream(asked: &Asked<'_>, state: &State, slot: Option<&Slot>) -> Result<Start> {
+fn continue_stream(
+    asked: &Asked<'_>,
+    state: &State,
+    slot: Option<&Slot>,
+) -> Result<Start, Refusal> {
     let (mode, name) = (asked.snapshot, asked.slot);
     match (state.phase, slot) {
         (Phase::Copied, None) if mode != SnapshotMode::Never => Ok(Start::Snapshot),
-        (_, None) => Err(gap(format!(
-            "replication slot \"{name}\" is gone: changes after {} are lost to the stream",
-            state.position
-        ))
-        .with_hint(begin_anew(name))),
+        (_, None) => Err(Gap::of_slot_gone(name, state.position).into()),
         (Phase::Copied, Some(slot)) if slot.confirmed_flush != state.consistent_point => {
-            Err(gap(format!(
-                "replication slot \"{name}\" stands at {}, but the snapshot ends at {}",
-                slot.confirmed_flush, state.consistent_point
-            ))
-            .with_hint(begin_anew(name)))
+            Err(Gap::after(
+                state.position,
+                format!(
+                    "replication slot \"{name}\" stands at {}, but the snapshot ends at {}",
+                    slot.confirmed_flush, state.consistent_point
+                ),
+            )
+            .into())
         }
         (Phase::Streaming, Some(slot)) if slot.confirmed_flush > state.position => {
-            Err(gap(format!(
-                "replication slot \"{name}\" stands at {}, but only changes up to {} are on record \
-                 as delivered: it was made again or moved ahead",
-                slot.confirmed_flush, state.position
-            ))
-            .with_hint(begin_anew(name)))
+            Err(Gap::of_slot_moved(name, slot, state.position).into())
         }
         (_, Some(_)) => {
             check_shape(&state.shape, asked)?;
@@ -130,6 +198,54 @@ fn continue_stream(asked: &Asked<'_>, state: &State, slot: Option<&Slot>) -> Res
                 position: state.position,
             })
         }
+    }
+}
+
+impl From<Gap> for Refusal {
+    fn from(gap: Gap) -> Self {
+        Refusal::Gap(gap)
+    }
+}
+
+impl Gap {
+    fn after(lost_after: Lsn, message: String) -> Self {
+        Gap {
+            message,
+            lost_after: Some(lost_after),
+            advice: String::new(),
+        }
+    }
+
+    fn of_slot_gone(name: &str, position: Lsn) -> Self {
+        let message = format!(
+            "replication slot \"{name}\" is gone: changes after {position} are lost to the stream"
+        );
+        Gap::after(position, message)
+    }
+
+    fn of_slot_moved(name: &str, slot: &Slot, position: Lsn) -> Self {
+        let message = format!(
+            "replication slot \"{name}\" stands at {}, but only changes up to {position} are on \
+             record as delivered: it was made again or moved ahead",
+            slot.confirmed_flush
+        );
+        Gap::after(position, message)
+    }
+
+    fn into_error(self) -> Error {
+        let mut hint = "To begin anew with a snapshot, which mends the topics, start with \
+                        --resnapshot."
+            .to_owned();
+        if let Some(position) = self.lost_after {
+            hint.push_str(&format!(
+                " To go on without the changes that are lost, start with --accept-gap {position}."
+            ));
+        }
+        if !self.advice.is_empty() {
+            hint.push(' ');
+            hint.push_str(&self.advice);
+        }
+        Error::new(ErrorKind::Gap, self.message).with_hint(hint)
     }
 }
 
@@ -143,10 +259,13 @@ fn check_shape(shape: &Shape, asked: &Asked<'_>) -> Result<()> {
         return Ok(());
     };
     let name = asked.slot;
-    Err(gap(format!(
-        "the stream of slot \"{name}\" was begun with {recorded}, this start asks for {new}: \
+    Err(Error::new(
+        ErrorKind::Gap,
+        format!(
+            "the stream of slot \"{name}\" was begun with {recorded}, this start asks for {new}: \
          its topics would be split"
-    ))
+        ),
+    )
     .with_hint(format!(
         "Start with {recorded}, or run headwater drop --slot {name}, then headwater stream, which \
          begins with a snapshot; what it does not write to any more stays as it is."
@@ -160,64 +279,54 @@ fn from_slot(slot: &Slot) -> Start {
     }
 }
 
-fn check_server(state: &State, system: &System, name: &str) -> Result<()> {
+fn check_server(state: &State, system: &System, name: &str) -> Result<(), Gap> {
     if state.system_identifier != system.identifier {
-        return Err(gap(format!(
+        let message = format!(
             "the stream of slot \"{name}\" came from the server with system identifier {}, this one has {}",
             state.system_identifier, system.identifier
-        ))
-        .with_hint("Connect to that server, or use another --slot and --topic-prefix for this one."));
+        );
+        return Err(Gap {
+            advice: "Or connect to that server, or use another --slot and --topic-prefix for this \
+                     one."
+                .to_owned(),
+            ..Gap::after(state.position, message)
+        });
     }
     if state.timeline != system.timeline {
-        return Err(gap(format!(
+        let message = format!(
             "the stream of slot \"{name}\" followed timeline {}, the server is on {}: \
              a standby was promoted or a backup restored, and changes may differ",
             state.timeline, system.timeline
-        ))
-        .with_hint(begin_anew(name)));
+        );
+        return Err(Gap::after(state.position, message));
     }
     Ok(())
 }
 
-fn check_wal(slot: &Slot, name: &str) -> Result<()> {
+fn check_wal(slot: &Slot, name: &str, lost_after: Option<Lsn>) -> Result<(), Gap> {
     if !slot.has_lost_wal {
         return Ok(());
     }
-    Err(gap(format!(
-        "replication slot \"{name}\" has lost WAL that it needs: the changes in it are gone"
-    ))
-    .with_hint(format!(
-        "{} A higher max_slot_wal_keep_size prevents it.",
-        begin_anew(name)
-    )))
+    Err(Gap {
+        message: format!(
+            "replication slot \"{name}\" has lost WAL that it needs: the changes in it are gone"
+        ),
+        lost_after,
+        advice: "A higher max_slot_wal_keep_size prevents it.".to_owned(),
+    })
 }
 
 /// That the slot on the server is still the one of this stream, after a connection broke.
+/// No option is looked at: what they say is for a start.
 pub fn check_unmoved(slot: Option<&Slot>, name: &str, position: Lsn) -> Result<()> {
-    match slot {
-        None => Err(gap(format!(
-            "replication slot \"{name}\" is gone: changes after {position} are lost to the stream"
-        ))
-        .with_hint(begin_anew(name))),
-        Some(slot) if slot.confirmed_flush > position => Err(gap(format!(
-            "replication slot \"{name}\" stands at {}, but only changes up to {position} are \
-             delivered: it was made again or moved ahead",
-            slot.confirmed_flush
-        ))
-        .with_hint(begin_anew(name))),
-        Some(slot) => check_wal(slot, name),
-    }
-}
-
-fn gap(message: String) -> Error {
-    Error::new(ErrorKind::Gap, message)
-}
-
-fn begin_anew(name: &str) -> String {
-    format!(
-        "Run headwater drop --slot {name}, then headwater stream, which begins with a snapshot \
-         and mends the topics."
-    )
+    let checked = match slot {
+        None => Err(Gap::of_slot_gone(name, position)),
+        Some(slot) if slot.confirmed_flush > position => {
+            Err(Gap::of_slot_moved(name, slot, position))
+        }
+        Some(slot) => check_wal(slot, name, Some(position)),
+    };
+    checked.map_err(Gap::into_error)
 }
 
 #[cfg(test)]
@@ -273,6 +382,8 @@ mod tests {
             snapshot,
             slot: "headwater",
             shape,
+            resnapshot: false,
+            accept_gap: None,
         }
     }
 
@@ -363,6 +474,65 @@ mod tests {
             let asked = asked(SnapshotMode::Initial, &known.shape);
             let decided = decide(&asked, recorded, Some(&slot(140)), &system);
             assert_eq!(decided.map_err(|error| error.kind()), Err(ErrorKind::Gap));
+        }
+    }
+
+    #[test]
+    fn a_gap_is_left_behind_by_either_of_its_ways_on() {
+        let shape = numbers("exact");
+        let streaming = state(Phase::Streaming, 150);
+        let (ahead, behind) = (slot(151), slot(140));
+        let lost = Slot {
+            has_lost_wal: true,
+            ..slot(140)
+        };
+        let other = System {
+            timeline: 2,
+            ..system()
+        };
+        let cases = [
+            (None, system(), None),
+            (Some(&ahead), system(), Some(Lsn(151))),
+            (Some(&lost), system(), None),
+            (Some(&behind), other, Some(Lsn(140))),
+        ];
+        for (slot, system, stands) in cases {
+            let decided = |resnapshot, accept_gap| {
+                let asked = Asked {
+                    resnapshot,
+                    accept_gap,
+                    ..asked(SnapshotMode::Initial, &shape)
+                };
+                decide(&asked, Recorded::State(&streaming), slot, &system)
+            };
+            let refusal = decided(false, None).expect_err("a gap");
+            let hint = refusal.hint().unwrap_or_default();
+            for way in ["--resnapshot", "--accept-gap 0/96"] {
+                assert!(hint.contains(way), "no {way:?} in {hint}");
+            }
+            assert_eq!(decided(true, None).ok(), Some(Start::Anew), "{slot:?}");
+            let behind_gap = Start::BehindGap {
+                lost_after: Lsn(150),
+                slot: stands,
+            };
+            let accepted = decided(false, Some(Lsn(150)));
+            assert_eq!(accepted.ok(), Some(behind_gap), "{slot:?}");
+            let another = decided(false, Some(Lsn(149))).map_err(|error| error.kind());
+            assert_eq!(another, Err(ErrorKind::Gap), "{slot:?}: another gap");
+        }
+        for (resnapshot, accept_gap) in [(true, None), (false, Some(Lsn(150)))] {
+            let asked = Asked {
+                resnapshot,
+                accept_gap,
+                ..asked(SnapshotMode::Initial, &shape)
+            };
+            let goes_on = decide(
+                &asked,
+                Recorded::State(&streaming),
+                Some(&behind),
+                &system(),
+            );
+            assert_eq!(goes_on.ok(), Some(stream(150)), "there is no gap");
         }
     }
 

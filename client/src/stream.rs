@@ -21,7 +21,7 @@ use crate::source::preconditions;
 use crate::source::slot::{Slot, System};
 use crate::source::snapshot::{Copied, Snapshot};
 use crate::start::{self, Asked, Recorded, Start};
-use crate::state::{Phase, Shape, StaleTables, State, StateStore};
+use crate::state::{Mark, Phase, Shape, StaleTables, State, StateStore};
 use crate::stop::Stop;
 
 /// Runs the command to its end.
@@ -170,14 +170,40 @@ impl Launch<'_> {
                 drop(replication);
                 self.snapshot(store, system)
             }
+            Start::Anew => {
+                if let Some(slot) = &slot {
+                    drop_slot(&replication, slot, name)?;
+                }
+                drop(replication);
+                tracing::warn!(
+                    "changes are lost: beginning anew with a snapshot, as --resnapshot says"
+                );
+                self.snapshot(store, system)
+            }
             Start::CreateSlot => {
                 let consistent_point = Slot::create(&replication, name, &mut |_| ())?;
                 tracing::info!(slot = %name, %consistent_point, "slot created, without a snapshot");
-                Ok(Some(Begun {
-                    system,
-                    consistent_point,
-                    position: consistent_point,
-                }))
+                Ok(Some(Begun::at(system, consistent_point)))
+            }
+            Start::BehindGap {
+                lost_after,
+                slot: stands,
+            } => {
+                let from = match (stands, &slot) {
+                    (Some(position), _) => position,
+                    (None, lost) => {
+                        if let Some(lost) = lost {
+                            drop_slot(&replication, lost, name)?;
+                        }
+                        Slot::create(&replication, name, &mut |_| ())?
+                    }
+                };
+                tracing::warn!(
+                    %lost_after,
+                    %from,
+                    "changes are lost: going on without them, as --accept-gap says"
+                );
+                Ok(Some(Begun::at(system, from)))
             }
             Start::Stream {
                 consistent_point,
@@ -208,11 +234,7 @@ impl Launch<'_> {
             tracing::info!(rows = copied.rows, %consistent_point, "snapshot complete");
             return Ok(None);
         }
-        let begun = Begun {
-            system,
-            consistent_point,
-            position: consistent_point,
-        };
+        let begun = Begun::at(system, consistent_point);
         if let Some(store) = store {
             store.store(&begun.state(Phase::Copied, options))?;
         }
@@ -258,7 +280,8 @@ impl Launch<'_> {
             stop: self.stop,
         };
         let taken = pipeline.take_slot(begun.position)?;
-        let (position, stale) = position_of_taken(connector, options, &mut store, begun)?;
+        let (position, stale) =
+            position_of_taken(connector, options, self.plugin, &mut store, begun)?;
         for (schema, table, mark) in stale.iter() {
             mark.warn(schema, table, &options.slot);
         }
@@ -296,6 +319,8 @@ fn decide(
         snapshot: options.snapshot,
         slot: &options.slot,
         shape: &Shape::asked(options),
+        resnapshot: options.resnapshot,
+        accept_gap: options.accept_gap,
     };
     let start = start::decide(&asked, recorded, slot, system)?;
     let stale = state.flatten().map(|state| state.stale);
@@ -314,11 +339,17 @@ fn still_due(
     let slot = Slot::find(connection, name)?;
     match decide(options, store, slot.as_ref(), system)?.0 {
         Start::Snapshot => Ok(()),
-        Start::CreateSlot | Start::Stream { .. } => Err(Error::new(
-            ErrorKind::SlotInUse,
-            format!("another instance took the snapshot for replication slot \"{name}\" meanwhile"),
-        )
-        .with_hint("Stop the other instance, or choose another name with --slot.")),
+        // The gap is what this snapshot is for; the slot was dropped before.
+        Start::Anew if slot.is_none() => Ok(()),
+        Start::Anew | Start::CreateSlot | Start::Stream { .. } | Start::BehindGap { .. } => {
+            Err(Error::new(
+                ErrorKind::SlotInUse,
+                format!(
+                    "another instance took the snapshot for replication slot \"{name}\" meanwhile"
+                ),
+            )
+            .with_hint("Stop the other instance, or choose another name with --slot."))
+        }
     }
 }
 
@@ -328,16 +359,43 @@ fn still_due(
 fn position_of_taken(
     connector: &Connector,
     options: &StreamOptions,
+    plugin: &Plugin,
     store: &mut Store,
     begun: &Begun,
 ) -> Result<(Lsn, StaleTables)> {
-    let slot = Slot::find(&connector.connect()?, &options.slot)?;
-    let (_, stale) = decide(options, store, slot.as_ref(), &begun.system)?;
+    let connection = connector.connect()?;
+    let slot = Slot::find(&connection, &options.slot)?;
+    let (start, mut stale) = decide(options, store, slot.as_ref(), &begun.system)?;
     let confirmed = slot.map_or(Lsn::INVALID, |slot| slot.confirmed_flush);
-    Ok((begun.position.max(confirmed), stale))
+    let position = begun.position.max(confirmed);
+    if let Start::BehindGap { lost_after, .. } = start {
+        for table in &Catalog::read(&connection, plugin)?.tables {
+            let mark = Mark {
+                since: position,
+                reason: format!("changes after {lost_after} are lost, as --accept-gap said"),
+            };
+            stale.mark(&table.sent_as.schema, &table.sent_as.table, mark);
+        }
+    }
+    Ok((position, stale))
+}
+
+/// Drops a slot from which nothing can be streamed any more.
+fn drop_slot(connection: &Connection, slot: &Slot, name: &str) -> Result<()> {
+    slot.refuse_active(name)?;
+    Slot::drop(connection, name)
 }
 
 impl Begun {
+    /// Nothing before the consistent point is of this stream.
+    fn at(system: System, consistent_point: Lsn) -> Self {
+        Begun {
+            system,
+            consistent_point,
+            position: consistent_point,
+        }
+    }
+
     fn state(&self, phase: Phase, options: &StreamOptions) -> State {
         State {
             system_identifier: self.system.identifier.clone(),

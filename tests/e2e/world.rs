@@ -136,6 +136,12 @@ impl<'s> World<'s> {
         assert_same(&self.folded(table), &self.rows(table, key));
     }
 
+    /// Drops the slot that has the world's name.
+    pub(crate) fn drop_slot(&self) {
+        self.sql
+            .run(&format!("select pg_drop_replication_slot('{}')", self.name));
+    }
+
     /// The names of the database's slots, temporary ones too.
     pub(crate) fn slots(&self) -> Vec<String> {
         self.sql.column(

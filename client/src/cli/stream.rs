@@ -1,8 +1,8 @@
 //! The options of `headwater stream`.
 
 use clap::{ArgAction, Args, ValueEnum};
-use headwater_protocol::ChangeId;
 use headwater_protocol::table_pattern::{TablePatternError, TablePatterns};
+use headwater_protocol::{ChangeId, Lsn};
 
 use super::ConnectionOptions;
 use crate::kafka::parse_property;
@@ -136,6 +136,26 @@ pub struct StreamOptions {
         help_heading = "Source"
     )]
     pub snapshot: SnapshotMode,
+
+    /// Where changes are lost, begin anew with a snapshot, which mends the topics, in place of
+    /// refusing to start
+    #[arg(
+        long,
+        env = "HEADWATER_RESNAPSHOT",
+        conflicts_with = "accept_gap",
+        help_heading = "Source"
+    )]
+    pub resnapshot: bool,
+
+    /// Go on although changes after LSN are lost, as the refusal named it, and mark every table
+    /// as stale
+    #[arg(
+        long,
+        value_name = "LSN",
+        env = "HEADWATER_ACCEPT_GAP",
+        help_heading = "Source"
+    )]
+    pub accept_gap: Option<Lsn>,
 
     /// Sessions that copy at once, 1 to 64
     #[arg(

@@ -95,6 +95,21 @@ impl Slot {
         }))
     }
 
+    /// Refuses where somebody streams from it.
+    ///
+    /// # Errors
+    /// Of kind `SlotInUse`, naming the server's process.
+    pub fn refuse_active(&self, name: &str) -> Result<()> {
+        match self.active_pid {
+            None => Ok(()),
+            Some(pid) => Err(Error::new(
+                ErrorKind::SlotInUse,
+                format!("replication slot \"{name}\" is in use by server process {pid}"),
+            )
+            .with_hint("Stop the client that streams from it.")),
+        }
+    }
+
     /// Creates the permanent slot, for a stream without snapshot. Returns where it
     /// begins. It waits for the transactions that run now; `waiting` is called meanwhile.
     pub fn create(
