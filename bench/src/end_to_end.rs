@@ -1,9 +1,9 @@
 //! `make bench-e2e`: a backlog drained into Kafka, by Headwater and by Debezium Server.
 //!
-//! All read copies of one slot, one after another (the last of another one), into topics of one partition on one
+//! All read copies of one slot, one after another, into topics of one partition on one
 //! broker. Headwater runs with its defaults; only the envelope differs between its first two
-//! rows, of which the second has the shape of what Debezium sends. Its third row reads the
-//! end of the backlog alone: memory that grew with the backlog would show.
+//! rows, of which the second has the shape of what Debezium sends. Its third row reads a
+//! slot at the end of the backlog: memory that grew with the backlog would show.
 
 use headwater_tests::postgres::Options;
 use headwater_tests::session::Session;
@@ -17,7 +17,7 @@ use crate::drain::{Drain, drain};
 use crate::machine::Machine;
 use crate::parity::Expected;
 use crate::report;
-use crate::statistics::{Spread, in_turn};
+use crate::statistics::{Spread, in_turn, is_wanted};
 use crate::workload::{WORKLOADS, more_mixed};
 
 /// What to run.
@@ -117,10 +117,7 @@ pub(crate) fn run(arguments: &Arguments) {
     let machine = Machine::here(&bench.postgres);
     let wanted: Vec<(&'static str, Kind)> = PIPELINES
         .into_iter()
-        .filter(|(name, _)| {
-            let named = |part: &String| name.contains(part.as_str());
-            arguments.pipeline.is_empty() || arguments.pipeline.iter().any(named)
-        })
+        .filter(|(name, _)| is_wanted(name, &arguments.pipeline))
         .collect();
     let mut drains: Vec<Vec<Drain>> = vec![Vec::new(); wanted.len()];
     for (round, index) in in_turn(arguments.rounds, wanted.len()) {

@@ -25,7 +25,7 @@ use crate::machine::Machine;
 use crate::parity::id_of;
 use crate::process::cpu_seconds;
 use crate::report;
-use crate::statistics::{Spread, in_turn};
+use crate::statistics::{Spread, in_turn, is_wanted};
 use crate::workload::MIXED_COLUMNS;
 
 /// What to run.
@@ -129,10 +129,7 @@ pub(crate) fn run(arguments: &Arguments) {
     };
     let wanted: Vec<(&str, Option<Tuning>)> = PIPELINES
         .into_iter()
-        .filter(|(name, _)| {
-            let named = |part: &String| name.contains(part.as_str());
-            arguments.pipeline.is_empty() || arguments.pipeline.iter().any(named)
-        })
+        .filter(|(name, _)| is_wanted(name, &arguments.pipeline))
         .collect();
     let mut runs = Vec::new();
     for &rate in &arguments.rate {

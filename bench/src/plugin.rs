@@ -16,7 +16,7 @@ use crate::machine::Machine;
 use crate::peers::{BASE, PEERS, Peer};
 use crate::reader::{self, Reading};
 use crate::report;
-use crate::statistics::{Spread, in_turn};
+use crate::statistics::{Spread, in_turn, is_wanted};
 use crate::workload::{Changes, WORKLOADS, Workload};
 
 /// What to run.
@@ -149,8 +149,7 @@ fn measure(postgres: &Postgres, workload: &Workload, arguments: &Arguments) -> V
 
 impl Arguments {
     fn wants(&self, peer: &Peer) -> bool {
-        let named = |part: &String| peer.name.contains(part.as_str());
-        peer.name == BASE || self.plugin.is_empty() || self.plugin.iter().any(named)
+        peer.name == BASE || is_wanted(peer.name, &self.plugin)
     }
 }
 

@@ -60,3 +60,8 @@ impl Spread {
 pub(crate) fn in_turn(rounds: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rounds).flat_map(move |round| (0..count).map(move |turn| (round, (turn + round) % count)))
 }
+
+/// Whether something of this name was asked for: all is, where no part of a name was given.
+pub(crate) fn is_wanted(name: &str, parts: &[String]) -> bool {
+    parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
+}
