@@ -90,6 +90,11 @@ impl Batch {
         }
     }
 
+    /// Writes since the transaction began.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes
+    }
+
     /// Sends everything and says whether the transaction wrote at all.
     pub(crate) fn finish_transaction(&mut self, writer: &mut Writer<'_>) -> bool {
         self.send(writer);

@@ -18,9 +18,9 @@ use crate::plan_cache::PlanCache;
 use crate::preamble::Preamble;
 use crate::staleness::DdlWatch;
 
-/// Changes in a row that may pass without output before the client hears of progress.
-/// Servers before 16 send no keepalive while a plugin is silent, and a reader is cut off
-/// after `wal_sender_timeout`; the server's own plugin reports as often.
+/// Changes in a row that may pass without a write before the client hears of progress.
+/// Servers before 16 send no keepalive and read no answer while a plugin is silent, so that
+/// a reader is cut off after `wal_sender_timeout`; the server's own plugin reports as often.
 const SILENT_CHANGES: u32 = 100;
 
 /// What the server knows about the connection.
@@ -66,7 +66,6 @@ pub(crate) struct Session {
     new: TupleBuffer,
     preamble: Preamble,
     transaction: Progress,
-    silent: u32,
 }
 
 /// How far the current transaction has come.
@@ -76,6 +75,10 @@ struct Progress {
     seen: u64,
     /// Change, truncate, message, quarantine and stale frames sent.
     sent: u64,
+    /// Writes when the last change was done with.
+    writes: u64,
+    /// Changes since the last write or report of progress.
+    silent: u32,
 }
 
 impl Session {
@@ -95,7 +98,6 @@ impl Session {
             old: TupleBuffer::default(),
             new: TupleBuffer::default(),
             transaction: Progress::default(),
-            silent: 0,
         }
     }
 
@@ -107,7 +109,6 @@ impl Session {
     /// A transaction begins that changes these relations in the catalogs.
     pub(crate) fn begin(&mut self, changed: &[u32]) {
         self.transaction = Progress::default();
-        self.silent = 0;
         self.encoder.values.calls().settings().enter();
         let encoding = self.encoder.values.encoding();
         self.watch.begin(changed, &self.options, encoding);
@@ -128,12 +129,12 @@ impl Session {
             change.op
         };
         if !self.asks_for(op) {
-            return self.stay_silent(writer);
+            return self.stay_in_touch(writer);
         }
         let encoding = self.encoder.values.encoding();
         let cached = self.plans.get(relation, &self.options, encoding);
         if !cached.plan.selected {
-            return self.stay_silent(writer);
+            return self.stay_in_touch(writer);
         }
         if !self.watch.is_idle()
             && cached.noted_in.replace(transaction.xid) != Some(transaction.xid)
@@ -176,7 +177,7 @@ impl Session {
             }
         });
         self.transaction.sent += 1;
-        self.silent = 0;
+        self.stay_in_touch(writer);
     }
 
     pub(crate) fn truncate(
@@ -189,7 +190,7 @@ impl Session {
     ) {
         let seq = self.next_seq();
         if !self.options.operations.truncate {
-            return self.stay_silent(writer);
+            return self.stay_in_touch(writer);
         }
         let source = transaction.source(seq);
         let encoding = self.encoder.values.encoding();
@@ -224,7 +225,7 @@ impl Session {
         }
         parts.retain(|part| whole.iter().all(|table| table.relation != part.relation));
         if whole.is_empty() && parts.is_empty() {
-            return self.stay_silent(writer);
+            return self.stay_in_touch(writer);
         }
         for truncated in [whole, parts] {
             if truncated.is_empty() {
@@ -252,7 +253,7 @@ impl Session {
                 }
             }
         }
-        self.silent = 0;
+        self.stay_in_touch(writer);
     }
 
     /// A logical message. Without a transaction it stands by itself, between two.
@@ -269,7 +270,7 @@ impl Session {
         let lines = self.options.output == Output::Lines;
         let no_place = lines && self.options.envelope == Envelope::Row;
         if !self.options.operations.message || no_place {
-            return self.stay_silent(writer);
+            return self.stay_in_touch(writer);
         }
         let encoding = self.encoder.values.encoding();
         let prefix = encoding.to_utf8_lossy(message.prefix);
@@ -317,7 +318,7 @@ impl Session {
         }
         if transaction.is_some() {
             self.transaction.sent += 1;
-            self.silent = 0;
+            self.stay_in_touch(writer);
         } else {
             // No commit will come to send it.
             self.batch.finish_transaction(writer);
@@ -385,10 +386,18 @@ impl Session {
         }
     }
 
-    fn stay_silent(&mut self, writer: &mut Writer<'_>) {
-        self.silent += 1;
-        if self.silent >= SILENT_CHANGES {
-            self.silent = 0;
+    /// Follows every change, whatever became of it: one that waits in the batch is as
+    /// silent as one that is left out.
+    fn stay_in_touch(&mut self, writer: &mut Writer<'_>) {
+        let transaction = &mut self.transaction;
+        let written = std::mem::replace(&mut transaction.writes, self.batch.writes());
+        if written != transaction.writes {
+            transaction.silent = 0;
+            return;
+        }
+        transaction.silent += 1;
+        if transaction.silent >= SILENT_CHANGES {
+            transaction.silent = 0;
             writer.progress(false);
         }
     }
