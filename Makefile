@@ -92,6 +92,11 @@ test-bounds: setup ## memory under a million rows and a million subtransactions 
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --include-ignored --nocapture --test-threads 1 bounds::
 
+.PHONY: test-idle
+test-idle: setup ## the slot follows ten gigabytes that are written elsewhere
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --include-ignored --nocapture --test-threads 1 idle::
+
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS
 	@$(MAKE) --no-print-directory client

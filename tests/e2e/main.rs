@@ -15,6 +15,7 @@ mod drain;
 mod encodings;
 mod gaps;
 mod handoff;
+mod idle;
 mod invalidation;
 mod lines;
 mod messages;

@@ -1,7 +1,7 @@
 //! Records how far the stream is durable, before that is confirmed to the server.
 //!
-//! A store is a round trip to the brokers, so it happens on a thread of its own and
-//! at most once in [`STORE_INTERVAL`]; the stream never waits for it. What may be
+//! A store is a round trip to the brokers, so it happens on a thread of its own, once in
+//! [`STORE_INTERVAL`] or in [`STORE_BYTES`]; the stream never waits for it. What may be
 //! confirmed is what is on record, so that the slot never stands further than the
 //! record says: that is what lets the next start tell a slot that was moved.
 
@@ -18,6 +18,10 @@ use crate::state::{Mark, StaleTables, State, StateStore};
 /// As often as a position is confirmed to the server. One small record a second is
 /// nothing to a broker, and a compacted topic keeps only the last.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// By how much WAL the position may move before it is recorded sooner: the server keeps
+/// all of it until then, and can let go of no less than a segment.
+const STORE_BYTES: u64 = 16 << 20;
 
 /// Where positions are recorded, if anywhere.
 pub struct Positions {
@@ -132,6 +136,13 @@ impl Positions {
     }
 }
 
+impl Progress {
+    /// Bytes of WAL that are durable and not on record.
+    fn ahead(&self) -> u64 {
+        self.wanted.0.saturating_sub(self.recorded.0)
+    }
+}
+
 impl Shared {
     /// A panic elsewhere leaves plain numbers behind, which are as good as before.
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -148,6 +159,7 @@ impl Shared {
                     .unwrap_or_else(PoisonError::into_inner);
             }
             let closing = progress.closing;
+            let mut ahead_bytes = STORE_BYTES;
             if progress.wanted > progress.recorded {
                 state.position = progress.wanted;
                 state.stale.clone_from(&progress.stale);
@@ -159,6 +171,7 @@ impl Shared {
                     // Nothing is confirmed meanwhile, so waiting loses nothing.
                     Err(error) if error.kind() == ErrorKind::Disconnected && !closing => {
                         tracing::warn!(%error, "cannot record the position, trying again");
+                        ahead_bytes = u64::MAX;
                     }
                     Err(error) => {
                         progress.failure = Some(error);
@@ -171,7 +184,9 @@ impl Shared {
             }
             progress = self
                 .changed
-                .wait_timeout_while(progress, STORE_INTERVAL, |progress| !progress.closing)
+                .wait_timeout_while(progress, STORE_INTERVAL, |progress| {
+                    !progress.closing && progress.ahead() < ahead_bytes
+                })
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
@@ -226,6 +241,22 @@ mod tests {
         assert_eq!(first, state(20));
         assert_eq!(positions.finish(Lsn(30)).unwrap(), Lsn(30));
         assert_eq!(stored.try_iter().last(), Some(state(30)));
+    }
+
+    #[test]
+    fn a_position_far_ahead_is_on_record_before_its_time() {
+        let (sender, stored) = mpsc::channel();
+        let positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        let begun = std::time::Instant::now();
+        // Each of them would wait for a second after the one before.
+        let ends: Vec<u64> = (1..=50).map(|n| 10 + n * STORE_BYTES).collect();
+        for &end in &ends {
+            positions.confirm(Lsn(end)).unwrap();
+            let recorded = stored.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert_eq!(recorded, state(end));
+        }
+        let took = begun.elapsed();
+        assert!(took < ends.len() as u32 * STORE_INTERVAL / 5, "{took:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use headwater_protocol::Lsn;
 
 use super::positions::Positions;
-use super::status::{Attention, StatusTimer};
+use super::status::{Attention, StatusTimer, Update};
 use crate::ack::Ack;
 use crate::error::Result;
 use crate::sink::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
@@ -100,15 +100,17 @@ impl<'s, 'a> Session<'s, 'a> {
             return Ok(event);
         }
         self.delivery.sink.hurry();
-        self.stream.wait(timeout)
+        let question = self.status.until_question(Instant::now());
+        self.stream.wait(question.unwrap_or(timeout).min(timeout))
     }
 
     /// The server says that everything before `wal_end` was sent.
     pub(super) fn keepalive(&mut self, wal_end: Lsn, reply: bool) -> Result<()> {
         self.delivery.ack.keepalive(wal_end);
+        self.status.heard(wal_end, Instant::now());
         if reply {
             let confirmed = self.delivery.collect()?;
-            self.confirm(confirmed)?;
+            self.confirm(confirmed, Update::Tell)?;
         }
         Ok(())
     }
@@ -128,10 +130,10 @@ impl<'s, 'a> Session<'s, 'a> {
 
     fn tick_while(&mut self, attention: Attention) -> Result<()> {
         let confirmed = self.delivery.collect()?;
-        if self.status.is_due(confirmed, attention, Instant::now()) {
-            self.confirm(confirmed)?;
+        match self.status.due(confirmed, attention, Instant::now()) {
+            Some(update) => self.confirm(confirmed, update),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends a record, waiting for room as long as it takes.
@@ -163,14 +165,14 @@ impl<'s, 'a> Session<'s, 'a> {
     /// Delivers what is in flight, tells the server, and ends the stream.
     pub(super) fn shut_down(mut self) -> Result<()> {
         let confirmed = self.delivery.drain()?;
-        self.confirm(confirmed)?;
+        self.confirm(confirmed, Update::Tell)?;
         tracing::info!(position = %confirmed, "stopped");
         self.stream.end()
     }
 
-    fn confirm(&mut self, position: Lsn) -> Result<()> {
-        self.stream.send_status(position)?;
-        self.status.sent(position, Instant::now());
+    fn confirm(&mut self, position: Lsn, update: Update) -> Result<()> {
+        self.stream.send_status(position, update == Update::Ask)?;
+        self.status.sent(update, position, Instant::now());
         Ok(())
     }
 }

@@ -74,6 +74,8 @@ pub struct StatusUpdate {
     pub flushed: Lsn,
     /// Microseconds since 2000-01-01 UTC.
     pub clock: i64,
+    /// The server is to answer with a keepalive.
+    pub reply: bool,
 }
 
 impl StatusUpdate {
@@ -86,6 +88,7 @@ impl StatusUpdate {
         bytes[9..17].copy_from_slice(&self.flushed.0.to_be_bytes());
         bytes[17..25].copy_from_slice(&self.flushed.0.to_be_bytes());
         bytes[25..33].copy_from_slice(&self.clock.to_be_bytes());
+        bytes[33] = u8::from(self.reply);
         bytes
     }
 }
@@ -134,12 +137,13 @@ mod tests {
             written: Lsn(3),
             flushed: Lsn(2),
             clock: 1,
+            reply: true,
         };
         let mut expected = vec![b'r'];
         for field in [3_u64, 2, 2, 1] {
             expected.extend(field.to_be_bytes());
         }
-        expected.push(0);
+        expected.push(1);
         assert_eq!(update.encode().as_slice(), expected.as_slice());
     }
 

@@ -130,12 +130,14 @@ impl ReplicationStream {
         }
     }
 
-    /// Tells the server that everything before `flushed` is durable.
-    pub fn send_status(&self, flushed: Lsn) -> Result<()> {
+    /// Tells the server that everything before `flushed` is durable. With `reply` it
+    /// answers with a keepalive.
+    pub fn send_status(&self, flushed: Lsn, reply: bool) -> Result<()> {
         let update = StatusUpdate {
             written: self.written.max(flushed),
             flushed,
             clock: clock(),
+            reply,
         };
         Ok(self.connection.copy_write(&update.encode())?)
     }
