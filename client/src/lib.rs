@@ -29,3 +29,4 @@ pub mod state;
 pub mod stop;
 pub mod stream;
 pub mod tail;
+pub mod watch;

@@ -23,6 +23,7 @@ use crate::source::snapshot::{Copied, Snapshot};
 use crate::start::{self, Asked, Recorded, Start};
 use crate::state::{Mark, Phase, Shape, StaleTables, State, StateStore};
 use crate::stop::Stop;
+use crate::watch::Watch;
 
 /// Runs the command to its end.
 pub fn run(options: &StreamOptions) -> Result<()> {
@@ -37,6 +38,7 @@ pub fn run(options: &StreamOptions) -> Result<()> {
 }
 
 fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
+    check_options(options)?;
     let plugin = Plugin::new(options)?;
     let connector = Connector::new(options.connection.conninfo(), stop.clone());
     let connection = connector.connect()?;
@@ -56,6 +58,14 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         &database,
         &options.slot,
     )?;
+    // From here on another instance is refused, or asked to end: this one could run.
+    let watch = match options.snapshot {
+        SnapshotMode::Only => None,
+        SnapshotMode::Initial | SnapshotMode::Never => {
+            let (slot, take_over) = (&options.slot, options.take_over);
+            Some(Watch::begin(&connector, slot, take_over, stop)?)
+        }
+    };
     let mut launch = Launch {
         options,
         connector: &connector,
@@ -65,10 +75,30 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         stop,
         attempt: 0,
     };
-    let Some(begun) = launch.begin(&mut store)? else {
-        return Ok(());
+    let outcome = launch.begin(&mut store).and_then(|begun| match begun {
+        Some(begun) => launch.follow(&begun, store),
+        None => Ok(()),
+    });
+    // What is still in flight is given up before another instance may begin.
+    drop(sink);
+    match watch {
+        Some(watch) => watch.end(outcome),
+        None => outcome,
+    }
+}
+
+/// What options say of each other.
+fn check_options(options: &StreamOptions) -> Result<()> {
+    let mode = match options.snapshot {
+        SnapshotMode::Never if options.resnapshot => "never",
+        SnapshotMode::Only if options.resnapshot => "only",
+        _ => return Ok(()),
     };
-    launch.follow(&begun, store)
+    Err(Error::new(
+        ErrorKind::Usage,
+        format!("--resnapshot takes a snapshot, --snapshot {mode} says otherwise"),
+    )
+    .with_hint("Leave one of them out, in the environment too."))
 }
 
 /// Knows the topic of logical messages before that of any table, so that a table which
@@ -172,7 +202,7 @@ impl Launch<'_> {
             }
             Start::Anew => {
                 if let Some(slot) = &slot {
-                    drop_slot(&replication, slot, name)?;
+                    self.drop_slot(&replication, slot)?;
                 }
                 drop(replication);
                 tracing::warn!(
@@ -193,7 +223,7 @@ impl Launch<'_> {
                     (Some(position), _) => position,
                     (None, lost) => {
                         if let Some(lost) = lost {
-                            drop_slot(&replication, lost, name)?;
+                            self.drop_slot(&replication, lost)?;
                         }
                         Slot::create(&replication, name, &mut |_| ())?
                     }
@@ -213,6 +243,22 @@ impl Launch<'_> {
                 consistent_point,
                 position,
             })),
+        }
+    }
+
+    /// Drops a slot from which nothing can be streamed any more.
+    fn drop_slot(&self, connection: &Connection, slot: &Slot) -> Result<()> {
+        let name = &self.options.slot;
+        match slot.active_pid {
+            Some(pid) if self.options.take_over => {
+                Slot::end_session(connection, name, pid)?;
+                Slot::drop_when_free(connection, name)
+            }
+            _ => {
+                slot.refuse_active(name)
+                    .map_err(|error| error.with_hint(Slot::IN_USE_HINT))?;
+                Slot::drop(connection, name)
+            }
         }
     }
 
@@ -378,12 +424,6 @@ fn position_of_taken(
         }
     }
     Ok((position, stale))
-}
-
-/// Drops a slot from which nothing can be streamed any more.
-fn drop_slot(connection: &Connection, slot: &Slot, name: &str) -> Result<()> {
-    slot.refuse_active(name)?;
-    Slot::drop(connection, name)
 }
 
 impl Begun {

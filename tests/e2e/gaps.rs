@@ -77,6 +77,40 @@ fn refused_and_mended(world: &World<'_>) {
 }
 
 #[test]
+fn a_snapshot_that_is_refused_and_asked_for_is_a_wrong_command_line() {
+    let world = World::new("gap_usage");
+    for mode in ["never", "only"] {
+        world
+            .stream(&["--resnapshot", "--snapshot", mode])
+            .wait()
+            .expect(2, &["--resnapshot", &format!("--snapshot {mode}")]);
+    }
+    assert_eq!(world.slots(), [] as [&str; 0]);
+}
+
+/// Both decide that the slot has to go: the second must not drop what the first has made.
+#[test]
+fn of_two_that_begin_anew_at_once_one_does() {
+    let world = stopped("gap_two");
+    world.drop_slot();
+    world
+        .sql
+        .run("select pg_create_logical_replication_slot('gap_two', 'headwater')");
+    let clients = [(); 2].map(|()| world.stream(&["--resnapshot"]));
+    let first = eventually("one of them streams", SOON, || {
+        let streams = |client: &Client| client.stderr().contains("streaming slot=");
+        clients.iter().position(streams).ok_or("none yet")
+    });
+    let [a, b] = clients;
+    let (winner, loser) = if first == 0 { (a, b) } else { (b, a) };
+    loser.wait().expect(4, &["gap_two"]);
+    world.sql.run("insert into items values (2)");
+    world.catches_up();
+    winner.terminate().expect(0, &[]);
+    world.topic_equals_table("items", "t.id");
+}
+
+#[test]
 fn a_dropped_slot_is_refused() {
     let world = stopped("gap_dropped");
     world.drop_slot();

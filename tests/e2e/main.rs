@@ -33,6 +33,7 @@ mod rewrites;
 mod rows;
 mod same_bytes;
 mod stale;
+mod take_over;
 mod toast;
 mod truncate;
 mod unencodable;

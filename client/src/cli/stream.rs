@@ -157,6 +157,11 @@ pub struct StreamOptions {
     )]
     pub accept_gap: Option<Lsn>,
 
+    /// End another instance that streams from the slot, and go on in its place; for one start:
+    /// in the unit files of two instances it makes them end each other for ever
+    #[arg(long, env = "HEADWATER_TAKE_OVER", help_heading = "Source")]
+    pub take_over: bool,
+
     /// Sessions that copy at once, 1 to 64
     #[arg(
         long,

@@ -89,12 +89,13 @@ impl Pipeline<'_> {
                         && start.elapsed() < FIRST_START_PATIENCE =>
                 {
                     tracing::debug!(%error, "waiting for the slot");
+                    if self.options.take_over {
+                        self.end_holder()?;
+                    }
                     backoff.wait(self.stop)?;
                 }
                 Err(error) if error.kind() == ErrorKind::SlotInUse => {
-                    return Err(error.with_hint(
-                        "Stop the other instance, or choose another name with --slot.",
-                    ));
+                    return Err(error.with_hint(Slot::IN_USE_HINT));
                 }
                 other => return other,
             }
@@ -152,6 +153,21 @@ impl Pipeline<'_> {
             };
             tracing::info!(position = %delivery.ack.flush_lsn(), "streaming again");
         }
+    }
+
+    /// Ends the session that streams from the slot: no instance has the lease any more, so it
+    /// is another program's, or that of an instance which is gone.
+    fn end_holder(&self) -> Result<()> {
+        let (connection, name) = (self.connector.connect()?, &self.options.slot);
+        if let Some(pid) = Slot::find(&connection, name)?.and_then(|slot| slot.active_pid) {
+            tracing::warn!(
+                slot = %name,
+                server_process = pid,
+                "ending the session that streams from the slot, as --take-over says"
+            );
+            Slot::end_session(&connection, name, pid)?;
+        }
+        Ok(())
     }
 
     fn start(&self, position: Lsn) -> Result<Taken> {
@@ -212,7 +228,8 @@ impl Opener<'_> {
     }
 
     /// As [`Opener::start`], having made sure that server and slot are still the same.
-    fn start_again(&self, position: Lsn) -> Result<Taken> {
+    /// `own_pid` is the process that streamed before, which may still seem to.
+    fn start_again(&self, position: Lsn, own_pid: u32) -> Result<Taken> {
         let connection = self.connector.connect_replication()?;
         if System::identify(&connection)? != *self.system {
             return Err(Error::new(
@@ -226,6 +243,13 @@ impl Opener<'_> {
             .with_hint("Connect to the server that the stream came from."));
         }
         let slot = Slot::find(&connection, self.slot)?;
+        // Another instance moves it: that is no gap, but its right.
+        if let Some(slot) = slot
+            .as_ref()
+            .filter(|slot| slot.active_pid != Some(own_pid))
+        {
+            slot.refuse_active(self.slot)?;
+        }
         start::check_unmoved(slot.as_ref(), self.slot, position)?;
         drop(connection);
         self.start(position)
@@ -245,7 +269,7 @@ fn reconnect(
     loop {
         backoff.wait(delivery.stop)?;
         delivery.collect()?;
-        let error = match opener.start_again(position) {
+        let error = match opener.start_again(position, own_pid) {
             Ok(taken) => return Ok(taken),
             Err(error) => error,
         };

@@ -61,6 +61,14 @@ impl Connector {
         Connector { conninfo, stop }
     }
 
+    /// The same, with waits that end when another `stop` is set.
+    pub fn stopped_by(&self, stop: Stop) -> Self {
+        Connector {
+            conninfo: self.conninfo.clone(),
+            stop,
+        }
+    }
+
     /// Opens an ordinary session.
     pub fn connect(&self) -> Result<Connection, SqlError> {
         self.open(&[("client_encoding", "UTF8")])

@@ -1,5 +1,7 @@
 //! The replication slot and the server that it lives on.
 
+use std::time::{Duration, Instant};
+
 use headwater_protocol::Lsn;
 
 use super::connection::Connection;
@@ -7,6 +9,9 @@ use super::plugin::PLUGIN;
 use super::sql;
 use super::sql_error::{SqlError, sqlstate};
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long a session that was told to end may take: it may have a transaction to clean up.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which server this is: `IDENTIFY_SYSTEM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +49,10 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// The ways out of a slot in use.
+    pub const IN_USE_HINT: &str = "Stop the other instance, choose another name with --slot, or \
+                                   start with --take-over, which ends it.";
+
     /// Looks a slot up. One that is no logical slot of this database and this plugin
     /// is an error.
     pub fn find(connection: &Connection, name: &str) -> Result<Option<Self>> {
@@ -110,12 +119,36 @@ impl Slot {
         }
     }
 
+    /// Ends the session of another instance, which uses slot `name`. One that is gone already
+    /// is no error.
+    ///
+    /// # Errors
+    /// Of kind `SlotInUse` where this user may not.
+    pub fn end_session(connection: &Connection, name: &str, pid: u32) -> Result<()> {
+        let statement = format!("SELECT pg_catalog.pg_terminate_backend({pid})");
+        match connection.query(&statement) {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_any_of(&[sqlstate::INSUFFICIENT_PRIVILEGE]) => Err(Error::new(
+                ErrorKind::SlotInUse,
+                format!(
+                    "replication slot \"{name}\" is in use by server process {pid}, which this \
+                     user may not end"
+                ),
+            )
+            .with_hint(
+                "Grant the user pg_signal_backend (a superuser's sessions only a superuser may \
+                 end), or stop the other instance.",
+            )),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Creates the permanent slot, for a stream without snapshot. Returns where it
     /// begins. It waits for the transactions that run now; `waiting` is called meanwhile.
     pub fn create(
         replication: &Connection,
         name: &str,
-        waiting: &mut dyn FnMut(std::time::Duration),
+        waiting: &mut dyn FnMut(Duration),
     ) -> Result<Lsn> {
         let rows = replication
             .query_watched(
@@ -149,6 +182,21 @@ impl Slot {
             sql::literal(name)
         );
         Ok(connection.query(&statement).map(drop)?)
+    }
+
+    /// Drops the slot of a session that was just ended, which takes a moment.
+    pub fn drop_when_free(connection: &Connection, name: &str) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            match Slot::drop(connection, name) {
+                Err(error)
+                    if error.kind() == ErrorKind::SlotInUse && begin.elapsed() < END_PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                dropped => return dropped,
+            }
+        }
     }
 }
 

@@ -1,0 +1,178 @@
+//! The session beside the stream: whose turn it is, and how the slot fares.
+//!
+//! It has a thread and a connection of its own, so that it goes on while the stream waits
+//! for Kafka, and asks a question a second. What it finds that ends the stream it says
+//! through [`Stop`], as a signal does: the stream drains what it can, and [`Watch::end`] then
+//! tells why.
+
+mod lease;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::connection::{Connection, Connector};
+use crate::source::slot::Slot;
+use crate::stop::Stop;
+
+/// Between two questions: who wants the lease is heard within it.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// This instance's claim to a slot, and the thread that keeps it.
+pub struct Watch {
+    shared: Arc<Shared>,
+    /// Ends the waits of the watch's own connection: the lease outlives `stop`.
+    closing: Stop,
+}
+
+#[derive(Default)]
+struct Shared {
+    found: Mutex<Option<Error>>,
+    closed: Condvar,
+}
+
+/// What the thread works with.
+struct Watcher {
+    connector: Connector,
+    slot: String,
+    stop: Stop,
+    closing: Stop,
+    shared: Arc<Shared>,
+    session: Session,
+}
+
+/// The session that holds the lease, or held it.
+enum Session {
+    Open(Connection),
+    /// With the server's process that it had.
+    Broken(u32),
+}
+
+impl Watch {
+    /// Takes the lease of `slot`, from another instance where `take_over` says so, and
+    /// keeps it until [`Watch::end`]. Sets `stop` when the stream has to end.
+    ///
+    /// # Errors
+    /// Of kind `SlotInUse` where another instance has it and does not let go.
+    pub fn begin(connector: &Connector, slot: &str, take_over: bool, stop: &Stop) -> Result<Self> {
+        let closing = Stop::default();
+        let connector = connector.stopped_by(closing.clone());
+        let connection = lease::take(&connector, slot, take_over, stop, &closing)?;
+        let shared = Arc::new(Shared::default());
+        let watcher = Watcher {
+            connector,
+            slot: slot.to_owned(),
+            stop: stop.clone(),
+            closing: closing.clone(),
+            shared: Arc::clone(&shared),
+            session: Session::Open(connection),
+        };
+        std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || watcher.run())
+            .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
+        Ok(Watch { shared, closing })
+    }
+
+    /// Lets go of the slot; nothing of this instance may be in flight any more. What the
+    /// watch found goes before the outcome of the stream, which follows from it.
+    pub fn end(self, outcome: Result<()>) -> Result<()> {
+        match self.shared.lock().take() {
+            Some(found) => Err(found),
+            None => outcome,
+        }
+    }
+}
+
+impl Drop for Watch {
+    /// Nobody waits for the thread: it ends when its question is answered or given up.
+    fn drop(&mut self) {
+        self.closing.set();
+        self.shared.closed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the time of the next question, or for the end.
+    fn rest(&self, closing: &Stop) {
+        let found = self.lock();
+        let _rested = self
+            .closed
+            .wait_timeout_while(found, INTERVAL, |_| !closing.is_set());
+    }
+}
+
+impl Watcher {
+    fn run(mut self) {
+        while !self.closing.is_set() {
+            match self.look() {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::SlotInUse => self.end_stream(error),
+                Err(error) => self.broken(&error),
+            }
+            self.shared.rest(&self.closing);
+        }
+    }
+
+    /// Where the stream ends anyway there is nothing to find any more. Questions go on: an
+    /// owner that drains must not look like one that is gone.
+    fn end_stream(&self, found: Error) {
+        if !self.stop.is_set() {
+            *self.shared.lock() = Some(found);
+            self.stop.set();
+        }
+    }
+
+    fn broken(&mut self, error: &Error) {
+        tracing::debug!(%error, "the session that holds the slot's lease broke");
+        if let Session::Open(connection) = &self.session {
+            self.session = Session::Broken(connection.backend_pid());
+        }
+    }
+
+    fn look(&mut self) -> Result<()> {
+        match &self.session {
+            Session::Open(connection) => self.heed(connection),
+            Session::Broken(own_pid) => {
+                if let Some(connection) = self.take_again(*own_pid)? {
+                    self.session = Session::Open(connection);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn heed(&self, connection: &Connection) -> Result<()> {
+        match lease::wanted_by(connection, &self.slot)? {
+            None => Ok(()),
+            Some(pid) => Err(Error::new(
+                ErrorKind::SlotInUse,
+                format!(
+                    "another instance (server process {pid}) takes over replication slot \"{}\"",
+                    self.slot
+                ),
+            )),
+        }
+    }
+
+    /// The old session may still hold the lease, as the server sees it. Another instance that
+    /// holds it has begun, and this one has nothing to say any more.
+    fn take_again(&self, own_pid: u32) -> Result<Option<Connection>> {
+        let connection = lease::open(&self.connector)?;
+        if lease::try_take(&connection, &self.slot)? {
+            return Ok(Some(connection));
+        }
+        match lease::holder(&connection, &self.slot)? {
+            Some(holder) if holder.pid == own_pid => {
+                Slot::end_session(&connection, &self.slot, own_pid)?;
+                Ok(None)
+            }
+            Some(holder) => Err(holder.in_use(&self.slot)),
+            None => Ok(None),
+        }
+    }
+}
