@@ -6,7 +6,7 @@
 
 use headwater_protocol::frame::{Commit, Message, Op, QuarantinedMessage, Stale, Truncate, write};
 use headwater_protocol::options::{Envelope, Origin, Output, PluginOptions};
-use headwater_protocol::{ChangeId, Lsn};
+use headwater_protocol::{ChangeId, Lsn, reserved};
 
 use crate::emit::Batch;
 use crate::encode::{EncodeError, Encoder, RowChange, Source, ValueEncoder};
@@ -269,11 +269,13 @@ impl Session {
         };
         let lines = self.options.output == Output::Lines;
         let no_place = lines && self.options.envelope == Envelope::Row;
-        if !self.options.operations.message || no_place {
-            return self.stay_in_touch(writer);
-        }
         let encoding = self.encoder.values.encoding();
         let prefix = encoding.to_utf8_lossy(message.prefix);
+        let is_asked_for =
+            self.options.operations.message || (!lines && reserved::is_reserved(&prefix));
+        if !is_asked_for || no_place {
+            return self.stay_in_touch(writer);
+        }
         if lines {
             let source = match transaction {
                 Some(transaction) => transaction.source(seq),

@@ -16,6 +16,7 @@ pub mod frame;
 pub mod json;
 mod lsn;
 pub mod options;
+pub mod reserved;
 pub mod table_pattern;
 
 pub use change_id::{ChangeId, ParseChangeIdError};
