@@ -88,7 +88,7 @@ test: setup ## unit, property and end-to-end tests, on throwaway servers
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked $(rust_only)
 
 .PHONY: test-bounds
-test-bounds: setup ## memory under a million rows and a million subtransactions in a transaction
+test-bounds: setup ## memory under a million rows, a million subtransactions, five gigabytes in a transaction
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --include-ignored --nocapture --test-threads 1 bounds::
 

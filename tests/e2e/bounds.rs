@@ -8,10 +8,12 @@
 
 use std::io::Read;
 use std::process::{Child, Stdio};
+use std::time::Instant;
 
 use headwater_tests::postgres::Options;
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, MemoryWatch, Postgres};
+use headwater_tests::{Client, MemoryWatch, Postgres, topic};
+use rdkafka::Message;
 
 use crate::world::{World, kafka};
 
@@ -68,6 +70,63 @@ fn a_million_subtransactions_take_no_more_memory_than_the_server_needs_for_them(
     grown.print("a million subtransactions of a row each", 2 << 30);
     assert!(grown.client < BOUND, "{grown:?}");
     assert!(grown.walsender < grown.baseline + BOUND, "{grown:?}");
+}
+
+/// Five gigabytes in one transaction, in rows of ten kilobytes.
+///
+/// They stand in the table as they are and a batch of them compresses well, so that the
+/// broker's log stays small; the WAL and what the server spills of the transaction take
+/// three times five gigabytes with the table.
+#[test]
+#[ignore = "sixteen gigabytes of disk: make test-bounds"]
+fn a_transaction_of_five_gigabytes_passes_through_a_client_of_128_mebibytes() {
+    const ROWS: u64 = 500_000;
+    let server = Options::default().setting("max_wal_size", "1GB").start();
+    let world = World::on(&server, kafka(), "bounds_bytes");
+    world.sql.run(
+        "create table t (id int primary key, filler text);
+         alter table t alter column filler set storage external",
+    );
+    let mut client = world.stream(&[]);
+    client.streams();
+    let (of_client, of_walsender) = (
+        MemoryWatch::of(client.pid()),
+        MemoryWatch::of(walsender(&world, &world.name)),
+    );
+    world.sql.run(&format!(
+        "insert into t select n, repeat(md5(n::text), 320) from generate_series(1, {ROWS}) n"
+    ));
+    let committed = Instant::now();
+    let end = world.sql.value("select pg_current_wal_insert_lsn()");
+    catches_up(&world, &mut client, &end);
+    let took = committed.elapsed();
+    let (peak, walsender) = (of_client.peak(), of_walsender.growth());
+    client.terminate().expect(0, &[]);
+
+    let (mut bytes, mut arrived) = (0, vec![0_u8; ROWS as usize]);
+    topic::for_each(world.kafka, &world.topic("t"), |message| {
+        bytes += message.payload_len() as u64;
+        let key = std::str::from_utf8(message.key().unwrap_or_default()).unwrap();
+        let digits = key.trim_start_matches("{\"id\":").trim_end_matches('}');
+        arrived[digits.parse::<usize>().unwrap() - 1] += 1;
+    })
+    .unwrap();
+    println!(
+        "bounds: {} MiB in one transaction of {ROWS} rows, {} s after its commit: client at most \
+         {} MiB, walsender grew by {} MiB",
+        bytes >> 20,
+        took.as_secs(),
+        peak >> 20,
+        walsender >> 20
+    );
+    assert!(bytes > 5_000_000_000, "{bytes} bytes have arrived");
+    assert!(arrived.iter().all(|&times| times == 1), "each row once");
+    assert!(peak < 128 << 20, "the client had {peak} bytes");
+    // What the server keeps of a transaction by default, and what the plugin may have.
+    assert!(
+        walsender < (64 << 20) + BOUND,
+        "the walsender grew by {walsender} bytes"
+    );
 }
 
 /// Bytes by which each process grew.

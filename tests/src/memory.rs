@@ -52,9 +52,14 @@ impl MemoryWatch {
         }
     }
 
+    /// The most bytes that the process had.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
     /// Bytes by which the process grew at most.
     pub fn growth(&self) -> u64 {
-        self.peak.load(Ordering::Relaxed) - self.before
+        self.peak() - self.before
     }
 }
 
