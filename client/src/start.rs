@@ -9,6 +9,22 @@
 //! which everything is durable, and it is written *before* that position is confirmed
 //! to the server. A slot that stands further than the record was moved by somebody else.
 //!
+//! # A history that was wound back
+//!
+//! A backup that is restored, or a standby that is promoted, goes on under the same system
+//! identifier, and has not written what the old server wrote last, or has written something
+//! else in its place. Recovery to a point in time and promotion begin a new timeline, and
+//! slots are in no base backup: both are seen. A copy of the data directory that was taken while the
+//! server was down has the slot and the timeline. It is seen by its WAL's end, while that
+//! lies before the recorded position. Once it has written past that, it is seen by
+//! the slot's `restart_lsn`: the server has that on disk before it acts on it, so it only moves
+//! ahead, over crashes too, and a slot that reaches further back than is on record is an older
+//! one. (`confirmed_flush_lsn` would not do: a crash takes it back to the last checkpoint.)
+//!
+//! What cannot be seen is such a copy that is younger than the last `restart_lsn` on record,
+//! which moves every quarter of a minute while the stream runs, on a server that has written
+//! past the recorded position before the client came back to it.
+//!
 //! # Ways on behind a gap
 //!
 //! What a gap has lost cannot be had again, so a start refuses, and names two ways on. With
@@ -142,13 +158,20 @@ fn judge(
     }
     let lost_after = match recorded {
         Recorded::State(state) => {
-            check_server(state, system, name)?;
+            let before = System {
+                identifier: state.system_identifier.clone(),
+                timeline: state.timeline,
+            };
+            check_server(&before, state.position, system, name)?;
             Some(state.position)
         }
         Recorded::Unkept | Recorded::Nothing => None,
     };
     if let Some(slot) = slot {
         check_wal(slot, name, lost_after)?;
+        if let Recorded::State(state) = recorded {
+            check_history(slot, name, state.position, state.restart_lsn)?;
+        }
     }
     match (recorded, slot) {
         (Recorded::Unkept, Some(slot)) => Ok(from_slot(slot)),
@@ -279,26 +302,26 @@ fn from_slot(slot: &Slot) -> Start {
     }
 }
 
-fn check_server(state: &State, system: &System, name: &str) -> Result<(), Gap> {
-    if state.system_identifier != system.identifier {
+fn check_server(before: &System, position: Lsn, now: &System, name: &str) -> Result<(), Gap> {
+    if before.identifier != now.identifier {
         let message = format!(
             "the stream of slot \"{name}\" came from the server with system identifier {}, this one has {}",
-            state.system_identifier, system.identifier
+            before.identifier, now.identifier
         );
         return Err(Gap {
             advice: "Or connect to that server, or use another --slot and --topic-prefix for this \
                      one."
                 .to_owned(),
-            ..Gap::after(state.position, message)
+            ..Gap::after(position, message)
         });
     }
-    if state.timeline != system.timeline {
+    if before.timeline != now.timeline {
         let message = format!(
             "the stream of slot \"{name}\" followed timeline {}, the server is on {}: \
              a standby was promoted or a backup restored, and changes may differ",
-            state.timeline, system.timeline
+            before.timeline, now.timeline
         );
-        return Err(Gap::after(state.position, message));
+        return Err(Gap::after(position, message));
     }
     Ok(())
 }
@@ -316,17 +339,53 @@ fn check_wal(slot: &Slot, name: &str, lost_after: Option<Lsn>) -> Result<(), Gap
     })
 }
 
-/// That the slot on the server is still the one of this stream, after a connection broke.
-/// No option is looked at: what they say is for a start.
-pub fn check_unmoved(slot: Option<&Slot>, name: &str, position: Lsn) -> Result<()> {
-    let checked = match slot {
+/// That the server has what the stream has seen of it.
+fn check_history(
+    slot: &Slot,
+    name: &str,
+    position: Lsn,
+    restart_lsn: Option<Lsn>,
+) -> Result<(), Gap> {
+    let seen = match (slot.wal_end, slot.restart_lsn, restart_lsn) {
+        (Some(wal_end), _, _) if wal_end < position => format!(
+            "the server's WAL ends at {wal_end}, but changes up to {position} are on record as \
+             delivered"
+        ),
+        (_, Some(now), Some(before)) if now < before => {
+            format!("replication slot \"{name}\" reaches back to {now}, but had moved to {before}")
+        }
+        _ => return Ok(()),
+    };
+    let message = format!(
+        "{seen}: an older copy of the server was restored, and what it wrote since is another \
+         history"
+    );
+    Err(Gap::after(position, message))
+}
+
+/// That server and slot are still those of this stream, after a connection broke. No option
+/// is looked at: what they say is for a start.
+pub fn check_same(
+    before: &System,
+    system: &System,
+    slot: Option<&Slot>,
+    name: &str,
+    position: Lsn,
+) -> Result<()> {
+    let same = check_server(before, position, system, name);
+    let checked = same.and_then(|()| check_unmoved(slot, name, position));
+    checked.map_err(Gap::into_error)
+}
+
+fn check_unmoved(slot: Option<&Slot>, name: &str, position: Lsn) -> Result<(), Gap> {
+    match slot {
         None => Err(Gap::of_slot_gone(name, position)),
         Some(slot) if slot.confirmed_flush > position => {
             Err(Gap::of_slot_moved(name, slot, position))
         }
-        Some(slot) => check_wal(slot, name, Some(position)),
-    };
-    checked.map_err(Gap::into_error)
+        Some(slot) => check_wal(slot, name, Some(position))
+            .and_then(|()| check_history(slot, name, position, None)),
+    }
 }
 
 #[cfg(test)]
@@ -350,6 +409,7 @@ mod tests {
             restart_lsn: None,
             retained_wal_bytes: 0,
             has_lost_wal: false,
+            wal_end: Some(Lsn(1000)),
         }
     }
 
@@ -360,6 +420,7 @@ mod tests {
             phase,
             consistent_point: CONSISTENT,
             position: Lsn(position),
+            restart_lsn: None,
             shape: numbers("exact"),
             stale: StaleTables::default(),
         }
@@ -458,8 +519,8 @@ mod tests {
             let outcome = outcome(mode, recorded, Some(&lost));
             assert_eq!(outcome, Err(ErrorKind::Gap), "{mode:?} {recorded:?}");
         }
-        let unmoved = check_unmoved(Some(&lost), "headwater", Lsn(150));
-        assert_eq!(unmoved.map_err(|error| error.kind()), Err(ErrorKind::Gap));
+        let same = check_same(&system(), &system(), Some(&lost), "headwater", Lsn(150));
+        assert_eq!(same.map_err(|error| error.kind()), Err(ErrorKind::Gap));
     }
 
     #[test]
@@ -474,6 +535,57 @@ mod tests {
             let asked = asked(SnapshotMode::Initial, &known.shape);
             let decided = decide(&asked, recorded, Some(&slot(140)), &system);
             assert_eq!(decided.map_err(|error| error.kind()), Err(ErrorKind::Gap));
+        }
+    }
+
+    #[test]
+    fn a_history_that_was_wound_back_is_refused_where_it_shows() {
+        let known = State {
+            restart_lsn: Some(Lsn(120)),
+            ..state(Phase::Streaming, 150)
+        };
+        let seen = |wal_end: Option<u64>, restart_lsn: u64| {
+            let slot = Slot {
+                wal_end: wal_end.map(Lsn),
+                restart_lsn: Some(Lsn(restart_lsn)),
+                ..slot(140)
+            };
+            outcome(SnapshotMode::Initial, Recorded::State(&known), Some(&slot))
+        };
+        assert_eq!(seen(Some(149), 120), Err(ErrorKind::Gap), "its end");
+        assert_eq!(seen(Some(500), 119), Err(ErrorKind::Gap), "its beginning");
+        for (wal_end, restart_lsn) in [(Some(150), 120), (Some(500), 130), (None, 120)] {
+            let outcome = seen(wal_end, restart_lsn);
+            assert_eq!(outcome, Ok(stream(150)), "{wal_end:?} {restart_lsn}");
+        }
+        let rewound = Slot {
+            wal_end: Some(Lsn(149)),
+            ..slot(140)
+        };
+        let same = check_same(&system(), &system(), Some(&rewound), "headwater", Lsn(150));
+        assert_eq!(same.map_err(|error| error.kind()), Err(ErrorKind::Gap));
+    }
+
+    /// A stream that runs says the same as the start that follows it.
+    #[test]
+    fn a_gap_that_a_running_stream_meets_names_the_same_ways_on() {
+        let other = System {
+            timeline: 2,
+            ..system()
+        };
+        let (ahead, behind) = (slot(151), slot(140));
+        for (now, slot) in [
+            (&other, Some(&behind)),
+            (&system(), None),
+            (&system(), Some(&ahead)),
+        ] {
+            let same = check_same(&system(), now, slot, "headwater", Lsn(150));
+            let error = same.expect_err("a gap");
+            assert_eq!(error.kind(), ErrorKind::Gap);
+            let hint = error.hint().unwrap_or_default();
+            for way in ["--resnapshot", "--accept-gap 0/96"] {
+                assert!(hint.contains(way), "no {way:?} in {hint}");
+            }
         }
     }
 

@@ -36,6 +36,9 @@ pub struct State {
     pub consistent_point: Lsn,
     /// Every transaction that ends at or before it is durable in Kafka.
     pub position: Lsn,
+    /// The oldest WAL that the slot needs: it only moves ahead, also over crashes of the server.
+    /// None until it is known.
+    pub restart_lsn: Option<Lsn>,
     /// What decides the topics, the keys and the form of everything sent up to there.
     pub shape: Shape,
     /// What a transaction up to there left behind that only a snapshot mends.

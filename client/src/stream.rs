@@ -23,7 +23,7 @@ use crate::source::snapshot::{Copied, Snapshot};
 use crate::start::{self, Asked, Recorded, Start};
 use crate::state::{Mark, Phase, Shape, StaleTables, State, StateStore};
 use crate::stop::Stop;
-use crate::watch::Watch;
+use crate::watch::{RestartLsn, Watch};
 
 /// Runs the command to its end.
 pub fn run(options: &StreamOptions) -> Result<()> {
@@ -75,8 +75,9 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         stop,
         attempt: 0,
     };
+    let restart_lsn = watch.as_ref().map(Watch::restart_lsn).unwrap_or_default();
     let outcome = launch.begin(&mut store).and_then(|begun| match begun {
-        Some(begun) => launch.follow(&begun, store),
+        Some(begun) => launch.follow(&begun, store, restart_lsn),
         None => Ok(()),
     });
     // What is still in flight is given up before another instance may begin.
@@ -194,8 +195,7 @@ impl Launch<'_> {
         let system = System::identify(&replication)?;
         let name = &self.options.slot;
         let slot = Slot::find(&replication, name)?;
-        let (start, _) = decide(self.options, store, slot.as_ref(), &system)?;
-        match start {
+        match decide(self.options, store, slot.as_ref(), &system)?.0 {
             Start::Snapshot => {
                 drop(replication);
                 self.snapshot(store, system)
@@ -314,7 +314,7 @@ impl Launch<'_> {
     /// What is before the position that the stream begins at is never sent again: a
     /// record sent again and newer ones not yet would leave an older row behind, under a
     /// position that says all is well.
-    fn follow(mut self, begun: &Begun, mut store: Store) -> Result<()> {
+    fn follow(mut self, begun: &Begun, mut store: Store, restart_lsn: RestartLsn) -> Result<()> {
         let (connector, options) = (self.connector, self.options);
         let pipeline = Pipeline {
             connector,
@@ -326,21 +326,16 @@ impl Launch<'_> {
             stop: self.stop,
         };
         let taken = pipeline.take_slot(begun.position)?;
-        let (position, stale) =
-            position_of_taken(connector, options, self.plugin, &mut store, begun)?;
-        for (schema, table, mark) in stale.iter() {
+        let state = state_of_taken(connector, options, self.plugin, &mut store, begun)?;
+        let position = state.position;
+        for (schema, table, mark) in state.stale.iter() {
             mark.warn(schema, table, &options.slot);
         }
-        let state = State {
-            position,
-            stale,
-            ..begun.state(Phase::Streaming, options)
-        };
         let positions = match store {
             None => Positions::unrecorded(),
             Some(mut store) => {
                 store.store(&state)?;
-                Positions::recorded(store, state)?
+                Positions::recorded(store, state, restart_lsn)?
             }
         };
         tracing::info!(slot = %options.slot, %position, "streaming");
@@ -348,13 +343,13 @@ impl Launch<'_> {
     }
 }
 
-/// What to do first, by what is on record now, and which tables are stale by it.
+/// What to do first, by what is on record now, which comes with it.
 fn decide(
     options: &StreamOptions,
     store: &mut Store,
     slot: Option<&Slot>,
     system: &System,
-) -> Result<(Start, StaleTables)> {
+) -> Result<(Start, Option<State>)> {
     let state = store.as_mut().map(|store| store.load()).transpose()?;
     let recorded = match &state {
         None => Recorded::Unkept,
@@ -369,8 +364,7 @@ fn decide(
         accept_gap: options.accept_gap,
     };
     let start = start::decide(&asked, recorded, slot, system)?;
-    let stale = state.flatten().map(|state| state.stale);
-    Ok((start, stale.unwrap_or_default()))
+    Ok((start, state.flatten()))
 }
 
 /// Refuses a snapshot that another instance has taken while this one waited for its turn:
@@ -399,31 +393,41 @@ fn still_due(
     }
 }
 
-/// Where a slot that was just taken streams from: what was asked for, or where the slot
-/// stands if that is later. Another instance may have held it until now and moved it, so
-/// what was decided before is decided again. And which tables are stale there.
-fn position_of_taken(
+/// The state of a stream whose slot was just taken. It goes on from what was asked for, or from
+/// where the slot stands if that is later. Another instance may have held it until now and
+/// moved it, so what was decided before is decided again.
+fn state_of_taken(
     connector: &Connector,
     options: &StreamOptions,
     plugin: &Plugin,
     store: &mut Store,
     begun: &Begun,
-) -> Result<(Lsn, StaleTables)> {
+) -> Result<State> {
     let connection = connector.connect()?;
     let slot = Slot::find(&connection, &options.slot)?;
-    let (start, mut stale) = decide(options, store, slot.as_ref(), &begun.system)?;
+    let (start, recorded) = decide(options, store, slot.as_ref(), &begun.system)?;
     let confirmed = slot.map_or(Lsn::INVALID, |slot| slot.confirmed_flush);
-    let position = begun.position.max(confirmed);
+    let mut state = State {
+        position: begun.position.max(confirmed),
+        ..begun.state(Phase::Streaming, options)
+    };
+    if let Some(recorded) = recorded {
+        state.stale = recorded.stale;
+        state.restart_lsn = recorded.restart_lsn;
+    }
     if let Start::BehindGap { lost_after, .. } = start {
         for table in &Catalog::read(&connection, plugin)?.tables {
             let mark = Mark {
-                since: position,
+                since: state.position,
                 reason: format!("changes after {lost_after} are lost, as --accept-gap said"),
             };
-            stale.mark(&table.sent_as.schema, &table.sent_as.table, mark);
+            let (schema, table) = (&table.sent_as.schema, &table.sent_as.table);
+            state.stale.mark(schema, table, mark);
         }
+        // It may be another slot than the one that this was seen of.
+        state.restart_lsn = None;
     }
-    Ok((position, stale))
+    Ok(state)
 }
 
 impl Begun {
@@ -443,6 +447,7 @@ impl Begun {
             phase,
             consistent_point: self.consistent_point,
             position: self.position,
+            restart_lsn: None,
             shape: Shape::asked(options),
             stale: StaleTables::default(),
         }

@@ -2,14 +2,17 @@
 //! or split topics.
 
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, topic};
+use headwater_tests::{Client, Postgres, topic};
 use serde_json::Value;
 
-use crate::world::World;
+use crate::world::{World, kafka};
 
 /// A pipeline that has streamed and was stopped.
 fn stopped(name: &str) -> World<'static> {
-    let world = World::new(name);
+    stopped_on(World::new(name))
+}
+
+fn stopped_on(world: World<'_>) -> World<'_> {
     world.sql.run("create table items (id int primary key)");
     world.sql.run("insert into items values (1)");
     let mut client = world.stream(&[]);
@@ -17,6 +20,9 @@ fn stopped(name: &str) -> World<'static> {
     client.terminate().expect(0, &[]);
     world
 }
+
+/// The oldest WAL that the only slot of a server needs.
+const RESTART_LSN: &str = "select restart_lsn from pg_replication_slots";
 
 /// Where the state of every pipeline is.
 const STATE: &str = "__headwater.state";
@@ -137,6 +143,105 @@ fn an_advanced_slot_is_refused() {
         .sql
         .run("select pg_replication_slot_advance('gap_advanced', pg_current_wal_lsn())");
     refused_and_mended(&world);
+}
+
+/// Slots are in no base backup.
+#[test]
+fn a_restored_base_backup_is_refused() {
+    let server = Postgres::new();
+    let world = stopped_on(World::on(&server, kafka(), "gap_backup"));
+    let restored = server.restored_backup();
+    world.streamed(&[], || world.sql.run("insert into items values (2)"));
+    refused_and_mended(&World::found(&restored, kafka(), "gap_backup"));
+}
+
+/// Somebody has made the slot there, by hand.
+#[test]
+fn a_promoted_standby_is_refused() {
+    let server = Postgres::new();
+    let world = stopped_on(World::on(&server, kafka(), "gap_standby"));
+    let standby = server.standby();
+    standby.promote();
+    let promoted = World::found(&standby, kafka(), "gap_standby");
+    promoted
+        .sql
+        .run("select pg_create_logical_replication_slot('gap_standby', 'headwater')");
+    world.streamed(&[], || world.sql.run("insert into items values (2)"));
+    let refusal = promoted.stream(&[]).wait();
+    refusal.expect(3, &["followed timeline 1, the server is on 2"]);
+    refused_and_mended(&promoted);
+}
+
+/// It says what the start that follows it would say.
+#[test]
+fn a_gap_under_a_running_stream_ends_it_with_the_same_ways_on() {
+    let world = stopped("gap_running");
+    let mut client = world.stream(&[]);
+    client.streams();
+    eventually("the slot is dropped under its stream", SOON, || {
+        world.sql.run(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots \
+             where slot_name = 'gap_running' and active",
+        );
+        world
+            .sql
+            .attempt("select pg_drop_replication_slot('gap_running')")
+    });
+    client.wait().expect(
+        3,
+        &["\"gap_running\" is gone", "--resnapshot", "--accept-gap"],
+    );
+    refused_and_mended(&world);
+}
+
+/// The slot comes with the files, on the timeline that it was on.
+#[test]
+fn a_copy_of_the_files_with_the_slot_in_it_is_refused() {
+    let mut server = Postgres::new();
+    stopped_on(World::on(&server, kafka(), "gap_copy"));
+    server.stop();
+    let copies = [server.file_copy(), server.file_copy()];
+    server.start();
+    let world = World::found(&server, kafka(), "gap_copy");
+    let mut client = world.stream(&[]);
+    client.streams();
+    let before = world.sql.value(RESTART_LSN);
+    let mut id = 1;
+    eventually("the slot's restart_lsn is on record", SOON, || {
+        // With the running transactions that a slot moves by.
+        world.sql.run("checkpoint");
+        id += 1;
+        world.sql.run(&format!("insert into items values ({id})"));
+        let (_, state) = recorded(&world, "gap_copy");
+        let lsn = state["restart_lsn"].as_str().unwrap_or("0/0");
+        let moved = world
+            .sql
+            .holds(&format!("select '{lsn}'::pg_lsn > '{before}'"));
+        check(moved, || format!("{lsn} on record, {before} before"))
+    });
+    client.terminate().expect(0, &[]);
+    let (_, state) = recorded(&world, "gap_copy");
+    let position = state["position"].as_str().unwrap();
+
+    // One copy has not come as far as the record, the other has gone past it.
+    let [behind, past] = copies
+        .each_ref()
+        .map(|copy| World::found(copy, kafka(), "gap_copy"));
+    let refusal = behind.stream(&[]).wait();
+    refusal.expect(3, &["the server's WAL ends at", position]);
+    past.sql.run("select pg_switch_wal()");
+    past.sql.run("checkpoint");
+    let is_past = format!("select pg_current_wal_flush_lsn() > '{position}'");
+    assert!(past.sql.holds(&is_past), "the copy writes past the record");
+    let refusal = past.stream(&[]).wait();
+    refusal.expect(
+        3,
+        &[
+            "reaches back to",
+            "an older copy of the server was restored",
+        ],
+    );
+    refused_and_mended(&past);
 }
 
 #[test]

@@ -50,10 +50,16 @@ impl World<'static> {
 impl<'s> World<'s> {
     /// A world on given servers.
     pub(crate) fn on(postgres: &'s Postgres, kafka: &'s Kafka, name: &str) -> Self {
-        let sql = postgres.database(name);
-        sql.run(&format!(
-            "create schema {name}; set search_path = {name}, public"
-        ));
+        postgres
+            .database(name)
+            .run(&format!("create schema {name}"));
+        World::found(postgres, kafka, name)
+    }
+
+    /// A world whose database is there already.
+    pub(crate) fn found(postgres: &'s Postgres, kafka: &'s Kafka, name: &str) -> Self {
+        let sql = postgres.session(name);
+        sql.run(&format!("set search_path = {name}, public"));
         World {
             postgres,
             kafka,

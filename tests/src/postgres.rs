@@ -1,6 +1,6 @@
 //! A throwaway Postgres cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -83,7 +83,7 @@ impl Options {
 
         let mut initdb = unprivileged(installation.program("initdb"));
         initdb
-            .args(["-D".as_ref(), folder.path().join("data").as_os_str()])
+            .args(["-D".as_ref(), data_of(&folder).as_os_str()])
             .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"])
             .args(["--no-sync", "--no-instructions"]);
         output(&mut initdb);
@@ -132,6 +132,102 @@ impl Postgres {
         Options::default().start()
     }
 
+    /// A second cluster, restored from a base backup of this one as it is now.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn restored_backup(&self) -> Postgres {
+        self.copied(|data| self.base_backup(data, &[]))
+    }
+
+    /// A standby that follows this cluster.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn standby(&self) -> Postgres {
+        self.copied(|data| self.base_backup(data, &["--write-recovery-conf"]))
+    }
+
+    /// Ends recovery: this standby begins a timeline of its own.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub fn promote(&self) {
+        let promoted = self.session("postgres").holds("select pg_promote()");
+        assert!(promoted, "the standby was not promoted:\n{}", self.log());
+    }
+
+    /// A second cluster with a copy of this one's files, which must be [stopped](Self::stop).
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn file_copy(&self) -> Postgres {
+        assert!(self.server.is_none(), "files of a running server");
+        self.copied(|data| {
+            let mut copy = unprivileged("cp".into());
+            output(copy.arg("-a").arg(data_of(&self.folder)).arg(data));
+        })
+    }
+
+    fn base_backup(&self, data: &Path, options: &[&str]) {
+        let socket = self.folder.path().display().to_string();
+        let mut backup = unprivileged(self.installation.program("pg_basebackup"));
+        backup
+            .args([
+                "-h",
+                &socket,
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "postgres",
+            ])
+            .args([
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(data)
+            .args(options);
+        output(&mut backup);
+    }
+
+    /// A cluster with the same settings, whose files `fill` makes.
+    fn copied(&self, fill: impl FnOnce(&Path)) -> Postgres {
+        let folder = Folder::new();
+        fill(&data_of(&folder));
+        let mut postgres = Postgres {
+            server: None,
+            port: port::free(),
+            installation: self.installation.clone().reachable(folder.path()),
+            settings: self.settings.clone(),
+            folder,
+        };
+        postgres.start();
+        postgres
+    }
+
+    /// Stops it as an operator would, with a checkpoint.
+    pub fn stop(&mut self) {
+        self.end(Signal::SIGINT);
+    }
+
+    /// Stops it at once, as a crash would: what is on disk is recovered at the next start.
+    pub fn crash(&mut self) {
+        self.end(Signal::SIGQUIT);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut server) = self.server.take() {
+            server.signal(signal);
+            server.wait(SOON);
+        }
+    }
+
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
@@ -143,7 +239,7 @@ impl Postgres {
     ///
     /// If the server does not run.
     pub fn pid(&self) -> u32 {
-        let file = self.folder.path().join("data/postmaster.pid");
+        let file = data_of(&self.folder).join("postmaster.pid");
         std::fs::read_to_string(&file)
             .ok()
             .and_then(|text| text.lines().next()?.parse().ok())
@@ -238,10 +334,15 @@ impl Postgres {
         self.folder.path().join("log")
     }
 
-    fn start(&mut self) {
+    /// Starts it again where it was stopped: same port, same files.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn start(&mut self) {
         let mut service = Service::new(self.installation.program("postgres"))
             .arg("-D")
-            .arg(self.folder.path().join("data"))
+            .arg(data_of(&self.folder))
             .args(["-p", &self.port.to_string()])
             .arg("-c")
             .arg(format!(
@@ -272,7 +373,7 @@ impl Postgres {
         let rules = "local all all trust\nlocal replication all trust\n\
                      host all all 127.0.0.1/32 scram-sha-256\n\
                      host replication all 127.0.0.1/32 scram-sha-256\n";
-        let file = self.folder.path().join("data/pg_hba.conf");
+        let file = data_of(&self.folder).join("pg_hba.conf");
         std::fs::write(&file, rules)
             .unwrap_or_else(|e| panic!("cannot write {}: {e}", file.display()));
         session.run("select pg_reload_conf()");
@@ -299,6 +400,10 @@ impl Drop for Postgres {
             eprintln!("--- the end of the Postgres log\n{}", self.log());
         }
     }
+}
+
+fn data_of(folder: &Folder) -> PathBuf {
+    folder.path().join("data")
 }
 
 /// A command that the server's own user runs: Postgres refuses root.

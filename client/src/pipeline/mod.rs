@@ -231,26 +231,16 @@ impl Opener<'_> {
     /// `own_pid` is the process that streamed before, which may still seem to.
     fn start_again(&self, position: Lsn, own_pid: u32) -> Result<Taken> {
         let connection = self.connector.connect_replication()?;
-        if System::identify(&connection)? != *self.system {
-            return Err(Error::new(
-                ErrorKind::Gap,
-                format!(
-                    "the server is another one since the connection broke, or another history: \
-                     expected system {} on timeline {}",
-                    self.system.identifier, self.system.timeline
-                ),
-            )
-            .with_hint("Connect to the server that the stream came from."));
-        }
+        let system = System::identify(&connection)?;
         let slot = Slot::find(&connection, self.slot)?;
         // Another instance moves it: that is no gap, but its right.
-        if let Some(slot) = slot
-            .as_ref()
-            .filter(|slot| slot.active_pid != Some(own_pid))
+        if let Some(slot) = &slot
+            && system == *self.system
+            && slot.active_pid != Some(own_pid)
         {
             slot.refuse_active(self.slot)?;
         }
-        start::check_unmoved(slot.as_ref(), self.slot, position)?;
+        start::check_same(self.system, &system, slot.as_ref(), self.slot, position)?;
         drop(connection);
         self.start(position)
     }

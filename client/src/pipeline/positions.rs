@@ -14,6 +14,7 @@ use headwater_protocol::Lsn;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Mark, StaleTables, State, StateStore};
+use crate::watch::RestartLsn;
 
 /// As often as a position is confirmed to the server. One small record a second is
 /// nothing to a broker, and a compacted topic keeps only the last.
@@ -57,8 +58,12 @@ impl Positions {
         }
     }
 
-    /// Goes on from `state`, which is on record.
-    pub fn recorded(store: Box<dyn StateStore>, state: State) -> Result<Self> {
+    /// Goes on from `state`, which is on record. `restart_lsn` goes on record with positions.
+    pub fn recorded(
+        store: Box<dyn StateStore>,
+        state: State,
+        restart_lsn: RestartLsn,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             progress: Mutex::new(Progress {
                 wanted: state.position,
@@ -72,7 +77,7 @@ impl Positions {
         let keeper = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("positions".to_owned())
-            .spawn(move || keeper.keep(store, state))
+            .spawn(move || keeper.keep(store, state, &restart_lsn))
             .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
         Ok(Positions {
             keeper: Some(Keeper { shared, thread }),
@@ -149,7 +154,7 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, mut store: Box<dyn StateStore>, mut state: State) {
+    fn keep(&self, mut store: Box<dyn StateStore>, mut state: State, restart_lsn: &RestartLsn) {
         let mut progress = self.lock();
         loop {
             while progress.wanted <= progress.recorded && !progress.closing {
@@ -162,6 +167,7 @@ impl Shared {
             let mut ahead_bytes = STORE_BYTES;
             if progress.wanted > progress.recorded {
                 state.position = progress.wanted;
+                state.restart_lsn = state.restart_lsn.max(restart_lsn.get());
                 state.stale.clone_from(&progress.stale);
                 drop(progress);
                 let stored = store.store(&state);
@@ -227,6 +233,7 @@ mod tests {
             phase: Phase::Streaming,
             consistent_point: Lsn(1),
             position: Lsn(position),
+            restart_lsn: None,
             shape: Shape::default(),
             stale: StaleTables::default(),
         }
@@ -235,7 +242,9 @@ mod tests {
     #[test]
     fn a_position_is_confirmed_only_when_it_is_on_record() {
         let (sender, stored) = mpsc::channel();
-        let mut positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        let mut positions =
+            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
+                .unwrap();
         assert_eq!(positions.confirm(Lsn(20)).unwrap(), Lsn(10));
         let first = stored.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(first, state(20));
@@ -262,7 +271,9 @@ mod tests {
     #[test]
     fn a_stale_table_is_on_record_with_the_position_behind_it() {
         let (sender, stored) = mpsc::channel();
-        let mut positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        let mut positions =
+            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
+                .unwrap();
         let mark = || Mark {
             since: Lsn(20),
             reason: "its key changed".to_owned(),
@@ -284,7 +295,8 @@ mod tests {
             reason: "its key changed".to_owned(),
         };
         before.stale.mark("shop", "orders", mark);
-        let mut positions = Positions::recorded(Box::new(Recorder(sender)), before).unwrap();
+        let mut positions =
+            Positions::recorded(Box::new(Recorder(sender)), before, RestartLsn::default()).unwrap();
         positions.forget_stale("shop", "orders");
         positions.finish(Lsn(20)).unwrap();
         assert_eq!(stored.try_iter().collect::<Vec<_>>(), [state(20)]);
@@ -294,7 +306,9 @@ mod tests {
     fn a_record_that_fails_is_an_error_and_confirms_nothing() {
         let (sender, stored) = mpsc::channel();
         drop(stored);
-        let mut positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        let mut positions =
+            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
+                .unwrap();
         assert!(positions.finish(Lsn(30)).is_err());
     }
 

@@ -46,6 +46,9 @@ pub struct Slot {
     pub retained_wal_bytes: i64,
     /// Whether WAL that it needs is gone: nothing can be streamed from it any more.
     pub has_lost_wal: bool,
+    /// Where the server's WAL ended when this was read; none on a standby, where what is
+    /// replayed starts again from behind when it restarts.
+    pub wal_end: Option<Lsn>,
 }
 
 impl Slot {
@@ -62,7 +65,9 @@ impl Slot {
                     pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
                       THEN pg_catalog.pg_last_wal_replay_lsn() \
                       ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::int8, \
-                    pg_catalog.current_database() \
+                    pg_catalog.current_database(), \
+                    CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
+                      THEN pg_catalog.pg_current_wal_flush_lsn() END \
              FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = {}",
             sql::literal(name)
         ))?;
@@ -101,6 +106,7 @@ impl Slot {
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(0),
             has_lost_wal: rows.optional(0, 7)? == Some("lost"),
+            wal_end: rows.optional(0, 10)?.and_then(|lsn| lsn.parse().ok()),
         }))
     }
 

@@ -3,6 +3,15 @@
 //! Several pipelines share the topic: each has its key. Reading takes the newest record of
 //! the key up to the end of what is committed, so that an aborted transaction never counts.
 //! Records go to partition 0 by number: a topic that somebody made with more partitions works.
+//!
+//! # Epochs
+//!
+//! An instance that was frozen while another took its place may write once more when it
+//! wakes: its own position, behind the other's. Taken for the newest, that could make a start
+//! skip what the other one has only half sent again, or see a gap where there is none. So each
+//! start writes under the next epoch, and among the records of a key the newest of the
+//! highest epoch counts. Compaction knows no epochs: it keeps the late record alone until the
+//! owner writes again, which it does with the next change.
 
 mod record;
 
@@ -44,6 +53,8 @@ pub struct KafkaState {
     key: Vec<u8>,
     producer: BaseProducer<Reports>,
     existence: Existence,
+    /// Of this instance, from its first record on.
+    epoch: Option<u64>,
     /// Numbers what was written, to know its reports apart.
     stored: usize,
 }
@@ -84,6 +95,7 @@ impl KafkaState {
             stored: 0,
             producer,
             existence,
+            epoch: None,
         })
     }
 
@@ -146,17 +158,42 @@ impl KafkaState {
     }
 }
 
-impl StateStore for KafkaState {
-    fn load(&mut self) -> Result<Option<State>> {
+/// The record that counts, of those read so far.
+#[derive(Default)]
+struct Newest {
+    epoch: u64,
+    /// With its offset; none where the state was cleared.
+    value: Option<(i64, Vec<u8>)>,
+}
+
+impl Newest {
+    fn read(&mut self, offset: i64, value: Option<&[u8]>) {
+        let Some(value) = value else {
+            *self = Newest::default();
+            return;
+        };
+        // What cannot be read is an error if it is the newest, whatever it is.
+        let epoch = record::epoch(value).unwrap_or(self.epoch);
+        if epoch >= self.epoch {
+            *self = Newest {
+                epoch,
+                value: Some((offset, value.to_vec())),
+            };
+        }
+    }
+}
+
+impl KafkaState {
+    fn newest(&mut self) -> Result<Newest> {
         // Only once: others may have written since.
         if std::mem::replace(&mut self.existence, Existence::Found) == Existence::Created {
-            return Ok(None);
+            return Ok(Newest::default());
         }
         let reader = Reader::connect(&self.options, Reading::Own, Connection::silent, &mut || {
             Ok(())
         })?;
         let heard = Cell::new(Instant::now());
-        let mut newest = None;
+        let mut newest = Newest::default();
         reader.read_partition(
             TOPIC,
             PARTITION,
@@ -164,24 +201,51 @@ impl StateStore for KafkaState {
             &mut |message| {
                 heard.set(Instant::now());
                 if message.key() == Some(&self.key) {
-                    newest = Some((message.offset(), message.payload().map(<[u8]>::to_vec)));
+                    newest.read(message.offset(), message.payload());
                 }
                 Ok(())
             },
         )?;
-        match newest {
-            Some((offset, Some(value))) => record::decode(&value)
+        Ok(newest)
+    }
+
+    /// The epoch that this instance writes under: the next one, at its first record.
+    fn epoch(&mut self) -> Result<u64> {
+        match self.epoch {
+            Some(epoch) => Ok(epoch),
+            None => {
+                let epoch = self.newest()?.epoch + 1;
+                self.epoch = Some(epoch);
+                Ok(epoch)
+            }
+        }
+    }
+}
+
+impl StateStore for KafkaState {
+    fn load(&mut self) -> Result<Option<State>> {
+        let newest = self.newest()?;
+        if self.epoch.is_some_and(|own| own < newest.epoch) {
+            return Err(Error::new(
+                ErrorKind::SlotInUse,
+                format!("another instance goes on with the state in topic \"{TOPIC}\""),
+            ));
+        }
+        match newest.value {
+            Some((offset, value)) => record::decode(&value)
                 .map(Some)
                 .map_err(|error| error.into_error(&format!("topic \"{TOPIC}\", offset {offset}"))),
-            Some((_, None)) | None => Ok(None),
+            None => Ok(None),
         }
     }
 
     fn store(&mut self, state: &State) -> Result<()> {
-        self.write(Some(&record::encode(state)?))
+        let epoch = self.epoch()?;
+        self.write(Some(&record::encode(state, epoch)?))
     }
 
     fn clear(&mut self) -> Result<()> {
+        self.epoch = None;
         self.write(None)
     }
 }
@@ -213,5 +277,44 @@ impl ProducerContext for Reports {
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         };
         *self.lock() = Some(Report { number, outcome });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn newest(records: &[Option<&str>]) -> Option<(i64, String)> {
+        let mut newest = Newest::default();
+        for (offset, value) in (0..).zip(records) {
+            newest.read(offset, value.map(str::as_bytes));
+        }
+        let text = |value| String::from_utf8(value).unwrap();
+        newest.value.map(|(offset, value)| (offset, text(value)))
+    }
+
+    #[test]
+    fn the_newest_of_the_highest_epoch_counts() {
+        let (before, first, second) = ("{}", r#"{"epoch":1}"#, r#"{"epoch":2}"#);
+        let at = |offset, text: &str| Some((offset, text.to_owned()));
+        for (records, expected) in [
+            (&[][..], None),
+            (&[Some(before), Some(before)][..], at(1, before)),
+            (&[Some(before), Some(first), Some(first)][..], at(2, first)),
+            // An instance that has lost its place writes once more.
+            (&[Some(first), Some(second), Some(first)][..], at(1, second)),
+            (
+                &[Some(first), Some(second), Some(before)][..],
+                at(1, second),
+            ),
+            (&[Some(second), None][..], None),
+            (&[Some(second), None, Some(first)][..], at(2, first)),
+            // It cannot be known whose it is.
+            (&[Some(second), Some("{")][..], at(1, "{")),
+        ] {
+            assert_eq!(newest(records), expected, "{records:?}");
+        }
     }
 }

@@ -7,8 +7,11 @@
 
 mod lease;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use headwater_protocol::Lsn;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connection::{Connection, Connector};
@@ -18,9 +21,31 @@ use crate::stop::Stop;
 /// Between two questions: who wants the lease is heard within it.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// The oldest WAL that the slot needs, as its thread sees it.
+///
+/// The server sets the value in memory, then writes it to disk, and only then removes WAL. So
+/// what was seen at two looks is on disk, and no crash takes it back.
+#[derive(Clone, Debug, Default)]
+pub struct RestartLsn(Arc<AtomicU64>);
+
+impl RestartLsn {
+    /// None until it was seen twice.
+    pub fn get(&self) -> Option<Lsn> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            lsn => Some(Lsn(lsn)),
+        }
+    }
+
+    fn set(&self, lsn: Lsn) {
+        self.0.store(lsn.0, Ordering::Relaxed);
+    }
+}
+
 /// This instance's claim to a slot, and the thread that keeps it.
 pub struct Watch {
     shared: Arc<Shared>,
+    restart_lsn: RestartLsn,
     /// Ends the waits of the watch's own connection: the lease outlives `stop`.
     closing: Stop,
 }
@@ -39,6 +64,9 @@ struct Watcher {
     closing: Stop,
     shared: Arc<Shared>,
     session: Session,
+    /// At the look before.
+    seen: Option<Lsn>,
+    restart_lsn: RestartLsn,
 }
 
 /// The session that holds the lease, or held it.
@@ -66,12 +94,24 @@ impl Watch {
             closing: closing.clone(),
             shared: Arc::clone(&shared),
             session: Session::Open(connection),
+            seen: None,
+            restart_lsn: RestartLsn::default(),
         };
+        let restart_lsn = watcher.restart_lsn.clone();
         std::thread::Builder::new()
             .name("watch".to_owned())
             .spawn(move || watcher.run())
             .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
-        Ok(Watch { shared, closing })
+        Ok(Watch {
+            shared,
+            restart_lsn,
+            closing,
+        })
+    }
+
+    /// Where the slot's needs begin, as they move.
+    pub fn restart_lsn(&self) -> RestartLsn {
+        self.restart_lsn.clone()
     }
 
     /// Lets go of the slot; nothing of this instance may be in flight any more. What the
@@ -136,7 +176,12 @@ impl Watcher {
 
     fn look(&mut self) -> Result<()> {
         match &self.session {
-            Session::Open(connection) => self.heed(connection),
+            Session::Open(connection) => {
+                self.heed(connection)?;
+                let slot = Slot::find(connection, &self.slot)?;
+                self.note(slot.as_ref());
+                Ok(())
+            }
             Session::Broken(own_pid) => {
                 if let Some(connection) = self.take_again(*own_pid)? {
                     self.session = Session::Open(connection);
@@ -144,6 +189,14 @@ impl Watcher {
                 Ok(())
             }
         }
+    }
+
+    fn note(&mut self, slot: Option<&Slot>) {
+        let now = slot.and_then(|slot| slot.restart_lsn);
+        if let (Some(before), Some(_)) = (self.seen, now) {
+            self.restart_lsn.set(before);
+        }
+        self.seen = now;
     }
 
     fn heed(&self, connection: &Connection) -> Result<()> {

@@ -28,11 +28,17 @@ pub struct StateKey {
 #[derive(Serialize, Deserialize)]
 struct Value {
     version: u32,
+    /// Absent in what releases wrote that knew of none.
+    #[serde(default)]
+    epoch: u64,
     system_identifier: String,
     timeline: u32,
     phase: Phase,
     consistent_point: String,
     position: String,
+    /// Absent in what releases wrote that kept none, and until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restart_lsn: Option<String>,
     /// Absent in what releases wrote that kept none.
     #[serde(default, skip_serializing_if = "Shape::is_unknown")]
     shape: Shape,
@@ -54,6 +60,13 @@ struct StaleTable {
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
+}
+
+/// What is read of every record of a key, whatever else it says.
+#[derive(Deserialize)]
+struct Numbered {
+    #[serde(default)]
+    epoch: u64,
 }
 
 /// Why a value cannot be read.
@@ -89,15 +102,23 @@ pub(super) fn key(key: &StateKey) -> Result<Vec<u8>> {
         .map_err(|error| Error::failed("the state's key cannot be written").with_source(error))
 }
 
+/// Which start wrote a value; none where that cannot be read.
+pub(super) fn epoch(bytes: &[u8]) -> Option<u64> {
+    let numbered: Numbered = serde_json::from_slice(bytes).ok()?;
+    Some(numbered.epoch)
+}
+
 /// The value's bytes.
-pub(super) fn encode(state: &State) -> Result<Vec<u8>> {
+pub(super) fn encode(state: &State, epoch: u64) -> Result<Vec<u8>> {
     let value = Value {
         version: VERSION,
+        epoch,
         system_identifier: state.system_identifier.clone(),
         timeline: state.timeline,
         phase: state.phase,
         consistent_point: state.consistent_point.to_string(),
         position: state.position.to_string(),
+        restart_lsn: state.restart_lsn.map(|lsn| lsn.to_string()),
         shape: state.shape.clone(),
         stale: state
             .stale
@@ -135,6 +156,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         stale,
         consistent_point: lsn(&value.consistent_point)?,
         position: lsn(&value.position)?,
+        restart_lsn: value.restart_lsn.as_deref().map(lsn).transpose()?,
         system_identifier: value.system_identifier,
         timeline: value.timeline,
         phase: value.phase,
@@ -155,6 +177,7 @@ mod tests {
             phase: Phase::Streaming,
             consistent_point: Lsn(0x16_B374_D848),
             position: Lsn(0x16_B374_E000),
+            restart_lsn: None,
             shape: Shape::default(),
             stale: StaleTables::default(),
         }
@@ -172,9 +195,9 @@ mod tests {
             r#"{"prefix":"","database":"shop","slot":"headwater"}"#
         );
         assert_eq!(
-            String::from_utf8(encode(&state()).unwrap()).unwrap(),
+            String::from_utf8(encode(&state(), 3).unwrap()).unwrap(),
             concat!(
-                r#"{"version":1,"system_identifier":"7461234567890123456","timeline":1,"#,
+                r#"{"version":1,"epoch":3,"system_identifier":"7461234567890123456","timeline":1,"#,
                 r#""phase":"streaming","consistent_point":"16/B374D848","position":"16/B374E000"}"#
             )
         );
@@ -185,7 +208,7 @@ mod tests {
         let mut state = state();
         let numbers = ("numbers".to_owned(), "string".to_owned());
         state.shape = [numbers].into_iter().collect();
-        let text = String::from_utf8(encode(&state).unwrap()).unwrap();
+        let text = String::from_utf8(encode(&state, 3).unwrap()).unwrap();
         assert!(
             text.ends_with(r#","position":"16/B374E000","shape":{"numbers":"string"}}"#),
             "{text}"
@@ -207,7 +230,7 @@ mod tests {
         };
         assert!(state.stale.mark("shop", "orders", mark.clone()));
         assert!(!state.stale.mark("shop", "orders", mark), "it is no news");
-        let text = String::from_utf8(encode(&state).unwrap()).unwrap();
+        let text = String::from_utf8(encode(&state, 3).unwrap()).unwrap();
         assert!(
             text.ends_with(concat!(
                 r#","position":"16/B374E000","stale":[{"schema":"shop","table":"orders","#,
@@ -253,7 +276,7 @@ mod tests {
                 "{text:?}: {decoded:?}"
             );
         }
-        let text = String::from_utf8(encode(&state()).unwrap()).unwrap();
+        let text = String::from_utf8(encode(&state(), 3).unwrap()).unwrap();
         for (from, to) in [("16/B374D848", "16-B374D848"), ("streaming", "dreaming")] {
             let decoded = decode(text.replace(from, to).as_bytes());
             assert!(
@@ -271,6 +294,7 @@ mod tests {
             copied: bool,
             consistent_point: u64,
             position: u64,
+            restart_lsn: Option<u64>,
             shape: Vec<(String, String)>,
             stale: Vec<(String, String, u64, String)>,
         ) {
@@ -284,10 +308,11 @@ mod tests {
                 phase: if copied { Phase::Copied } else { Phase::Streaming },
                 consistent_point: Lsn(consistent_point),
                 position: Lsn(position),
+                restart_lsn: restart_lsn.map(Lsn),
                 shape: shape.into_iter().collect(),
                 stale: marked,
             };
-            prop_assert_eq!(decode(&encode(&state).unwrap()), Ok(state));
+            prop_assert_eq!(decode(&encode(&state, 3).unwrap()), Ok(state));
         }
 
         #[test]
