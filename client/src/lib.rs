@@ -19,6 +19,7 @@ pub mod drop;
 pub mod error;
 pub mod kafka;
 pub mod log;
+pub mod parallel;
 pub mod pipeline;
 pub mod progress;
 pub mod route;

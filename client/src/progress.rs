@@ -1,4 +1,4 @@
-//! How far the snapshot is: a bar on a terminal, lines in the log otherwise.
+//! How far a copy of tables is: a bar on a terminal, lines in the log otherwise.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -9,8 +9,9 @@ use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 /// One line this often where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The progress of one snapshot.
+/// The progress of one copy.
 pub struct Progress {
+    what: &'static str,
     start: Instant,
     display: Display,
 }
@@ -24,11 +25,11 @@ enum Display {
 }
 
 impl Progress {
-    /// Begins now. `expected` is an estimate of the rows, none where a table was never
-    /// analyzed.
-    pub fn new(expected: Option<u64>) -> Self {
+    /// Begins now, under the name of what goes on. `expected` is an estimate of the rows, none
+    /// where a table was never analyzed.
+    pub fn new(what: &'static str, expected: Option<u64>) -> Self {
         let display = if std::io::stderr().is_terminal() {
-            Display::Bar(bar(expected))
+            Display::Bar(bar(what, expected))
         } else {
             Display::Lines {
                 expected,
@@ -36,6 +37,7 @@ impl Progress {
             }
         };
         Progress {
+            what,
             start: Instant::now(),
             display,
         }
@@ -61,15 +63,16 @@ impl Progress {
                     expected = *expected,
                     rows_per_second = rate,
                     seconds_left = left,
-                    "snapshot"
+                    "{}",
+                    self.what
                 );
             }
             Display::Lines { .. } => {}
         }
     }
 
-    /// All rows are delivered.
-    pub fn finish(self, rows: u64) {
+    /// All of them are through, which `done` says.
+    pub fn finish(self, rows: u64, done: &str) {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
@@ -78,7 +81,7 @@ impl Progress {
             rows,
             seconds = elapsed.as_secs(),
             rows_per_second = rate(rows, elapsed),
-            "every row of the snapshot is delivered"
+            "{done}"
         );
     }
 }
@@ -92,21 +95,21 @@ impl Drop for Progress {
     }
 }
 
-fn bar(expected: Option<u64>) -> ProgressBar {
+fn bar(what: &'static str, expected: Option<u64>) -> ProgressBar {
     let (bar, template) = match expected {
         Some(rows) => (
             ProgressBar::new(rows),
-            "snapshot {bar:30} {human_pos} of about {human_len} rows, {rate} rows/s, {eta} left",
+            "{prefix} {bar:30} {human_pos} of about {human_len} rows, {rate} rows/s, {eta} left",
         ),
         None => (
             ProgressBar::new_spinner(),
-            "snapshot {spinner} {human_pos} rows, {rate} rows/s, {elapsed}",
+            "{prefix} {spinner} {human_pos} rows, {rate} rows/s, {elapsed}",
         ),
     };
     let style = ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key("rate", whole_rows_a_second);
-    bar.with_style(style)
+    bar.with_style(style).with_prefix(what)
 }
 
 /// The crate's own rate has four decimals.

@@ -122,7 +122,7 @@ fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> R
     };
     preconditions::check(connection, options.encoding, new_slots)?;
     let catalog = Catalog::read(connection, plugin)?;
-    catalog.check_patterns(options.included().as_ref())?;
+    catalog.check_patterns(options.tables.included().as_ref())?;
     catalog.check_keys(options.unkeyed)?;
     catalog.check_toast(options.toast)?;
     catalog.check_identities();

@@ -4,6 +4,7 @@
 mod connection;
 mod drop;
 mod stream;
+mod tables;
 mod tail;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -14,7 +15,7 @@ pub use stream::{
     EncodingMode, KafkaArguments, NumbersMode, OriginMode, PartitionsMode, SinkKind, SnapshotMode,
     StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
 };
-
+pub use tables::TableOptions;
 pub use tail::TailOptions;
 
 use crate::error::Result;
@@ -137,7 +138,12 @@ mod tests {
         let Command::Stream(options) = cli.unwrap().command else {
             panic!("not the stream command");
         };
-        let tables: Vec<String> = options.tables.iter().map(ToString::to_string).collect();
+        let tables: Vec<String> = options
+            .tables
+            .tables
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(tables, ["public.a,s.b", "public.c"]);
         assert_eq!(
             options.kafka.properties,

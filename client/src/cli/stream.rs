@@ -1,10 +1,9 @@
 //! The options of `headwater stream`.
 
 use clap::{ArgAction, Args, ValueEnum};
-use headwater_protocol::table_pattern::{TablePatternError, TablePatterns};
 use headwater_protocol::{ChangeId, Lsn};
 
-use super::ConnectionOptions;
+use super::{ConnectionOptions, TableOptions};
 use crate::kafka::parse_property;
 use crate::route::{Template, TemplateError, check_literal, check_name};
 
@@ -34,27 +33,9 @@ pub struct StreamOptions {
     )]
     pub slot: String,
 
-    /// Tables to stream, `schema.table` with `*` as wildcard; all where it is not given
-    #[arg(
-        short = 't',
-        long = "table",
-        value_name = "PATTERN",
-        env = "HEADWATER_TABLE",
-        value_parser = patterns,
-        help_heading = "Source"
-    )]
-    pub tables: Vec<TablePatterns>,
-
-    /// Tables not to stream, whatever --table says
-    #[arg(
-        short = 'T',
-        long = "exclude-table",
-        value_name = "PATTERN",
-        env = "HEADWATER_EXCLUDE_TABLE",
-        value_parser = patterns,
-        help_heading = "Source"
-    )]
-    pub exclude_tables: Vec<TablePatterns>,
+    /// The tables.
+    #[command(flatten)]
+    pub tables: TableOptions,
 
     /// Kinds of changes, of insert,update,delete,truncate,message; all where it is not given,
     /// but messages on stdout only with --message-topic
@@ -291,16 +272,6 @@ pub struct StreamOptions {
 const DEFAULT_SNAPSHOT_WORKERS: u16 = 2;
 
 impl StreamOptions {
-    /// The tables asked for, none for all.
-    pub fn included(&self) -> Option<TablePatterns> {
-        (!self.tables.is_empty()).then(|| merge(&self.tables))
-    }
-
-    /// The tables left out.
-    pub fn excluded(&self) -> TablePatterns {
-        merge(&self.exclude_tables)
-    }
-
     /// The topic of logical messages.
     pub fn messages(&self) -> String {
         match &self.message_topic {
@@ -308,10 +279,6 @@ impl StreamOptions {
             None => format!("{}messages", self.topic_prefix),
         }
     }
-}
-
-fn merge(lists: &[TablePatterns]) -> TablePatterns {
-    lists.iter().flatten().cloned().collect()
 }
 
 /// The Kafka cluster.
@@ -438,11 +405,6 @@ pub enum SinkKind {
     Stdout,
 }
 
-fn patterns(text: &str) -> Result<TablePatterns, String> {
-    TablePatterns::parse(text)
-        .map_err(|error: TablePatternError| format!("{error}. {}", error.hint()))
-}
-
 fn operations(text: &str) -> Result<String, String> {
     let options = [("operations", Some(text))];
     match headwater_protocol::options::PluginOptions::parse(options) {
@@ -451,7 +413,7 @@ fn operations(text: &str) -> Result<String, String> {
     }
 }
 
-fn topic_prefix(text: &str) -> Result<String, TemplateError> {
+pub(super) fn topic_prefix(text: &str) -> Result<String, TemplateError> {
     check_literal(text).map(|()| text.to_owned())
 }
 

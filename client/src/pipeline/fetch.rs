@@ -19,9 +19,7 @@
 //!
 //! # How the row is found
 //!
-//! By the relation's OID, so that a rename does not matter, and by the equality of
-//! its key's own index, so that a key of any type in any schema is looked up as the
-//! index would.
+//! By the relation's OID, so that a rename does not matter, and as [`ByKey`] says.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -29,9 +27,9 @@ use std::time::{Duration, Instant};
 use headwater_protocol::frame::{Frame, Frames, Op};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::by_key::ByKey;
 use crate::source::connection::{Connection, Connector, Rows};
 use crate::source::plugin::Plugin;
-use crate::source::sql;
 use crate::source::sql_error::{SqlError, sqlstate};
 
 /// Between two looks at whether a transaction is visible: it takes microseconds where
@@ -48,25 +46,6 @@ const IS_VISIBLE: &str = "SELECT pg_catalog.pg_visible_in_snapshot((next \
      )::text::pg_catalog.xid8, s)::text \
      FROM (SELECT s, pg_catalog.pg_snapshot_xmax(s)::text::int8 AS next \
        FROM pg_catalog.pg_current_snapshot() AS s) AS now";
-
-/// The key's columns in the index's order: name, type, the schema and the name of the
-/// operator that the index takes for equality.
-const KEY_COLUMNS: &str = "SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-       on_.nspname, o.oprname, n.nspname, c.relname, c.relkind = 'p' \
-     FROM pg_catalog.pg_class c \
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
-       AND CASE c.relreplident WHEN 'i' THEN i.indisreplident \
-         WHEN 'n' THEN false ELSE i.indisprimary END \
-     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey), pg_catalog.unnest(i.indclass)) \
-       WITH ORDINALITY AS k(attnum, class, position) \
-     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
-     JOIN pg_catalog.pg_opclass oc ON oc.oid = k.class \
-     JOIN pg_catalog.pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3 \
-       AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype \
-     JOIN pg_catalog.pg_operator o ON o.oid = ao.amopopr \
-     JOIN pg_catalog.pg_namespace on_ ON on_.oid = o.oprnamespace \
-     WHERE c.oid = $1::oid AND k.position <= i.indnkeyatts ORDER BY k.position";
 
 /// SQLSTATEs of a statement that names what was changed or dropped meanwhile. Whether it
 /// was the table, the catalog says; anything else that is missing, the extension for
@@ -281,39 +260,9 @@ impl<'a> Fetch<'a> {
         relation: u32,
         key_columns: &[String],
     ) -> Result<Option<String>, SqlError> {
-        let oid = relation.to_string();
-        let rows =
-            self.connection()?
-                .query_with(KEY_COLUMNS, &[oid.as_bytes()], libpq::Format::Text)?;
-        let (mut names, mut fields, mut conditions) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..rows.len() {
-            let name = rows.text(row, 0)?;
-            let column = sql::identifier(name);
-            fields.push(format!("{column} {}", rows.text(row, 1)?));
-            conditions.push(format!(
-                "t.{column} OPERATOR({}.{}) k.{column}",
-                sql::identifier(rows.text(row, 2)?),
-                rows.text(row, 3)?
-            ));
-            names.push(name);
-        }
-        let is_same_key = names.len() == key_columns.len()
-            && key_columns
-                .iter()
-                .all(|column| names.contains(&column.as_str()));
-        if names.is_empty() || !is_same_key {
-            return Ok(None);
-        }
-        let table = sql::qualified(rows.text(0, 4)?, rows.text(0, 5)?);
-        // A partitioned table is read through: by itself it has no rows. Any other is read
-        // without its children, which are tables of their own.
-        let only = if rows.flag(0, 6)? { "" } else { "ONLY " };
-        Ok(Some(format!(
-            "SELECT {} FROM {only}{table} AS t, \
-             pg_catalog.json_to_record($1::pg_catalog.json) AS k({}) WHERE {}",
-            self.plugin.encode_call("t.*"),
-            fields.join(", "),
-            conditions.join(" AND ")
-        )))
+        let found = ByKey::read(self.connection()?, relation)?;
+        Ok(found
+            .filter(|by_key| by_key.has(key_columns))
+            .map(|by_key| by_key.row(self.plugin, "$1::pg_catalog.json")))
     }
 }

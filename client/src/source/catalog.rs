@@ -70,7 +70,8 @@ impl TableName {
         sql::qualified(&self.schema, &self.table)
     }
 
-    fn display(&self) -> String {
+    /// The qualified name as people write it, without quotes.
+    pub fn display(&self) -> String {
         format!("{}.{}", self.schema, self.table)
     }
 }

@@ -7,7 +7,8 @@ use headwater_protocol::options::PluginOptions;
 
 use super::sql;
 use crate::cli::{
-    EncodingMode, NumbersMode, OriginMode, PartitionsMode, SinkKind, StreamOptions, ValueEnvelope,
+    EncodingMode, NumbersMode, OriginMode, PartitionsMode, SinkKind, StreamOptions, TableOptions,
+    ValueEnvelope,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -27,44 +28,85 @@ pub struct Plugin {
     options: PluginOptions,
 }
 
-impl Plugin {
-    /// The options that the command line asks for.
-    pub fn new(stream: &StreamOptions) -> Result<Self> {
-        let envelope = match stream.envelope {
+/// What decides the bytes of a row, and whose rows are meant.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// `--envelope`
+    pub envelope: ValueEnvelope,
+    /// `--partitions`
+    pub partitions: PartitionsMode,
+    /// `--numbers`
+    pub numbers: NumbersMode,
+    /// `--encoding`
+    pub encoding: EncodingMode,
+    /// `--table` and `--exclude-table`
+    pub tables: TableOptions,
+}
+
+impl Form {
+    fn of_stream(stream: &StreamOptions) -> Self {
+        Form {
+            envelope: stream.envelope,
+            partitions: stream.partitions,
+            numbers: stream.numbers,
+            encoding: stream.encoding,
+            tables: stream.tables.clone(),
+        }
+    }
+
+    fn arguments(&self) -> Vec<(&'static str, String)> {
+        let envelope = match self.envelope {
             ValueEnvelope::Row => "row",
             ValueEnvelope::Change => "change",
+        };
+        let partitions = match self.partitions {
+            PartitionsMode::Root => "root",
+            PartitionsMode::Leaf => "leaf",
         };
         let mut arguments = vec![
             ("output", "frames".to_owned()),
             ("protocol", PROTOCOL_VERSION_MAX.to_string()),
             ("envelope", envelope.to_owned()),
+            ("partitions", partitions.to_owned()),
         ];
-        if let Some(tables) = stream.included() {
+        if let Some(tables) = self.tables.included() {
             arguments.push(("tables", tables.to_string()));
         }
-        let excluded = stream.excluded();
+        let excluded = self.tables.excluded();
         if !excluded.is_empty() {
             arguments.push(("exclude_tables", excluded.to_string()));
         }
+        if self.numbers == NumbersMode::String {
+            arguments.push(("numbers", "string".to_owned()));
+        }
+        if self.encoding == EncodingMode::AssumeUtf8 {
+            arguments.push(("encoding", "assume-utf8".to_owned()));
+        }
+        arguments
+    }
+}
+
+impl Plugin {
+    /// The options that the command line asks for.
+    pub fn new(stream: &StreamOptions) -> Result<Self> {
+        let mut arguments = Form::of_stream(stream).arguments();
         arguments.push(("operations", operations(stream).to_owned()));
         if stream.origin == OriginMode::None {
             arguments.push(("origin", "none".to_owned()));
-        }
-        let partitions = match stream.partitions {
-            PartitionsMode::Root => "root",
-            PartitionsMode::Leaf => "leaf",
-        };
-        arguments.push(("partitions", partitions.to_owned()));
-        if stream.numbers == NumbersMode::String {
-            arguments.push(("numbers", "string".to_owned()));
-        }
-        if stream.encoding == EncodingMode::AssumeUtf8 {
-            arguments.push(("encoding", "assume-utf8".to_owned()));
         }
         if !stream.quarantine.is_empty() {
             let changes: Vec<String> = stream.quarantine.iter().map(ChangeId::to_string).collect();
             arguments.push(("quarantine", changes.join(",")));
         }
+        Plugin::with(arguments)
+    }
+
+    /// The options by which rows are encoded as a stream of this form sends them.
+    pub fn of_rows(form: &Form) -> Result<Self> {
+        Plugin::with(form.arguments())
+    }
+
+    fn with(arguments: Vec<(&'static str, String)>) -> Result<Self> {
         let pairs = arguments
             .iter()
             .map(|(name, value)| (*name, Some(value.as_str())));

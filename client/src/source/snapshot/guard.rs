@@ -23,8 +23,9 @@
 //! copy. Those at the top are locked first, as statements on them do it, so that no two
 //! sessions can wait for each other.
 //!
-//! The same session holds an advisory lock named after the slot: two instances that
-//! copied at once could overwrite records of the other's stream with older rows.
+//! Where the copy is for a stream, the same session holds an advisory lock named after the
+//! slot: two instances that copied at once could overwrite records of the other's stream with
+//! older rows.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -48,20 +49,24 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Opens the session and takes the advisory lock of `slot`.
-    pub(super) fn open(connector: &Connector, slot: &str) -> Result<Self> {
-        let connection = connector.connect()?;
+    /// Opens the session.
+    pub(super) fn open(connector: &Connector) -> Result<Self> {
+        Ok(Guard {
+            connection: connector.connect()?,
+            locked: BTreeSet::new(),
+        })
+    }
+
+    /// Takes the advisory lock of `slot`, which one that copies for its stream has alone.
+    pub(super) fn claim(&self, slot: &str) -> Result<()> {
         let start = Instant::now();
-        while !try_lock(&connection, slot)? {
+        while !try_lock(&self.connection, slot)? {
             if start.elapsed() > PATIENCE {
-                return Err(other_instance(&connection, slot)?);
+                return Err(other_instance(&self.connection, slot)?);
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(Guard {
-            connection,
-            locked: BTreeSet::new(),
-        })
+        Ok(())
     }
 
     /// The session, for reading the catalog before the locks are taken.

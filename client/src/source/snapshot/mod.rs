@@ -29,23 +29,27 @@ mod copy_binary;
 mod exporter;
 mod guard;
 mod job;
+mod rows;
+mod scan;
+mod view;
 mod waiting;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_protocol::Lsn;
-use headwater_protocol::frame::{Frame, Frames};
-use libpq::Format;
+
+pub use self::rows::copy as copy_rows;
+pub use self::scan::{Scan, Source};
+pub use self::view::{Description, View, ViewOptions};
 
 use self::copy::{Copy, Target};
-use self::exporter::Exporter;
 use self::guard::Guard;
-use super::catalog::{Catalog, Table};
-use super::connection::{Connection, Connector, Rows};
+use self::view::describe;
+use super::catalog::{Catalog, Table, TableName};
+use super::connection::{Connection, Connector};
 use super::plugin::Plugin;
-use super::sql;
-use super::sql_error::{SqlError, sqlstate};
+use super::sql_error::sqlstate;
 use crate::backoff::Backoff;
 use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::error::{Error, Result};
@@ -83,9 +87,8 @@ pub struct Snapshot<'a> {
 
 /// A snapshot whose every row is delivered. The temporary slot lives as long as this.
 pub struct Copied {
-    exporter: Exporter,
     // Keeps the advisory lock until the permanent slot takes its place.
-    _guard: Guard,
+    view: View,
     /// How many rows.
     pub rows: u64,
 }
@@ -93,94 +96,52 @@ pub struct Copied {
 impl Copied {
     /// Where the stream goes on.
     pub fn consistent_point(&self) -> Lsn {
-        self.exporter.consistent_point()
+        self.view.consistent_point()
     }
 
     /// The slot to promote.
     pub fn temporary_slot(&self) -> &str {
-        self.exporter.slot()
+        self.view.slot()
     }
 }
 
 impl Snapshot<'_> {
     /// Takes the snapshot and returns when the sink has delivered it.
     pub fn take(&mut self) -> Result<Copied> {
-        let mut backoff = Backoff::default();
-        for _ in 0..MAX_TRIES {
-            if let Some(copied) = self.try_once()? {
-                return Ok(copied);
-            }
-            tracing::info!("tables were changed meanwhile, beginning the snapshot anew");
-            backoff.wait(self.stop)?;
-        }
-        Err(Error::failed(format!(
-            "tables kept being changed during {MAX_TRIES} attempts at a snapshot"
-        ))
-        .with_hint("Name the tables to capture with --table, or try again later."))
+        let stop = self.stop;
+        until_undisturbed(stop, "the snapshot", || self.try_once())
     }
 
     /// None if the tables cannot be locked, or are not those of the snapshot.
     fn try_once(&mut self) -> Result<Option<Copied>> {
         *self.attempt += 1;
-        let reporter = self.connector.connect()?;
-        let mut guard = Guard::open(self.connector, &self.options.slot)?;
+        let guard = Guard::open(self.connector)?;
+        guard.claim(&self.options.slot)?;
         (self.still_due)(guard.connection())?;
-        let listed = Catalog::read(guard.connection(), self.plugin)?;
-        if !guard.lock(self.captured(&listed), &reporter)? {
-            return Ok(None);
-        }
-        let Some(sessions) = self.sessions(&guard)? else {
-            return Ok(None);
-        };
-        let locking = sessions.iter().chain([guard.connection()]);
-        let locking: Vec<u32> = locking.map(Connection::backend_pid).collect();
-        let Some(exporter) = Exporter::create(self.connector, &reporter, &locking)? else {
-            return Ok(None);
-        };
-        for session in &sessions {
-            exporter.import(session)?;
-        }
-        let Some(first) = sessions.first() else {
-            return Err(Error::failed("a snapshot needs a session"));
-        };
-        let seen = Catalog::read(first, self.plugin)?;
-        if !self.captured(&seen).all(|table| guard.holds(table)) {
-            return Ok(None);
-        }
-        self.check(&seen)?;
-        let targets = self.targets(&seen, first)?;
-        let mut swept = self.without_partitions(&seen, &reporter)?;
-        swept.extend(swept_with(&targets));
-        tracing::info!(
-            tables = targets.len(),
-            consistent_point = %exporter.consistent_point(),
-            "snapshot begins"
-        );
-        let rows = self.copy(&targets, &exporter, sessions)?;
-        guard.release()?;
-        exporter.verify()?;
-        self.flush()?;
-        self.sweep(&swept, exporter.consistent_point())?;
-        Ok(Some(Copied {
-            exporter,
-            _guard: guard,
-            rows,
-        }))
-    }
-
-    /// The sessions that will copy; none if one does not get its locks.
-    fn sessions(&self, guard: &Guard) -> Result<Option<Vec<Connection>>> {
-        (0..self.options.snapshot_workers)
-            .map(|_| guard.companion(self.connector))
-            .collect()
-    }
-
-    fn captured<'c>(&self, catalog: &'c Catalog) -> impl Iterator<Item = &'c Table> + use<'c> {
         let skip_unkeyed = self.options.unkeyed == UnkeyedMode::Skip;
-        catalog
-            .tables
-            .iter()
-            .filter(move |table| table.is_keyed || !skip_unkeyed)
+        let options = ViewOptions {
+            connector: self.connector,
+            plugin: self.plugin,
+            sessions: self.options.snapshot_workers,
+            captures: &|table| table.is_keyed || !skip_unkeyed,
+        };
+        let Some(mut view) = View::try_open(&options, guard)? else {
+            return Ok(None);
+        };
+        self.check(view.catalog())?;
+        let captured = view.catalog().tables.iter();
+        let captured = captured.filter(|table| (options.captures)(table));
+        let targets = self.targets(captured, &view)?;
+        let mut swept = self.without_partitions(&view)?;
+        swept.extend(swept_with(&targets));
+        let consistent_point = view.consistent_point();
+        tracing::info!(tables = targets.len(), %consistent_point, "snapshot begins");
+        let sessions = view.take_sessions();
+        let rows = self.copy(&targets, consistent_point, sessions)?;
+        view.release()?;
+        self.flush()?;
+        self.sweep(&swept, consistent_point)?;
+        Ok(Some(Copied { view, rows }))
     }
 
     fn check(&self, catalog: &Catalog) -> Result<()> {
@@ -190,35 +151,41 @@ impl Snapshot<'_> {
         catalog.check_toast(self.options.toast)
     }
 
-    fn targets(&mut self, catalog: &Catalog, session: &Connection) -> Result<Vec<Target>> {
-        let mut targets = Vec::new();
-        for table in self.captured(catalog) {
-            let described = self.describe(&table.sql_name(), session)?;
-            let (relation, topic, _) = self.open_topic(&table.sql_name(), &described)?;
-            targets.push(Target {
-                table: table.clone(),
-                relation,
-                topic,
-            });
-        }
-        Ok(targets)
+    fn targets<'t>(
+        &mut self,
+        tables: impl Iterator<Item = &'t Table>,
+        view: &View,
+    ) -> Result<Vec<Target>> {
+        tables
+            .map(|table| {
+                let name = TableName {
+                    schema: table.schema.clone(),
+                    table: table.name.clone(),
+                };
+                let description = view.describe(self.plugin, &name)?;
+                let (topic, _) = self.open_topic(&description)?;
+                let relation = description.relation;
+                let source = Source {
+                    table: table.clone(),
+                    relation,
+                };
+                Ok(Target { source, topic })
+            })
+            .collect()
     }
 
     /// Topics of partitioned tables that have no partition, of which nothing is copied: all
     /// that was sent of them is gone. No lock holds such a table; one that is dropped
     /// meanwhile is left alone, which a transaction of its own makes possible.
-    fn without_partitions(
-        &mut self,
-        catalog: &Catalog,
-        session: &Connection,
-    ) -> Result<BTreeMap<TopicId, String>> {
+    fn without_partitions(&mut self, view: &View) -> Result<BTreeMap<TopicId, String>> {
         let mut topics = BTreeMap::new();
-        for name in catalog.without_partitions() {
-            let described = match self.describe(&name.sql(), session) {
+        for name in view.catalog().without_partitions() {
+            let described = match describe(self.plugin, &name.sql(), view.reporter()) {
                 Err(error) if error.is_any_of(&[sqlstate::UNDEFINED_TABLE]) => continue,
                 described => described?,
             };
-            let (_, topic, keying) = self.open_topic(&name.sql(), &described)?;
+            let description = Description::read(&described, &name.sql())?;
+            let (topic, keying) = self.open_topic(&description)?;
             if keying == Keying::Keyed {
                 topics.insert(topic, name.sql());
             }
@@ -226,54 +193,33 @@ impl Snapshot<'_> {
         Ok(topics)
     }
 
-    /// A table as the plugin describes it: a relation frame.
-    fn describe(&self, table: &str, session: &Connection) -> Result<Rows, SqlError> {
-        let regclass = format!("{}::pg_catalog.regclass", sql::literal(table));
-        let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
-        session.query_with(&query, &[], Format::Binary)
-    }
-
-    /// The relation that a table's rows are sent as, its topic, and whether they have keys.
-    ///
-    /// The topic is named from the table's description as the plugin gives it, so that
-    /// snapshot and stream cannot come to different names.
-    fn open_topic(&mut self, table: &str, described: &Rows) -> Result<(u32, TopicId, Keying)> {
-        let described = described.bytes(0, 0).unwrap_or_default();
-        let (id, topic, keying) = match Frames::new(described).next() {
-            Some(Ok(Frame::Relation(relation))) => {
-                let topic = self.router.topic(relation.schema, relation.table)?;
-                (relation.id, topic, Keying::of(relation.is_keyed()))
-            }
-            Some(Err(error)) => {
-                return Err(Error::failed("a table's description is no frame").with_source(error));
-            }
-            _ => {
-                return Err(Error::failed(format!(
-                    "the server did not describe table {table}"
-                )));
-            }
-        };
-        Ok((id, self.sink.open_topic(&topic, keying)?, keying))
+    /// A table's topic, and whether its rows have keys.
+    fn open_topic(&mut self, description: &Description) -> Result<(TopicId, Keying)> {
+        let keying = Keying::of(description.is_keyed);
+        let topic = self.router.topic(&description.schema, &description.table)?;
+        Ok((self.sink.open_topic(&topic, keying)?, keying))
     }
 
     fn copy(
         &self,
         targets: &[Target],
-        exporter: &Exporter,
+        consistent_point: Lsn,
         sessions: Vec<Connection>,
     ) -> Result<u64> {
-        let estimates = targets.iter().map(|target| target.table.estimated_rows);
-        let mut progress = Progress::new(estimates.sum());
+        let estimates = targets
+            .iter()
+            .map(|target| target.source.table.estimated_rows);
+        let mut progress = Progress::new("snapshot", estimates.sum());
         let rows = Copy {
             targets,
             plugin: self.plugin,
             sink: self.sink,
             token: self.token(),
-            consistent_point: exporter.consistent_point(),
+            consistent_point,
             stop: self.stop,
         }
         .run(sessions, &mut progress)?;
-        progress.finish(rows);
+        progress.finish(rows, "every row of the snapshot is delivered");
         Ok(rows)
     }
 
@@ -320,6 +266,26 @@ impl Snapshot<'_> {
 
 /// Topics that hold keys, each once, with the table whose rows they hold.
 fn swept_with(targets: &[Target]) -> impl Iterator<Item = (TopicId, String)> {
-    let keyed = targets.iter().filter(|target| target.table.is_keyed);
-    keyed.map(|target| (target.topic, target.table.sent_as.sql()))
+    let keyed = targets.iter().filter(|target| target.source.table.is_keyed);
+    keyed.map(|target| (target.topic, target.source.table.sent_as.sql()))
+}
+
+/// Tries until tables stay as they are for long enough.
+fn until_undisturbed<T>(
+    stop: &Stop,
+    what: &str,
+    mut try_once: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let mut backoff = Backoff::default();
+    for _ in 0..MAX_TRIES {
+        if let Some(done) = try_once()? {
+            return Ok(done);
+        }
+        tracing::info!("tables were changed meanwhile, beginning {what} anew");
+        backoff.wait(stop)?;
+    }
+    Err(Error::failed(format!(
+        "tables kept being changed during {MAX_TRIES} attempts at {what}"
+    ))
+    .with_hint("Name the tables to capture with --table, or try again later."))
 }

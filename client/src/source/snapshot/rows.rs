@@ -1,0 +1,97 @@
+//! Rows of one table, out of a `COPY` of what the encoder makes of them.
+
+use headwater_protocol::frame::{Change, Frame, Frames, Op, Quarantine};
+
+use super::copy_binary::{CopyBinary, CopyError};
+use super::job::Job;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::catalog::Table;
+use crate::source::connection::Connection;
+use crate::source::plugin::Plugin;
+use crate::source::sql_error::SqlError;
+
+/// The rows of a part of `table`, each as a frame.
+pub(super) fn query(plugin: &Plugin, table: &Table, part: &Job) -> String {
+    format!(
+        "SELECT {} FROM ONLY {} AS t{}",
+        plugin.encode_call("t.*"),
+        table.sql_name(),
+        part.condition()
+    )
+}
+
+/// Hands each row of `query` on, as it comes. `table` is for errors. What the server refuses
+/// is told apart, since it may quote a value; the session can be used on after that.
+///
+/// # Errors
+/// A row that cannot be encoded, one that is no row of `relation`, or what `each` returns.
+pub fn copy(
+    session: &Connection,
+    query: &str,
+    relation: u32,
+    table: &str,
+    each: &mut dyn FnMut(&Change<'_>) -> Result<()>,
+) -> Result<Result<(), SqlError>> {
+    let refused = |error| {
+        // Whatever else the statement has to say: the connection is free behind it.
+        session.copy_result().and(Err(error))
+    };
+    if let Err(error) = session.begin_copy(&format!("COPY ({query}) TO STDOUT (FORMAT binary)")) {
+        return Ok(refused(error));
+    }
+    let mut reader = CopyBinary::default();
+    while let Some(message) = session.copy_next()? {
+        reader.push(&message, &mut |row: &[u8]| {
+            let change = read_frame(row, table)?;
+            if change.relation != relation {
+                return Err(moved(table));
+            }
+            each(&change)
+        })?;
+    }
+    if let Err(error) = session.copy_result() {
+        return Ok(refused(error));
+    }
+    if reader.is_complete() {
+        Ok(Ok(()))
+    } else {
+        Err(Error::failed(format!(
+            "the copy of table {table} ended before its last row"
+        )))
+    }
+}
+
+impl From<CopyError> for Error {
+    fn from(error: CopyError) -> Self {
+        Error::failed("the server broke the protocol").with_source(error)
+    }
+}
+
+fn read_frame<'a>(row: &'a [u8], table: &str) -> Result<Change<'a>> {
+    match Frames::new(row).next() {
+        Some(Ok(Frame::Change(change))) if change.op == Op::Read => Ok(change),
+        Some(Ok(Frame::Quarantine(quarantine))) => Err(quarantined(&quarantine, table)),
+        Some(Err(error)) => {
+            Err(Error::failed(format!("a row of {table} is no frame")).with_source(error))
+        }
+        Some(Ok(_)) | None => Err(Error::failed(format!(
+            "a row of {table} came as another frame than a row",
+        ))),
+    }
+}
+
+/// DETACH … CONCURRENTLY waits for nobody before its first half is done.
+fn moved(table: &str) -> Error {
+    Error::failed(format!(
+        "table {table} was attached to another table or detached from one while it was copied",
+    ))
+    .with_hint("Start again: the snapshot begins anew.")
+}
+
+fn quarantined(quarantine: &Quarantine<'_>, table: &str) -> Error {
+    Error::new(
+        ErrorKind::Data,
+        format!("a row of {table} cannot be encoded: {}", quarantine.reason),
+    )
+    .with_hint("Mend the row, or leave the table out with --exclude-table.")
+}
