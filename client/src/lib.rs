@@ -31,4 +31,5 @@ pub mod state;
 pub mod stop;
 pub mod stream;
 pub mod tail;
+pub mod verify;
 pub mod watch;

@@ -4,7 +4,7 @@ mod kafka;
 mod shape;
 mod stale;
 
-pub use kafka::{KafkaState, StateKey};
+pub use kafka::{KafkaState, StateKey, read};
 pub use shape::{Difference, Shape};
 pub use stale::{Mark, StaleTables};
 

@@ -39,6 +39,7 @@ mod truncate;
 mod unencodable;
 mod unkeyed;
 mod values;
+mod verify;
 mod walkthrough;
 mod workload;
 mod world;

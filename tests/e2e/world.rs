@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use headwater_tests::client::Ended;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Kafka, Postgres, topic};
@@ -92,6 +93,14 @@ impl<'s> World<'s> {
     /// Starts `headwater stream` into the broker.
     pub(crate) fn stream(&self, more: &[&str]) -> Client {
         Client::start(self.arguments(more))
+    }
+
+    /// Runs `headwater verify` of the stream to its end.
+    #[track_caller]
+    pub(crate) fn verify(&self, more: &[&str]) -> Ended {
+        let mut arguments = self.arguments(more);
+        arguments[0] = "verify".to_owned();
+        Client::run(arguments)
     }
 
     /// Does something while a client streams, and stops the client once all of it has arrived.

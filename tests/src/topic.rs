@@ -164,13 +164,28 @@ pub fn for_each(
 /// If it is not acknowledged.
 #[track_caller]
 pub fn write(kafka: &Kafka, topic: &str, key: &str, value: &str) {
+    produce(kafka, topic, BaseRecord::to(topic).key(key).payload(value));
+}
+
+/// Writes a tombstone and waits for the broker's acknowledgement.
+///
+/// # Panics
+///
+/// If it is not acknowledged.
+#[track_caller]
+pub fn bury(kafka: &Kafka, topic: &str, key: &str) {
+    produce(kafka, topic, BaseRecord::<str, str>::to(topic).key(key));
+}
+
+#[track_caller]
+fn produce(kafka: &Kafka, topic: &str, record: BaseRecord<'_, str, str>) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", kafka.brokers())
         .set("partitioner", "murmur2_random")
         .create()
         .unwrap_or_else(|e| panic!("a producer: {e}"));
     producer
-        .send(BaseRecord::to(topic).key(key).payload(value))
+        .send(record)
         .unwrap_or_else(|(e, _)| panic!("a record for {topic}: {e}"));
     producer
         .flush(SOON)

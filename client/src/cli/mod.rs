@@ -6,6 +6,7 @@ mod drop;
 mod stream;
 mod tables;
 mod tail;
+mod verify;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
@@ -17,6 +18,7 @@ pub use stream::{
 };
 pub use tables::TableOptions;
 pub use tail::TailOptions;
+pub use verify::VerifyOptions;
 
 use crate::error::Result;
 use crate::log::LogFormat;
@@ -48,6 +50,8 @@ pub enum Command {
     Stream(Box<StreamOptions>),
     /// Read topics: key TAB value, one record a line
     Tail(TailOptions),
+    /// Prove that topics equal their tables at a point of the WAL
+    Verify(Box<VerifyOptions>),
     /// Drop the slot and what belongs to it, saying what is lost
     Drop(Box<DropOptions>),
 }
@@ -58,6 +62,7 @@ impl Command {
         match self {
             Command::Stream(options) => crate::stream::run(options),
             Command::Tail(options) => crate::tail::run(options),
+            Command::Verify(options) => crate::verify::run(options),
             Command::Drop(options) => crate::drop::run(options),
         }
     }

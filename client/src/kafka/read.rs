@@ -74,16 +74,34 @@ impl Reader {
         topic: &str,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<i32>> {
+        self.find_partitions(topic, tick)?
+            .ok_or_else(|| self.refused(topic, RDKafkaErrorCode::UnknownTopicOrPartition))
+    }
+
+    /// As [`Self::partitions`], none where there is no such topic.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn find_partitions(
+        &self,
+        topic: &str,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<Vec<i32>>> {
         let metadata = self.metadata(topic, tick)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let code = match found {
-            None => RDKafkaErrorCode::UnknownTopicOrPartition,
-            Some(found) => match found.error() {
-                None => return Ok(found.partitions().iter().map(|part| part.id()).collect()),
-                Some(error) => RDKafkaErrorCode::from(error),
-            },
+        let Some(found) = found else {
+            return Ok(None);
         };
-        Err(self.refused(topic, code))
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => {
+                let partitions = found.partitions().iter();
+                Ok(Some(partitions.map(|part| part.id()).collect()))
+            }
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Ok(None)
+            }
+            Some(code) => Err(self.refused(topic, code)),
+        }
     }
 
     /// Calls `each` with every message of the partition, oldest first, up to the end or to
@@ -99,15 +117,37 @@ impl Reader {
         tick: &mut dyn FnMut() -> Result<()>,
         each: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.read_from(topic, partition, None, tick, each).map(drop)
+    }
+
+    /// As [`Self::read_partition`], from `offset` on where there is one. Returns the offset
+    /// behind the last message, to go on from.
+    ///
+    /// # Errors
+    /// As [`Self::read_partition`].
+    pub(crate) fn read_from(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: Option<i64>,
+        tick: &mut dyn FnMut() -> Result<()>,
+        each: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<()>,
+    ) -> Result<i64> {
         let (low, high) = self.watermarks(topic, partition, tick)?;
-        if low >= high {
-            return Ok(());
+        let begin = offset.map_or(low, |offset| offset.max(low));
+        if begin >= high {
+            return Ok(begin);
         }
-        self.assign(&[(topic, partition)], Offset::Beginning)?;
-        let outcome = self.read_assigned(topic, partition, high, tick, each);
+        self.assign(&[(topic, partition)], Offset::Offset(begin))?;
+        let mut next = begin;
+        let outcome = self.read_assigned(topic, partition, high, tick, &mut |message| {
+            next = message.offset() + 1;
+            each(message)
+        });
         let released = self.consumer.unassign();
         outcome?;
-        released.map_err(|error| self.failed(topic, &error))
+        released.map_err(|error| self.failed(topic, &error))?;
+        Ok(next)
     }
 
     /// Assigns partitions from `offset` on, for [`Self::next`].

@@ -255,7 +255,9 @@ mod tests {
     #[test]
     fn a_position_far_ahead_is_on_record_before_its_time() {
         let (sender, stored) = mpsc::channel();
-        let positions = Positions::recorded(Box::new(Recorder(sender)), state(10)).unwrap();
+        let positions =
+            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
+                .unwrap();
         let begun = std::time::Instant::now();
         // Each of them would wait for a second after the one before.
         let ends: Vec<u64> = (1..=50).map(|n| 10 + n * STORE_BYTES).collect();

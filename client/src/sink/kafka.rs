@@ -39,6 +39,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
+pub(crate) use self::headers::{lacks_columns, read_lsn};
+
 use self::failure::Failure;
 use self::hurry::Hurry;
 use self::in_flight::InFlight;

@@ -5,6 +5,7 @@ mod kafka;
 mod stdout;
 
 pub use kafka::KafkaSink;
+pub(crate) use kafka::{lacks_columns, read_lsn};
 pub use stdout::StdoutSink;
 
 use std::time::Duration;

@@ -3,34 +3,23 @@
 //! Several pipelines share the topic: each has its key. Reading takes the newest record of
 //! the key up to the end of what is committed, so that an aborted transaction never counts.
 //! Records go to partition 0 by number: a topic that somebody made with more partitions works.
-//!
-//! # Epochs
-//!
-//! An instance that was frozen while another took its place may write once more when it
-//! wakes: its own position, behind the other's. Taken for the newest, that could make a start
-//! skip what the other one has only half sent again, or see a gap where there is none. So each
-//! start writes under the next epoch, and among the records of a key the newest of the
-//! highest epoch counts. Compaction knows no epochs: it keeps the late record alone until the
-//! owner writes again, which it does with the next change.
 
+mod newest;
 mod record;
 
-use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::Message;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
+use self::newest::Newest;
 pub use self::record::StateKey;
 use super::{State, StateStore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kafka::{
-    Connection, Existence, KafkaOptions, Purpose, Reader, Reading, TopicMaker, producer,
-};
+use crate::kafka::{Connection, Existence, KafkaOptions, Purpose, TopicMaker, producer};
 
 /// Where the state of every pipeline is kept.
 const TOPIC: &str = "__headwater.state";
@@ -43,9 +32,6 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one look for the acknowledgement takes: it comes within a few milliseconds.
 const POLL: Duration = Duration::from_millis(2);
-
-/// How long reading may go without a record before it is given up.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A [`StateStore`] over the topic `__headwater.state`.
 pub struct KafkaState {
@@ -129,17 +115,6 @@ impl KafkaState {
         }
     }
 
-    fn still_patient(&self, heard: Instant) -> Result<()> {
-        if heard.elapsed() < LOAD_TIMEOUT {
-            return Ok(());
-        }
-        let brokers = self.options.brokers();
-        Err(Error::new(
-            ErrorKind::Disconnected,
-            format!("topic \"{TOPIC}\" cannot be read: Kafka at {brokers} stopped answering"),
-        ))
-    }
-
     fn not_stored(&self, code: RDKafkaErrorCode) -> Error {
         let (kind, hint) = match code {
             RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::AllBrokersDown => {
@@ -158,55 +133,13 @@ impl KafkaState {
     }
 }
 
-/// The record that counts, of those read so far.
-#[derive(Default)]
-struct Newest {
-    epoch: u64,
-    /// With its offset; none where the state was cleared.
-    value: Option<(i64, Vec<u8>)>,
-}
-
-impl Newest {
-    fn read(&mut self, offset: i64, value: Option<&[u8]>) {
-        let Some(value) = value else {
-            *self = Newest::default();
-            return;
-        };
-        // What cannot be read is an error if it is the newest, whatever it is.
-        let epoch = record::epoch(value).unwrap_or(self.epoch);
-        if epoch >= self.epoch {
-            *self = Newest {
-                epoch,
-                value: Some((offset, value.to_vec())),
-            };
-        }
-    }
-}
-
 impl KafkaState {
     fn newest(&mut self) -> Result<Newest> {
         // Only once: others may have written since.
         if std::mem::replace(&mut self.existence, Existence::Found) == Existence::Created {
             return Ok(Newest::default());
         }
-        let reader = Reader::connect(&self.options, Reading::Own, Connection::silent, &mut || {
-            Ok(())
-        })?;
-        let heard = Cell::new(Instant::now());
-        let mut newest = Newest::default();
-        reader.read_partition(
-            TOPIC,
-            PARTITION,
-            &mut || self.still_patient(heard.get()),
-            &mut |message| {
-                heard.set(Instant::now());
-                if message.key() == Some(&self.key) {
-                    newest.read(message.offset(), message.payload());
-                }
-                Ok(())
-            },
-        )?;
-        Ok(newest)
+        Newest::find(&self.options, &self.key, &mut || Ok(()))
     }
 
     /// The epoch that this instance writes under: the next one, at its first record.
@@ -231,12 +164,7 @@ impl StateStore for KafkaState {
                 format!("another instance goes on with the state in topic \"{TOPIC}\""),
             ));
         }
-        match newest.value {
-            Some((offset, value)) => record::decode(&value)
-                .map(Some)
-                .map_err(|error| error.into_error(&format!("topic \"{TOPIC}\", offset {offset}"))),
-            None => Ok(None),
-        }
+        newest.into_state()
     }
 
     fn store(&mut self, state: &State) -> Result<()> {
@@ -248,6 +176,20 @@ impl StateStore for KafkaState {
         self.epoch = None;
         self.write(None)
     }
+}
+
+/// The newest state under `key`, none if nothing was ever stored or it was cleared, or if
+/// there is no such topic. Nothing is made or written. `tick` is called at least once a second.
+///
+/// # Errors
+/// Kafka does not answer, the topic may not be read, the record is of a newer release, or what
+/// `tick` returns.
+pub fn read(
+    options: &KafkaOptions,
+    key: &StateKey,
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<Option<State>> {
+    Newest::find(options, &record::key(key)?, tick)?.into_state()
 }
 
 impl Reports {
@@ -277,44 +219,5 @@ impl ProducerContext for Reports {
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         };
         *self.lock() = Some(Report { number, outcome });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn newest(records: &[Option<&str>]) -> Option<(i64, String)> {
-        let mut newest = Newest::default();
-        for (offset, value) in (0..).zip(records) {
-            newest.read(offset, value.map(str::as_bytes));
-        }
-        let text = |value| String::from_utf8(value).unwrap();
-        newest.value.map(|(offset, value)| (offset, text(value)))
-    }
-
-    #[test]
-    fn the_newest_of_the_highest_epoch_counts() {
-        let (before, first, second) = ("{}", r#"{"epoch":1}"#, r#"{"epoch":2}"#);
-        let at = |offset, text: &str| Some((offset, text.to_owned()));
-        for (records, expected) in [
-            (&[][..], None),
-            (&[Some(before), Some(before)][..], at(1, before)),
-            (&[Some(before), Some(first), Some(first)][..], at(2, first)),
-            // An instance that has lost its place writes once more.
-            (&[Some(first), Some(second), Some(first)][..], at(1, second)),
-            (
-                &[Some(first), Some(second), Some(before)][..],
-                at(1, second),
-            ),
-            (&[Some(second), None][..], None),
-            (&[Some(second), None, Some(first)][..], at(2, first)),
-            // It cannot be known whose it is.
-            (&[Some(second), Some("{")][..], at(1, "{")),
-        ] {
-            assert_eq!(newest(records), expected, "{records:?}");
-        }
     }
 }

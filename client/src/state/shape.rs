@@ -51,6 +51,11 @@ impl Shape {
             .collect()
     }
 
+    /// The value of an option, none where it is unknown.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// Whether nothing is known of it.
     pub fn is_unknown(&self) -> bool {
         self.0.is_empty()

@@ -81,9 +81,14 @@ pub(super) fn unchanged_bytes(headers: Option<&BorrowedHeaders>) -> usize {
 }
 
 /// `hw.lsn` of a record in a topic; none where it is missing or no LSN.
-pub(super) fn read_lsn(headers: Option<&BorrowedHeaders>) -> Option<Lsn> {
+pub(crate) fn read_lsn(headers: Option<&BorrowedHeaders>) -> Option<Lsn> {
     let value = headers?.iter().find(|header| header.key == LSN)?.value?;
     std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Whether a record in a topic names columns that it lacks.
+pub(crate) fn lacks_columns(headers: Option<&BorrowedHeaders>) -> bool {
+    headers.is_some_and(|headers| headers.iter().any(|header| header.key == UNCHANGED))
 }
 
 /// A short text on the stack: the longest is a signed 64-bit number.

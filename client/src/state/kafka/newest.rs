@@ -1,0 +1,137 @@
+//! Which record of the state topic counts.
+//!
+//! An instance that was frozen while another took its place may write once more when it
+//! wakes: its own position, behind the other's. Taken for the newest, that could make a start
+//! skip what the other one has only half sent again, or see a gap where there is none. So each
+//! start writes under the next epoch, and among the records of a key the newest of the
+//! highest epoch counts. Compaction knows no epochs: it keeps the late record alone until the
+//! owner writes again, which it does with the next change.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+
+use super::{PARTITION, TOPIC, record};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kafka::{Connection, KafkaOptions, Reader, Reading};
+use crate::state::State;
+
+/// How long reading may go without a record before it is given up.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The record that counts, of those read so far.
+#[derive(Default)]
+pub(super) struct Newest {
+    /// Of the start that wrote it.
+    pub epoch: u64,
+    /// With its offset; none where the state was cleared.
+    value: Option<(i64, Vec<u8>)>,
+}
+
+impl Newest {
+    /// Reads the topic to its end; one that does not exist is empty.
+    pub(super) fn find(
+        options: &KafkaOptions,
+        key: &[u8],
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Self> {
+        let reader = Reader::connect(options, Reading::Own, Connection::silent, tick)?;
+        let mut newest = Newest::default();
+        if reader.find_partitions(TOPIC, tick)?.is_none() {
+            return Ok(newest);
+        }
+        let heard = Cell::new(Instant::now());
+        reader.read_partition(
+            TOPIC,
+            PARTITION,
+            &mut || {
+                still_patient(options, heard.get())?;
+                tick()
+            },
+            &mut |message| {
+                heard.set(Instant::now());
+                if message.key() == Some(key) {
+                    newest.read(message.offset(), message.payload());
+                }
+                Ok(())
+            },
+        )?;
+        Ok(newest)
+    }
+
+    fn read(&mut self, offset: i64, value: Option<&[u8]>) {
+        let Some(value) = value else {
+            *self = Newest::default();
+            return;
+        };
+        // What cannot be read is an error if it is the newest, whatever it is.
+        let epoch = record::epoch(value).unwrap_or(self.epoch);
+        if epoch >= self.epoch {
+            *self = Newest {
+                epoch,
+                value: Some((offset, value.to_vec())),
+            };
+        }
+    }
+
+    /// What it says.
+    pub(super) fn into_state(self) -> Result<Option<State>> {
+        let Some((offset, value)) = self.value else {
+            return Ok(None);
+        };
+        record::decode(&value)
+            .map(Some)
+            .map_err(|error| error.into_error(&format!("topic \"{TOPIC}\", offset {offset}")))
+    }
+}
+
+fn still_patient(options: &KafkaOptions, heard: Instant) -> Result<()> {
+    if heard.elapsed() < TIMEOUT {
+        return Ok(());
+    }
+    let brokers = options.brokers();
+    Err(Error::new(
+        ErrorKind::Disconnected,
+        format!("topic \"{TOPIC}\" cannot be read: Kafka at {brokers} stopped answering"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn newest(records: &[Option<&str>]) -> Option<(i64, String)> {
+        let mut newest = Newest::default();
+        for (offset, value) in (0..).zip(records) {
+            newest.read(offset, value.map(str::as_bytes));
+        }
+        let text = |value| String::from_utf8(value).unwrap();
+        newest.value.map(|(offset, value)| (offset, text(value)))
+    }
+
+    #[test]
+    fn the_newest_of_the_highest_epoch_counts() {
+        let (before, first, second) = ("{}", r#"{"epoch":1}"#, r#"{"epoch":2}"#);
+        let at = |offset, text: &str| Some((offset, text.to_owned()));
+        for (records, expected) in [
+            (&[][..], None),
+            (&[Some(before), Some(before)][..], at(1, before)),
+            (&[Some(before), Some(first), Some(first)][..], at(2, first)),
+            // An instance that has lost its place writes once more.
+            (&[Some(first), Some(second), Some(first)][..], at(1, second)),
+            (
+                &[Some(first), Some(second), Some(before)][..],
+                at(1, second),
+            ),
+            (&[Some(second), None][..], None),
+            (&[Some(second), None, Some(first)][..], at(2, first)),
+            // It cannot be known whose it is.
+            (&[Some(second), Some("{")][..], at(1, "{")),
+        ] {
+            assert_eq!(newest(records), expected, "{records:?}");
+        }
+    }
+}
