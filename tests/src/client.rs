@@ -170,6 +170,11 @@ impl Client {
         }
     }
 
+    /// The first line of standard error with `text`, if there is one by now.
+    pub fn said(&self, text: &str) -> Option<String> {
+        self.stderr.find(text, Duration::ZERO)
+    }
+
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()

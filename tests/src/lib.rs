@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod random;
 pub mod session;
 pub mod topic;
+pub mod torture;
 pub mod types;
 pub mod wait;
 

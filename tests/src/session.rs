@@ -71,6 +71,31 @@ impl Session {
         }
     }
 
+    /// Runs `COPY … FROM STDIN` with its data, which may fail.
+    pub fn copy_in(&self, sql: &str, data: &str) -> Result<(), SqlError> {
+        let begun = self.connection.exec(sql);
+        if begun.status() != Status::CopyIn {
+            return Err(error_of(&begun));
+        }
+        drop(begun);
+        let broken = |e: libpq::errors::Error| SqlError {
+            state: String::new(),
+            message: e.to_string(),
+            hint: String::new(),
+        };
+        self.connection
+            .put_copy_data(data.as_bytes())
+            .and_then(|()| self.connection.put_copy_end(None))
+            .map_err(broken)?;
+        let mut outcome = Ok(());
+        while let Some(result) = self.connection.result() {
+            if result.status() != Status::CommandOk {
+                outcome = Err(error_of(&result));
+            }
+        }
+        outcome
+    }
+
     /// A query's rows, those of the last statement.
     ///
     /// # Panics

@@ -51,6 +51,16 @@ pub struct Kafka {
     folder: Folder,
 }
 
+/// A second way to a broker: whoever comes by it is told to come back through `advertised`,
+/// where somebody listens who passes connections on to `port`.
+#[derive(Clone, Copy, Debug)]
+pub struct Detour {
+    /// Where the broker listens.
+    pub port: u16,
+    /// What its answers say to connect to.
+    pub advertised: u16,
+}
+
 impl Kafka {
     /// Formats a folder and starts a broker on it.
     ///
@@ -58,14 +68,30 @@ impl Kafka {
     ///
     /// If it does not start, with its log.
     pub fn new() -> Self {
+        Kafka::with_detour(None)
+    }
+
+    /// As [`Kafka::new`], with a second way to it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn with_detour(detour: Option<Detour>) -> Self {
         let folder = Folder::new();
         let port = port::free();
         let controller = port::free();
+        let (listener, advertised) = match detour {
+            None => (String::new(), String::new()),
+            Some(detour) => (
+                format!(",DETOUR://127.0.0.1:{}", detour.port),
+                format!(",DETOUR://127.0.0.1:{}", detour.advertised),
+            ),
+        };
         let mut properties = include_str!("server.properties").to_owned();
         properties.push_str(&format!(
             "controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
              log.dirs={}\n",
             folder.path().join("data").display()
         ));
@@ -119,6 +145,13 @@ impl Kafka {
         let mut java = Command::new("java");
         java.args(self.java_options()).arg(class);
         java
+    }
+
+    /// Sends the broker a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(broker) = &self.broker {
+            broker.signal(signal);
+        }
     }
 
     /// Kills the broker outright.

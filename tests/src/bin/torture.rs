@@ -1,0 +1,35 @@
+//! `make torture SECONDS=… SEED=…`: writers write and everything goes wrong at random, then
+//! the topics are compared with what was committed, change by change. Exit code 1 if
+//! anything is against the rules.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use headwater_tests::torture::{self, Settings};
+
+fn main() -> ExitCode {
+    let seconds = variable("SECONDS").unwrap_or(120);
+    let seed = variable("SEED").unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(1, |since| since.as_secs())
+    });
+    println!("torture: {seconds} s, seed {seed}: make torture SECONDS={seconds} SEED={seed}");
+    let settings = Settings {
+        verbose: true,
+        ..Settings::new(seed, Duration::from_secs(seconds))
+    };
+    let (report, _) = torture::run(settings);
+    println!("\n{report}");
+    if report.violations().is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// A number from the environment.
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    let number = value.parse();
+    Some(number.unwrap_or_else(|e| panic!("{name} is \"{value}\": {e}")))
+}

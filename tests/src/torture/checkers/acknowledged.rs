@@ -1,0 +1,61 @@
+//! Nothing is confirmed to the server before the broker has it.
+//!
+//! What is confirmed the server forgets, so a client that confirms first and delivers then
+//! loses whatever is in between when it dies. Mostly it does not die, and nothing is ever
+//! seen of it. So this looks at every moment and not only at deaths: the broker says of
+//! each record when it was appended, the slot was looked at again and again. A record
+//! that is appended for the first time *after* a look at which its commit was
+//! confirmed already was confirmed too early.
+//!
+//! The time of a look is taken when its answer has come, and both clocks are one, so a
+//! client that confirms what is delivered is never accused. One that confirms too early is
+//! seen if a look falls in between: with a broker that is stopped for seconds, many do.
+
+use std::collections::BTreeMap;
+
+use headwater_protocol::Lsn;
+
+use crate::torture::evidence::Evidence;
+use crate::torture::log::Entry;
+
+/// Its name in reports.
+pub const NAME: &str = "acknowledged after delivery";
+
+/// Which records came too late.
+pub fn check(evidence: &Evidence) -> Vec<String> {
+    // What was confirmed never goes back: a slot that is made anew stands further.
+    let mut confirmed: Vec<(Lsn, i64)> = Vec::new();
+    for sample in &evidence.samples {
+        if confirmed
+            .last()
+            .is_none_or(|&(lsn, _)| sample.confirmed > lsn)
+        {
+            confirmed.push((sample.confirmed, sample.at));
+        }
+    }
+    let mut first: BTreeMap<_, &Entry> = BTreeMap::new();
+    for entry in &evidence.log {
+        let change = (entry.lsn, entry.seq, entry.table, &entry.key);
+        first.entry(change).or_insert(entry);
+    }
+    let mut seen = Vec::new();
+    for entry in first.values() {
+        let earliest = confirmed.partition_point(|&(lsn, _)| lsn < entry.lsn);
+        // A row that was fetched may come with a replay alone.
+        if let Some(&(lsn, at)) = confirmed.get(earliest)
+            && entry.appended > at
+            && !entry.fetched
+        {
+            seen.push(format!(
+                "{} {} {}:{} was appended at {}, {} ms after the slot stood at {lsn}",
+                entry.table.name(),
+                entry.key,
+                entry.lsn,
+                entry.seq,
+                entry.appended,
+                entry.appended - at
+            ));
+        }
+    }
+    seen
+}

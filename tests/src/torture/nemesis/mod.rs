@@ -1,0 +1,286 @@
+//! What goes wrong: faults, when they come, and how each is made and mended.
+//!
+//! The schedule follows from the seed alone: which faults, in which order, after what pause, for
+//! how long, and which other comes on top. It is dealt as cards are, so that every kind comes
+//! once before any comes again. What the schedule hits is a matter of the moment: a seed
+//! repeats the plan, not the race that it met.
+
+mod data;
+mod network;
+mod process;
+mod slot;
+
+use std::fmt;
+use std::time::Duration;
+
+use super::run::Run;
+use crate::Random;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// The client is killed outright.
+    KillClient,
+    /// The client is stopped where it stands, and goes on later.
+    FreezeClient,
+    /// The broker is killed outright, and started again.
+    KillBroker,
+    /// The broker is stopped where it stands, and goes on later.
+    FreezeBroker,
+    /// The walsender is terminated.
+    TerminateWalsender,
+    /// The server is stopped at once, as by a crash, and started again.
+    CrashPostgres,
+    /// Connections to the server break, and new ones are closed for a while.
+    CutPostgres,
+    /// Connections to the broker break, and new ones are closed for a while.
+    CutKafka,
+    /// The network to the server is slow.
+    DelayPostgres,
+    /// The network to the broker is slow.
+    DelayKafka,
+    /// The network to the server is silent: neither bytes nor an end of the connection.
+    SilencePostgres,
+    /// The network to the broker is silent.
+    SilenceKafka,
+    /// `wal_sender_timeout` is a second.
+    ShortTimeout,
+    /// The slot is dropped while the client is stopped.
+    DropSlot,
+    /// The slot is advanced past what was delivered while the client is stopped.
+    AdvanceSlot,
+    /// Another client is started beside the one that streams.
+    SecondClient,
+    /// A transaction of very many rows.
+    HugeTransaction,
+    /// A change that nothing can encode.
+    PoisonRow,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Fault; 18] = [
+        Fault::KillClient,
+        Fault::FreezeClient,
+        Fault::KillBroker,
+        Fault::FreezeBroker,
+        Fault::TerminateWalsender,
+        Fault::CrashPostgres,
+        Fault::CutPostgres,
+        Fault::CutKafka,
+        Fault::DelayPostgres,
+        Fault::DelayKafka,
+        Fault::SilencePostgres,
+        Fault::SilenceKafka,
+        Fault::ShortTimeout,
+        Fault::DropSlot,
+        Fault::AdvanceSlot,
+        Fault::SecondClient,
+        Fault::HugeTransaction,
+        Fault::PoisonRow,
+    ];
+
+    /// Those that may come on top of another: they need nothing to be in order, last a
+    /// moment, and are over when they are mended.
+    const OVERLAYS: [Fault; 6] = [
+        Fault::KillClient,
+        Fault::FreezeClient,
+        Fault::CutPostgres,
+        Fault::CutKafka,
+        Fault::DelayPostgres,
+        Fault::DelayKafka,
+    ];
+
+    /// Whether others may come on top.
+    fn is_outage(self) -> bool {
+        match self {
+            Fault::KillClient
+            | Fault::DropSlot
+            | Fault::AdvanceSlot
+            | Fault::SecondClient
+            | Fault::PoisonRow => false,
+            Fault::FreezeClient
+            | Fault::KillBroker
+            | Fault::FreezeBroker
+            | Fault::TerminateWalsender
+            | Fault::CrashPostgres
+            | Fault::CutPostgres
+            | Fault::CutKafka
+            | Fault::DelayPostgres
+            | Fault::DelayKafka
+            | Fault::SilencePostgres
+            | Fault::SilenceKafka
+            | Fault::ShortTimeout
+            | Fault::HugeTransaction => true,
+        }
+    }
+
+    /// As the report names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::KillClient => "client killed",
+            Fault::FreezeClient => "client stopped and continued",
+            Fault::KillBroker => "broker killed",
+            Fault::FreezeBroker => "broker stopped and continued",
+            Fault::TerminateWalsender => "walsender terminated",
+            Fault::CrashPostgres => "server stopped at once",
+            Fault::CutPostgres => "connection to the server cut",
+            Fault::CutKafka => "connection to the broker cut",
+            Fault::DelayPostgres => "connection to the server slow",
+            Fault::DelayKafka => "connection to the broker slow",
+            Fault::SilencePostgres => "connection to the server silent",
+            Fault::SilenceKafka => "connection to the broker silent",
+            Fault::ShortTimeout => "wal_sender_timeout of 1 s",
+            Fault::DropSlot => "slot dropped",
+            Fault::AdvanceSlot => "slot advanced",
+            Fault::SecondClient => "second client",
+            Fault::HugeTransaction => "huge transaction",
+            Fault::PoisonRow => "poison row",
+        }
+    }
+
+    /// Brings it about. What has no duration is over when this returns.
+    pub(crate) fn inject(self, run: &mut Run) {
+        match self {
+            Fault::KillClient => process::kill_client(run),
+            Fault::FreezeClient => process::freeze_client(run),
+            Fault::KillBroker => run.arena.kafka.kill(),
+            Fault::FreezeBroker => process::freeze_broker(run),
+            Fault::TerminateWalsender => process::terminate_walsender(run),
+            Fault::CrashPostgres => run.arena.postgres.stop_at_once(),
+            Fault::CutPostgres => network::cut(&run.arena.to_postgres),
+            Fault::CutKafka => network::cut(&run.arena.to_kafka),
+            Fault::DelayPostgres => network::slow(&run.arena.to_postgres, &mut run.random),
+            Fault::DelayKafka => network::slow(&run.arena.to_kafka, &mut run.random),
+            Fault::SilencePostgres => network::silence(&run.arena.to_postgres),
+            Fault::SilenceKafka => network::silence(&run.arena.to_kafka),
+            Fault::ShortTimeout => run.arena.set_wal_sender_timeout("1s"),
+            Fault::DropSlot => slot::lose(run, slot::Loss::Dropped),
+            Fault::AdvanceSlot => slot::lose(run, slot::Loss::Advanced),
+            Fault::SecondClient => slot::second_client(run),
+            Fault::HugeTransaction => data::huge_transaction(run),
+            Fault::PoisonRow => data::poison_row(run),
+        }
+    }
+
+    /// Mends it.
+    pub(crate) fn heal(self, run: &mut Run) {
+        match self {
+            Fault::FreezeClient => process::thaw_client(run),
+            Fault::KillBroker => run.arena.kafka.start(),
+            Fault::FreezeBroker => process::thaw_broker(run),
+            Fault::CrashPostgres => process::start_postgres(run),
+            Fault::CutPostgres | Fault::DelayPostgres => network::clear(&run.arena.to_postgres),
+            Fault::CutKafka | Fault::DelayKafka => network::clear(&run.arena.to_kafka),
+            Fault::SilencePostgres => {
+                network::end_silence(&run.arena.to_postgres, &mut run.random);
+            }
+            Fault::SilenceKafka => network::end_silence(&run.arena.to_kafka, &mut run.random),
+            Fault::ShortTimeout => run
+                .arena
+                .set_wal_sender_timeout(super::arena::WAL_SENDER_TIMEOUT),
+            Fault::KillClient
+            | Fault::TerminateWalsender
+            | Fault::DropSlot
+            | Fault::AdvanceSlot
+            | Fault::SecondClient
+            | Fault::HugeTransaction
+            | Fault::PoisonRow => {}
+        }
+    }
+}
+
+/// One fault, or two at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How long all is well before.
+    pub pause: Duration,
+    /// What goes wrong.
+    pub fault: Fault,
+    /// What goes wrong on top of it.
+    pub overlay: Option<Fault>,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// Whether everything has to be delivered before the next step.
+    pub recovers: bool,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.fault.name())?;
+        if let Some(overlay) = self.overlay {
+            write!(f, ", then {}", overlay.name())?;
+        }
+        write!(
+            f,
+            "; after {:.1} s, for {:.1} s{}",
+            self.pause.as_secs_f32(),
+            self.lasts.as_secs_f32(),
+            if self.recovers {
+                ", then all is delivered"
+            } else {
+                ""
+            }
+        )
+    }
+}
+
+/// The steps of a seed, without end.
+#[derive(Debug)]
+pub struct Schedule {
+    random: Random,
+    kinds: Vec<Fault>,
+    dealt: Vec<Fault>,
+}
+
+impl Schedule {
+    /// Steps with faults of some kinds.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn new(seed: u64, kinds: &[Fault]) -> Self {
+        assert!(!kinds.is_empty(), "a nemesis without a fault");
+        Schedule {
+            random: Random::new(seed),
+            kinds: kinds.to_vec(),
+            dealt: Vec::new(),
+        }
+    }
+
+    fn deal(&mut self) -> Fault {
+        if self.dealt.is_empty() {
+            self.dealt.clone_from(&self.kinds);
+        }
+        let place = self.random.below(self.dealt.len() as u64) as usize;
+        self.dealt.swap_remove(place)
+    }
+
+    fn milliseconds(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.random.below(to - from))
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        let fault = self.deal();
+        // Drawn in any case, so that the seed gives the same moments whatever the kinds.
+        let (on_top, which) = (self.random.below(3) == 0, self.random.below(6));
+        let overlay = Fault::OVERLAYS[which as usize];
+        let fits = fault.is_outage() && overlay != fault && self.kinds.contains(&overlay);
+        let (shortest, longest) = match fault {
+            // The server's timeout has to pass, or not.
+            Fault::SilencePostgres | Fault::ShortTimeout => (1_000, 10_000),
+            _ => (200, 4_000),
+        };
+        Some(Step {
+            pause: self.milliseconds(100, 2_500),
+            fault,
+            overlay: (on_top && fits).then_some(overlay),
+            lasts: self.milliseconds(shortest, longest),
+            recovers: self.random.below(2) == 0,
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! What a person reads at the end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::checkers::Violation;
+use super::evidence::Evidence;
+use super::nemesis::Fault;
+use super::run::Settings;
+use super::supervisor::Supervisor;
+
+/// The figures of a run, and what was against the rules.
+#[derive(Clone, Debug)]
+pub struct Report {
+    seed: u64,
+    took: Duration,
+    faults: BTreeMap<Fault, u64>,
+    transactions: BTreeMap<&'static str, u64>,
+    changes: usize,
+    records: usize,
+    replayed: usize,
+    fetched: usize,
+    rows: usize,
+    starts: u64,
+    quarantined: u64,
+    refusals: usize,
+    gaps: usize,
+    looks: usize,
+    retained_most: u64,
+    retained_at_rest: u64,
+    violations: Vec<Violation>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        settings: &Settings,
+        took: Duration,
+        faults: BTreeMap<Fault, u64>,
+        supervisor: &Supervisor,
+        evidence: &Evidence,
+        violations: Vec<Violation>,
+    ) -> Self {
+        let mut transactions = BTreeMap::new();
+        for committed in &evidence.history {
+            *transactions.entry(committed.kind).or_default() += 1;
+        }
+        let mut different = std::collections::BTreeSet::new();
+        for entry in &evidence.log {
+            different.insert((entry.table, &entry.key, entry.lsn, entry.seq));
+        }
+        Report {
+            seed: settings.seed,
+            took,
+            faults,
+            transactions,
+            changes: evidence
+                .history
+                .iter()
+                .map(|committed| committed.changes.len())
+                .sum(),
+            records: evidence.log.len(),
+            replayed: evidence.log.len() - different.len(),
+            fetched: evidence.log.iter().filter(|entry| entry.fetched).count(),
+            rows: evidence.tables.len(),
+            starts: supervisor.starts(),
+            quarantined: supervisor.quarantined(),
+            refusals: evidence.refusals.len(),
+            // The first snapshot is one too.
+            gaps: evidence.gaps.len().saturating_sub(1),
+            looks: evidence.samples.len(),
+            retained_most: evidence
+                .samples
+                .iter()
+                .map(|sample| sample.retained)
+                .max()
+                .unwrap_or(0),
+            retained_at_rest: evidence.server.retained_at_rest,
+            violations,
+        }
+    }
+
+    /// What was against the rules.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// How often each kind of fault came.
+    pub fn faults(&self) -> &BTreeMap<Fault, u64> {
+        &self.faults
+    }
+
+    /// How many changes were committed.
+    pub fn changes(&self) -> usize {
+        self.changes
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes >> 20;
+        writeln!(f, "torture: seed {}, {} s", self.seed, self.took.as_secs())?;
+        writeln!(f, "\nfaults: {}", self.faults.values().sum::<u64>())?;
+        for (fault, count) in &self.faults {
+            writeln!(f, "  {count:6}  {}", fault.name())?;
+        }
+        let transactions: u64 = self.transactions.values().sum();
+        writeln!(f, "\ntransactions committed: {transactions}")?;
+        for (kind, count) in &self.transactions {
+            writeln!(f, "  {count:6}  {kind}")?;
+        }
+        writeln!(
+            f,
+            "\nchanges written: {}\n\
+             records in the topics: {}, of which {} came again and {} were fetched\n\
+             rows at the end: {}\n\
+             client started: {} times; {} changes quarantined; refused {} times; {} gaps mended\n\
+             slot looked at: {} times; WAL retained: {} MB at most, {} MB at rest",
+            self.changes,
+            self.records,
+            self.replayed,
+            self.fetched,
+            self.rows,
+            self.starts,
+            self.quarantined,
+            self.refusals,
+            self.gaps,
+            self.looks,
+            megabytes(self.retained_most),
+            megabytes(self.retained_at_rest)
+        )?;
+        writeln!(f, "\nviolations: {}", self.violations.len())?;
+        for violation in &self.violations {
+            writeln!(f, "  {violation}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! Starts the client again when it has ended for a reason that a new start mends; any other
+//! end is a violation.
+//!
+//! A restart mends an end before the stream had begun while something was out of order: the
+//! broker did not answer (exit 1), or the server still held the slot for the one before
+//! (exit 4). Once it streams, an outage of whatever length is the client's to wait out, so no
+//! end is excused but the one at a poison row (exit 5), and only where there is one.
+
+use std::time::{Duration, Instant};
+
+use headwater_protocol::Lsn;
+
+use super::checkers::Violation;
+use super::evidence::Gap;
+use crate::client::{Client, Ended, STREAMING};
+use crate::keeper::Exit;
+
+/// Its name in reports.
+const NAME: &str = "client keeps running";
+
+/// So long after a fault something may still be out of order: as a server that holds a slot
+/// until it has noticed that the connection is dead.
+const AFTERMATH: Duration = Duration::from_secs(30);
+
+/// What the client does about a change that cannot be encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPoison {
+    /// It stops with exit code 5 and is started with the `--quarantine` that it names.
+    Stop,
+    /// It goes on by itself: `--on-error quarantine`.
+    Quarantine,
+}
+
+/// A client and what is known of its life.
+pub struct Supervisor {
+    arguments: Vec<String>,
+    /// For all starts from now on.
+    more: Vec<String>,
+    /// For the starts until one streams.
+    until_streaming: Vec<String>,
+    client: Option<Client>,
+    streams: bool,
+    /// When something was last out of order.
+    troubled: Instant,
+    poisoned: bool,
+    /// The stream has a gap, and does not go on behind it yet.
+    lost_after: Option<Lsn>,
+    gaps: Vec<Gap>,
+    starts: u64,
+    quarantined: u64,
+    violations: Vec<Violation>,
+}
+
+impl Supervisor {
+    /// Nothing runs yet. What was written before the first snapshot is in no stream.
+    pub fn new(arguments: Vec<String>, on_poison: OnPoison) -> Self {
+        let more = match on_poison {
+            OnPoison::Stop => Vec::new(),
+            OnPoison::Quarantine => vec!["--on-error".to_owned(), "quarantine".to_owned()],
+        };
+        Supervisor {
+            arguments,
+            more,
+            until_streaming: Vec::new(),
+            client: None,
+            streams: false,
+            troubled: Instant::now(),
+            poisoned: false,
+            lost_after: Some(Lsn::INVALID),
+            gaps: Vec::new(),
+            starts: 0,
+            quarantined: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    /// Looks after the client: to be called again and again.
+    pub fn tend(&mut self) {
+        self.look();
+        let ended = self
+            .client
+            .as_mut()
+            .is_some_and(|client| !client.is_running());
+        if ended && let Some(client) = self.client.take() {
+            let ended = client.wait();
+            self.judge(&ended);
+        }
+        if self.client.is_none() {
+            self.starts += 1;
+            self.streams = false;
+            self.client = Some(Client::start(self.command()));
+        }
+    }
+
+    /// Something is out of order, or was until now.
+    pub fn troubled(&mut self) {
+        self.troubled = Instant::now();
+    }
+
+    /// A change cannot be encoded: the client may stop at it.
+    pub fn poisoned(&mut self) {
+        self.poisoned = true;
+    }
+
+    /// The client, if one runs.
+    pub fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    /// Whether the one that runs has begun to stream.
+    pub fn streams(&self) -> bool {
+        self.streams
+    }
+
+    /// Takes the client away, to be ended. The next look starts another.
+    pub fn take(&mut self) -> Option<Client> {
+        self.look();
+        self.client.take()
+    }
+
+    /// Kills the client outright.
+    pub fn kill(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.signal(nix::sys::signal::Signal::SIGKILL);
+            let ended = client.wait();
+            self.note_streaming(&ended.stderr);
+        }
+        self.troubled();
+    }
+
+    /// The slot has lost what follows `lost_after`; starts have `arguments` until one streams.
+    pub fn go_on_behind_gap(&mut self, lost_after: Lsn, arguments: Vec<String>) {
+        self.lost_after = Some(
+            self.lost_after
+                .map_or(lost_after, |before| before.min(lost_after)),
+        );
+        self.until_streaming = arguments;
+    }
+
+    /// The command line as the next start has it.
+    pub fn command(&self) -> Vec<String> {
+        [&self.arguments, &self.more, &self.until_streaming]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// Stops the client in an orderly way at the end.
+    pub fn finish(&mut self) {
+        if let Some(client) = self.take() {
+            client.signal(nix::sys::signal::Signal::SIGTERM);
+            let ended = client.wait();
+            self.note_streaming(&ended.stderr);
+            if ended.exit != Exit::Code(0) {
+                self.complain(&format!("SIGTERM: {:?}", ended.exit), &ended.stderr);
+            }
+        }
+    }
+
+    /// Where streams went on behind what they lost.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// How often a client was started.
+    pub fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// How many changes were left out as the client asked for.
+    pub fn quarantined(&self) -> u64 {
+        self.quarantined
+    }
+
+    /// What is against the rules.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    fn look(&mut self) {
+        if self.streams {
+            return;
+        }
+        if let Some(line) = self
+            .client
+            .as_ref()
+            .and_then(|client| client.said(STREAMING))
+        {
+            self.note_streaming(&line);
+        }
+    }
+
+    /// The stream has begun: what was lost ends where.
+    fn note_streaming(&mut self, stderr: &str) {
+        let Some(line) = stderr.lines().find(|line| line.contains(STREAMING)) else {
+            return;
+        };
+        self.streams = true;
+        self.until_streaming.clear();
+        if let Some(lost_after) = self.lost_after.take() {
+            let position = field(line, "position=").and_then(|lsn| lsn.parse().ok());
+            match position {
+                Some(resumed_at) => self.gaps.push(Gap {
+                    lost_after,
+                    resumed_at,
+                }),
+                None => self.complain("no position where it streams", line),
+            }
+        }
+    }
+
+    fn judge(&mut self, ended: &Ended) {
+        let streamed = self.streams || ended.stderr.contains(STREAMING);
+        self.note_streaming(&ended.stderr);
+        if ended.stderr.contains("panicked") {
+            self.complain("the client panicked", &ended.stderr);
+            return;
+        }
+        let is_aftermath = self.troubled.elapsed() < AFTERMATH;
+        match ended.exit {
+            Exit::Code(5) if self.poisoned => self.quarantine(&ended.stderr),
+            Exit::Code(1 | 4) if is_aftermath && !streamed => {}
+            exit => self.complain(
+                &format!("the client ended with {exit:?}, which no fault excuses"),
+                &ended.stderr,
+            ),
+        }
+    }
+
+    fn quarantine(&mut self, stderr: &str) {
+        let change = stderr
+            .split_once("--quarantine ")
+            .and_then(|(_, rest)| rest.split([';', ' ', '\n']).next());
+        match change {
+            Some(change) if !self.more.iter().any(|argument| argument == change) => {
+                let change = change.to_owned();
+                self.more.extend(["--quarantine".to_owned(), change]);
+                self.quarantined += 1;
+            }
+            _ => self.complain("exit code 5 without a new change to quarantine", stderr),
+        }
+    }
+
+    fn complain(&mut self, what: &str, stderr: &str) {
+        let violation = Violation::new(NAME, format!("{what}; it said:\n{stderr}"));
+        self.violations.push(violation);
+    }
+}
+
+/// What follows `name` in a line of the log.
+pub(crate) fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split_once(name)?.1.split_whitespace().next()
+}
