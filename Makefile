@@ -97,6 +97,12 @@ test-idle: setup ## the slot follows ten gigabytes that are written elsewhere
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --include-ignored --nocapture --test-threads 1 idle::
 
+.PHONY: torture
+torture: setup ## faults at random under writers, every change accounted for (SECONDS=120 SEED=…)
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) build --locked -p headwater-tests --bin torture
+	@SECONDS='$(SECONDS)' SEED='$(SEED)' $(TARGET)/debug/torture
+
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS
 	@$(MAKE) --no-print-directory client

@@ -35,6 +35,7 @@ mod same_bytes;
 mod stale;
 mod take_over;
 mod toast;
+mod torture;
 mod truncate;
 mod unencodable;
 mod unkeyed;

@@ -325,19 +325,6 @@ impl Postgres {
         let _gone = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 
-    /// Ends the server as a crash would, by an immediate shutdown: nothing is written any
-    /// more, and the next start recovers from the WAL.
-    ///
-    /// # Panics
-    ///
-    /// If it has not ended after [`SOON`].
-    pub fn stop_at_once(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            server.signal(Signal::SIGQUIT);
-            server.wait(SOON);
-        }
-    }
-
     /// Lines of the server's log that hold any of `texts`.
     pub fn logged(&self, texts: &[&str]) -> Vec<String> {
         let log = std::fs::read(self.log_file()).unwrap_or_default();

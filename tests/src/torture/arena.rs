@@ -3,12 +3,20 @@
 use super::proxy::Proxy;
 use super::workload::tables::{self, Table};
 use crate::kafka::{Detour, Kafka};
+use crate::port;
 use crate::postgres::{Options, Postgres};
+use crate::session::{Session, SqlError};
 use crate::wait::{SOON, eventually};
-use crate::{Session, port};
 
 /// The database and the slot.
 pub const NAME: &str = "torture";
+
+/// A session that says nothing when the server is stopped under it.
+pub(crate) fn connect(conninfo: &str) -> Result<Session, SqlError> {
+    let session = Session::connect(conninfo)?;
+    session.attempt("set client_min_messages = error")?;
+    Ok(session)
+}
 
 /// Long enough for a machine under load, short against the outages that it is to notice.
 pub const WAL_SENDER_TIMEOUT: &str = "8s";
@@ -74,7 +82,7 @@ impl Arena {
     #[track_caller]
     pub fn sql(&self) -> Session {
         let conninfo = self.postgres.local_conninfo(NAME);
-        eventually("Postgres answers", SOON, || Session::connect(&conninfo))
+        eventually("Postgres answers", SOON, || connect(&conninfo))
     }
 
     /// The arguments of the client.

@@ -41,6 +41,9 @@ pub struct Settings {
     pub duration: Duration,
     /// Writers at once.
     pub writers: u32,
+    /// Between two transactions of a writer. What this makes is to be far below what the
+    /// pipeline carries: it is disturbed, not outrun, and a run of minutes fits in memory.
+    pub pause: Duration,
     /// Rows of a huge transaction.
     pub huge_rows: u64,
     /// Kinds of faults.
@@ -58,6 +61,7 @@ impl Settings {
             seed,
             duration,
             writers: 3,
+            pause: Duration::from_millis(10),
             huge_rows: 30_000,
             faults: Fault::ALL.to_vec(),
             on_poison: OnPoison::Stop,
@@ -95,7 +99,7 @@ pub fn run(settings: Settings) -> (Report, Evidence) {
     let mut random = Random::new(settings.seed);
     let history = History::default();
     let conninfo = arena.postgres.local_conninfo(NAME);
-    let writers = Writers::start(settings.writers, &conninfo, &mut random, &history);
+    let writers = Writers::start(&settings, &conninfo, &mut random, &history);
     let witness = Witness::start(conninfo.clone());
     let mut run = Run {
         supervisor: Supervisor::new(arena.arguments(), settings.on_poison),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use super::arena::NAME;
+use super::arena::{NAME, connect};
 use super::evidence::Sample;
 use crate::Session;
 
@@ -59,7 +59,7 @@ impl Drop for Witness {
 /// One look; none where there is no server or no slot.
 fn look(conninfo: &str, session: &mut Option<Session>, samples: &Mutex<Vec<Sample>>) {
     if session.is_none() {
-        *session = Session::connect(conninfo).ok();
+        *session = connect(conninfo).ok();
     }
     let Some(open) = session else {
         return;

@@ -52,9 +52,12 @@ impl fmt::Display for Violation {
     }
 }
 
+/// A checker's name, and what it sees.
+type Checker = (&'static str, fn(&Evidence) -> Vec<String>);
+
 /// Everything that all checkers see.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
-    let checkers: [(&'static str, fn(&Evidence) -> Vec<String>); 6] = [
+    let checkers: [Checker; 6] = [
         (equal::NAME, equal::check),
         (complete::NAME, complete::check),
         (order::NAME, order::check),

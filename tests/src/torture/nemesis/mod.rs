@@ -147,7 +147,7 @@ impl Fault {
             Fault::KillBroker => run.arena.kafka.kill(),
             Fault::FreezeBroker => process::freeze_broker(run),
             Fault::TerminateWalsender => process::terminate_walsender(run),
-            Fault::CrashPostgres => run.arena.postgres.stop_at_once(),
+            Fault::CrashPostgres => run.arena.postgres.crash(),
             Fault::CutPostgres => network::cut(&run.arena.to_postgres),
             Fault::CutKafka => network::cut(&run.arena.to_kafka),
             Fault::DelayPostgres => network::slow(&run.arena.to_postgres, &mut run.random),

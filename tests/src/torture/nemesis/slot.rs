@@ -5,7 +5,10 @@
 //! `--accept-gap` with the position that it names, which leaves every table stale until
 //! another gap is mended by a snapshot.
 
+use std::time::{Duration, Instant};
+
 use headwater_protocol::Lsn;
+use nix::sys::signal::Signal;
 
 use crate::client::Client;
 use crate::keeper::Exit;
@@ -18,6 +21,10 @@ use crate::wait::{SOON, check, eventually};
 /// Changes that are committed before the slot loses some: more than any poll of the client
 /// holds.
 const LOST: usize = 100;
+
+/// A client that may not go on says so within this: it waits some seconds for a slot that is
+/// in use.
+const REFUSED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How the slot comes to lose changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,18 +41,20 @@ pub(super) fn lose(run: &mut Run, how: Loss) {
     }
     let (lost_after, refusal) = take_away(run, how);
     if run.random.below(2) == 0 {
-        go_on(run, lost_after, vec!["--resnapshot".to_owned()]);
+        resnapshot(run, lost_after);
         return;
     }
     let Some(position) = field(&refusal, "--accept-gap ") else {
         run.complain("refused", format!("no --accept-gap is offered:\n{refusal}"));
-        go_on(run, lost_after, vec!["--resnapshot".to_owned()]);
+        resnapshot(run, lost_after);
         return;
     };
     let position = position.trim_end_matches('.').to_owned();
-    if go_on(run, lost_after, vec!["--accept-gap".to_owned(), position]) {
+    let arguments = vec!["--accept-gap".to_owned(), position];
+    run.supervisor.go_on_behind_gap(lost_after, arguments);
+    if run.recover() {
         let (lost_after, _) = take_away(run, Loss::Dropped);
-        go_on(run, lost_after, vec!["--resnapshot".to_owned()]);
+        resnapshot(run, lost_after);
     }
 }
 
@@ -55,13 +64,13 @@ pub(super) fn second_client(run: &mut Run) {
     }
     // Records that it wrote could not be told from those of the first by their number: what
     // it wrote out of order the other checkers see.
-    let ended = Client::start(run.supervisor.command()).wait();
+    let (exit, stderr) = started(run);
     run.refusals.push(Refusal {
         after: "a client beside another",
         due: 4,
-        exit: code(ended.exit),
+        exit,
         written: 0,
-        stderr: ended.stderr,
+        stderr,
     });
 }
 
@@ -95,18 +104,18 @@ fn take_away(run: &mut Run, how: Loss) -> (Lsn, String) {
         }
     };
     let written = run.written();
-    let ended = Client::start(run.supervisor.command()).wait();
+    let (exit, stderr) = started(run);
     run.refusals.push(Refusal {
         after,
         due: 3,
-        exit: code(ended.exit),
+        exit,
         written: run.written() - written,
-        stderr: ended.stderr.clone(),
+        stderr: stderr.clone(),
     });
     let lost_after = lost_after
         .parse()
         .unwrap_or_else(|e| panic!("a slot stood at \"{lost_after}\": {e}"));
-    (lost_after, ended.stderr)
+    (lost_after, stderr)
 }
 
 /// By SIGTERM or outright.
@@ -124,14 +133,28 @@ fn stop_client(run: &mut Run) {
     }
 }
 
-fn go_on(run: &mut Run, lost_after: Lsn, arguments: Vec<String>) -> bool {
+/// From the next start on. It is not waited for: what comes next may hit the snapshot.
+fn resnapshot(run: &mut Run, lost_after: Lsn) {
+    let arguments = vec!["--resnapshot".to_owned()];
     run.supervisor.go_on_behind_gap(lost_after, arguments);
-    run.recover()
 }
 
-fn code(exit: Exit) -> Option<i32> {
-    match exit {
-        Exit::Code(code) => Some(code),
-        Exit::Signal(_) => None,
+/// Starts a client that is to be refused. Returns its exit code, none if it went on and had
+/// to be killed, and what it said.
+fn started(run: &Run) -> (Option<i32>, String) {
+    let mut client = Client::start(run.supervisor.command());
+    let begin = Instant::now();
+    while client.is_running() && begin.elapsed() < REFUSED_WITHIN {
+        std::thread::sleep(Duration::from_millis(20));
     }
+    let went_on = client.is_running();
+    if went_on {
+        client.signal(Signal::SIGKILL);
+    }
+    let ended = client.wait();
+    let code = match ended.exit {
+        Exit::Code(code) if !went_on => Some(code),
+        _ => None,
+    };
+    (code, ended.stderr)
 }

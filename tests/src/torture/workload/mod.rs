@@ -14,17 +14,13 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub(crate) use self::plan::{Plan, Rows};
 pub(crate) use self::writer::Writer;
 
 use super::history::History;
+use super::run::Settings;
 use crate::Random;
-
-/// Between two transactions of a writer. The rate that this makes is far below what the
-/// pipeline carries: it is disturbed, not outrun, and a run of minutes fits in memory.
-const PAUSE: Duration = Duration::from_millis(8);
 
 /// Threads that write until they are told to stop.
 pub(crate) struct Writers {
@@ -33,15 +29,16 @@ pub(crate) struct Writers {
 }
 
 impl Writers {
-    /// Starts writers 0 to `count`; writer 0 is the one that alters tables.
+    /// Starts the writers; number 0 is the one that alters tables.
     pub(crate) fn start(
-        count: u32,
+        settings: &Settings,
         conninfo: &str,
         random: &mut Random,
         history: &History,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let threads = (0..count)
+        let pause = settings.pause;
+        let threads = (0..settings.writers)
             .map(|number| {
                 let mut writer =
                     Writer::new(number, conninfo.to_owned(), random.fork(), history.clone());
@@ -52,7 +49,7 @@ impl Writers {
                 std::thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         writer.transact()?;
-                        std::thread::sleep(PAUSE);
+                        std::thread::sleep(pause);
                     }
                     Ok(writer.into_rows())
                 })

@@ -10,6 +10,7 @@ use super::shifting::Layout;
 use super::tables::{Key, Table};
 use crate::Random;
 use crate::session::{Session, SqlError};
+use crate::torture::arena::connect;
 use crate::torture::history::{Committed, History, Kind};
 
 /// How long a server may be away before a writer gives up: far more than any fault lasts.
@@ -96,7 +97,7 @@ impl Writer {
         let mut plan = self.plan(&begun, BTreeSet::new());
         let kind = plan.fill(&mut self.random);
         match self.random.below(ROLLED_BACK * PREPARED) {
-            chance if chance.is_multiple_of(ROLLED_BACK) => self.roll_back(plan),
+            chance if chance.is_multiple_of(ROLLED_BACK) => self.roll_back(&plan),
             chance if chance.is_multiple_of(PREPARED) => self.prepare(&begun, plan),
             _ => self.commit(&begun, plan, kind).map(drop),
         }
@@ -138,7 +139,7 @@ impl Writer {
     /// None while the server is away.
     fn begin(&mut self) -> Option<Begun> {
         if self.session.is_none() {
-            self.session = Session::connect(&self.conninfo).ok();
+            self.session = connect(&self.conninfo).ok();
         }
         let session = self.session.as_ref()?;
         let begun = session.attempt(
@@ -199,9 +200,9 @@ impl Writer {
         });
     }
 
-    fn roll_back(&mut self, plan: Plan) -> Result<(), String> {
+    fn roll_back(&mut self, plan: &Plan) -> Result<(), String> {
         self.sequence = plan.sequence();
-        match self.run(&plan, "rollback; select pg_current_wal_insert_lsn()") {
+        match self.run(plan, "rollback; select pg_current_wal_insert_lsn()") {
             Ok(_) => Ok(()),
             Err(error) => self.excuse(&error, &plan.sql),
         }
@@ -315,7 +316,7 @@ impl Writer {
 
     fn ask(&mut self, sql: &str) -> Result<String, SqlError> {
         if self.session.is_none() {
-            self.session = Some(Session::connect(&self.conninfo)?);
+            self.session = Some(connect(&self.conninfo)?);
         }
         let session = self.session.as_ref().ok_or_else(|| gone("no session"))?;
         let mut rows = session.attempt(sql)?;

@@ -1,0 +1,320 @@
+//! A minute of `make torture`, and that its checkers see what they are for.
+
+use std::time::Duration;
+
+use headwater_tests::torture::checkers::{
+    Violation, acknowledged, check, complete, equal, order, refused, server,
+};
+use headwater_tests::torture::evidence::Evidence;
+use headwater_tests::torture::history::Effect;
+use headwater_tests::torture::log::Entry;
+use headwater_tests::torture::nemesis::{Fault, Schedule};
+use headwater_tests::torture::workload::tables::Table;
+use headwater_tests::torture::{self, Settings};
+
+/// Long enough for every kind of fault to come once.
+const DURATION: Duration = Duration::from_secs(90);
+
+/// Of which every kind of fault comes within [`DURATION`].
+const SEED: u64 = 11;
+
+/// One run for all of it: what it leaves behind is then spoilt in every way.
+#[test]
+fn nothing_is_lost_whatever_goes_wrong_and_each_checker_sees_what_it_is_for() {
+    let (report, evidence) = torture::run(Settings {
+        huge_rows: 10_000,
+        pause: Duration::from_millis(25),
+        ..Settings::new(SEED, DURATION)
+    });
+    println!("{report}");
+    assert!(report.violations().is_empty(), "{report}");
+
+    let evidence = of_one_table(evidence);
+    a_record_that_is_missing_is_seen(&evidence);
+    a_last_record_that_is_missing_is_seen(&evidence);
+    a_record_of_nothing_committed_is_seen(&evidence);
+    records_that_change_places_are_seen(&evidence);
+    a_replay_that_leaves_changes_out_is_seen(&evidence);
+    a_record_that_is_altered_is_seen(&evidence);
+    a_ghost_is_seen(&evidence);
+    an_early_acknowledgement_is_seen(&evidence);
+    harm_to_the_server_is_seen(&evidence);
+    a_start_that_is_not_refused_is_seen(&evidence);
+}
+
+#[test]
+fn a_seed_gives_one_schedule_and_every_kind_of_fault() {
+    let steps = |seed| -> Vec<_> { Schedule::new(seed, &Fault::ALL).take(100).collect() };
+    assert_eq!(steps(7), steps(7));
+    assert_ne!(steps(7), steps(8));
+    let round = &steps(7)[..Fault::ALL.len()];
+    for fault in Fault::ALL {
+        let count = round.iter().filter(|step| step.fault == fault).count();
+        assert_eq!(count, 1, "{}", fault.name());
+    }
+}
+
+/// What there is of [`Table::Orders`]: enough to be spoilt, and less to be checked.
+fn of_one_table(mut evidence: Evidence) -> Evidence {
+    let table = Table::Orders;
+    evidence.log.retain(|entry| entry.table == table);
+    evidence.tables.retain(|(other, _), _| *other == table);
+    for committed in &mut evidence.history {
+        committed.changes.retain(|change| change.key.table == table);
+    }
+    evidence
+        .history
+        .retain(|committed| !committed.changes.is_empty());
+    assert_eq!(check(&evidence), []);
+    evidence
+}
+
+/// Spoils a copy of the evidence and fails unless exactly `due` complain, each at least once
+/// with `text`.
+#[track_caller]
+fn seen_by(due: &[&str], text: &str, evidence: &Evidence, spoil: impl FnOnce(&mut Evidence)) {
+    let mut spoilt = evidence.clone();
+    spoil(&mut spoilt);
+    let violations = check(&spoilt);
+    let mut who: Vec<&str> = violations.iter().map(|seen| seen.checker).collect();
+    who.sort_unstable();
+    who.dedup();
+    let mut due = due.to_vec();
+    due.sort_unstable();
+    assert_eq!(who, due, "{violations:#?}");
+    let names = |seen: &Violation| seen.what.contains(text);
+    assert!(
+        violations.iter().any(names),
+        "no {text:?} in {violations:#?}"
+    );
+}
+
+/// The place of a record of the stream that came once, among several of its key: with one
+/// change before it and one behind that are not fetched either.
+fn middle(evidence: &Evidence) -> usize {
+    let log = &evidence.log;
+    let of_key = |at: usize| {
+        let entry = &log[at];
+        log.iter()
+            .enumerate()
+            .filter(move |(_, other)| other.table == entry.table && other.key == entry.key)
+    };
+    let plain = |entry: &Entry| entry.xid.is_some() && entry.row.is_some() && !entry.fetched;
+    (0..log.len())
+        .filter(|&at| log[at].table == Table::Orders && plain(&log[at]))
+        .find(|&at| {
+            let same: Vec<_> = of_key(at).collect();
+            let place = same.iter().position(|(other, _)| *other == at);
+            let place = place.expect("a record is among those of its key");
+            let ordered = same
+                .windows(2)
+                .all(|pair| (pair[0].1.lsn, pair[0].1.seq) < (pair[1].1.lsn, pair[1].1.seq));
+            let neighbours = same.get(place.wrapping_sub(1)).zip(same.get(place + 1));
+            ordered
+                && neighbours.is_some_and(|((_, before), (_, after))| plain(before) && plain(after))
+        })
+        .expect("a key that changed three times without a replay")
+}
+
+/// The place of the newest record of a key that came by the stream.
+fn last(evidence: &Evidence) -> usize {
+    let log = &evidence.log;
+    (0..log.len())
+        .rev()
+        .filter(|&at| log[at].table == Table::Orders)
+        .find(|&at| {
+            let entry = &log[at];
+            let is_newest = log[at + 1..]
+                .iter()
+                .all(|other| other.table != entry.table || other.key != entry.key);
+            let came_before = log[..at].iter().any(|other| {
+                other.table == entry.table && other.key == entry.key && other.row != entry.row
+            });
+            entry.row.is_some() && entry.xid.is_some() && is_newest && came_before
+        })
+        .expect("a key whose newest record is of the stream")
+}
+
+fn same_key(one: &Entry, other: &Entry) -> bool {
+    one.table == other.table && one.key == other.key
+}
+
+fn a_record_that_is_missing_is_seen(evidence: &Evidence) {
+    let at = middle(evidence);
+    let xid = evidence.log[at].xid.expect("of the stream").to_string();
+    seen_by(&[complete::NAME], &xid, evidence, |spoilt| {
+        spoilt.log.remove(at);
+    });
+}
+
+/// As a client that forgets what was in flight when it died.
+fn a_last_record_that_is_missing_is_seen(evidence: &Evidence) {
+    let entry = evidence.log[last(evidence)].clone();
+    let due = [complete::NAME, equal::NAME];
+    seen_by(&due, &entry.key, evidence, |spoilt| {
+        spoilt.log.retain(|other| {
+            !(same_key(other, &entry) && (other.lsn, other.seq) == (entry.lsn, entry.seq))
+        });
+    });
+}
+
+fn a_record_of_nothing_committed_is_seen(evidence: &Evidence) {
+    let at = middle(evidence);
+    let xid = evidence.log[at].xid;
+    seen_by(
+        &[complete::NAME],
+        "no such change was committed",
+        evidence,
+        |spoilt| {
+            // As if its transaction had been rolled back.
+            let before = spoilt.history.len();
+            spoilt
+                .history
+                .retain(|committed| Some(committed.xid) != xid);
+            assert_eq!(spoilt.history.len(), before - 1);
+        },
+    );
+}
+
+fn records_that_change_places_are_seen(evidence: &Evidence) {
+    let at = middle(evidence);
+    let after = evidence.log[at + 1..]
+        .iter()
+        .position(|other| same_key(other, &evidence.log[at]))
+        .map(|further| at + 1 + further)
+        .expect("a later record of the key");
+    let is_newest = !evidence.log[after + 1..]
+        .iter()
+        .any(|other| same_key(other, &evidence.log[at]));
+    let due: &[&str] = if is_newest {
+        &[order::NAME, equal::NAME]
+    } else {
+        &[order::NAME]
+    };
+    seen_by(due, "comes in between", evidence, |spoilt| {
+        spoilt.log.swap(at, after);
+        let offset = spoilt.log[at].offset;
+        spoilt.log[at].offset = spoilt.log[after].offset;
+        spoilt.log[after].offset = offset;
+    });
+}
+
+/// A replay that breaks off and is never completed leaves an old row as the newest record:
+/// the order is seen to be wrong as soon as anything follows.
+fn a_replay_that_leaves_changes_out_is_seen(evidence: &Evidence) {
+    let at = last(evidence);
+    let newest = evidence.log[at].clone();
+    let first = evidence
+        .log
+        .iter()
+        .find(|other| same_key(other, &newest) && other.row != newest.row)
+        .cloned()
+        .expect("an earlier record of the key");
+    seen_by(&[equal::NAME], &newest.key, evidence, |spoilt| {
+        spoilt.log.insert(at + 1, first.clone());
+    });
+    let changes = evidence
+        .log
+        .iter()
+        .filter(|other| same_key(other, &newest))
+        .map(|other| (other.lsn, other.seq))
+        .collect::<std::collections::BTreeSet<_>>();
+    if changes.len() > 2 {
+        seen_by(&[order::NAME], "comes in between", evidence, |spoilt| {
+            spoilt.log.insert(at + 1, newest.clone());
+            spoilt.log.insert(at + 1, first);
+        });
+    }
+}
+
+fn a_record_that_is_altered_is_seen(evidence: &Evidence) {
+    let newest = &evidence.log[last(evidence)];
+    seen_by(&[equal::NAME], &newest.key, evidence, |spoilt| {
+        let same = |entry: &&mut Entry| {
+            same_key(entry, newest) && (entry.lsn, entry.seq) == (newest.lsn, newest.seq)
+        };
+        for entry in spoilt.log.iter_mut().filter(same) {
+            entry.row.as_mut().expect("no tombstone").digest ^= 1;
+        }
+    });
+    // A change of the same key that came again as another.
+    let at = middle(evidence);
+    seen_by(&[order::NAME], "came at offset", evidence, |spoilt| {
+        let mut again = spoilt.log[at].clone();
+        if let Some(row) = &mut again.row {
+            row.digest ^= 1;
+        }
+        spoilt.log.insert(at + 1, again);
+    });
+    seen_by(&[complete::NAME], "is missing", evidence, |spoilt| {
+        let xid = spoilt.log[at].xid;
+        let of_xid = |committed: &&mut torture::history::Committed| Some(committed.xid) == xid;
+        let committed = spoilt.history.iter_mut().find(of_xid);
+        let changes = &mut committed.expect("its transaction").changes;
+        for change in changes {
+            if let Effect::Put(sequence) = &mut change.effect {
+                *sequence += 1;
+            }
+        }
+    });
+}
+
+/// A row that was deleted, and whose tombstone nobody sent.
+fn a_ghost_is_seen(evidence: &Evidence) {
+    let key = evidence.log[last(evidence)].key.clone();
+    seen_by(
+        &[equal::NAME],
+        "the table has no such row",
+        evidence,
+        |spoilt| {
+            spoilt.tables.remove(&(Table::Orders, key));
+        },
+    );
+}
+
+/// As a client that confirms what it has sent: the slot stands where the record ends before
+/// the record is there.
+fn an_early_acknowledgement_is_seen(evidence: &Evidence) {
+    let at = middle(evidence);
+    let (lsn, appended) = (evidence.log[at].lsn, evidence.log[at].appended);
+    seen_by(
+        &[acknowledged::NAME],
+        &lsn.to_string(),
+        evidence,
+        |spoilt| {
+            let place = spoilt
+                .samples
+                .partition_point(|sample| sample.at < appended);
+            let before = spoilt.samples[place.saturating_sub(1)];
+            assert!(before.confirmed < lsn, "{before:?} is before {lsn}");
+            spoilt.samples[place.saturating_sub(1)].confirmed = lsn;
+        },
+    );
+}
+
+fn harm_to_the_server_is_seen(evidence: &Evidence) {
+    seen_by(&[server::NAME], "was started", evidence, |spoilt| {
+        spoilt.server.starts += 1;
+    });
+    seen_by(&[server::NAME], "signal 11", evidence, |spoilt| {
+        let line = "server process (PID 1) was terminated by signal 11";
+        spoilt.server.crashes.push(line.to_owned());
+    });
+    seen_by(&[server::NAME], "bytes of WAL", evidence, |spoilt| {
+        spoilt.server.retained_at_rest = 1 << 30;
+    });
+}
+
+fn a_start_that_is_not_refused_is_seen(evidence: &Evidence) {
+    for spoil in [
+        |spoilt: &mut Evidence| spoilt.refusals[0].exit = Some(0),
+        |spoilt: &mut Evidence| spoilt.refusals[0].written = 1,
+    ] {
+        seen_by(
+            &[refused::NAME],
+            evidence.refusals[0].after,
+            evidence,
+            spoil,
+        );
+    }
+}
