@@ -74,6 +74,16 @@ server: extension
 	@copy=$$(setup/server-copy.sh $(PG_CONFIG) $(TARGET)/postgres/system) \
 		&& $(MAKE) --no-print-directory -s install PG_CONFIG=$$copy
 
+# Another copy, with a library that panics where a test asks it to: see
+# pg_ext/src/pg/panics.rs. It is never the library that `make install` takes.
+.PHONY: server-panics
+server-panics:
+	$(CARGO) build --locked --release $(for_pg),panics
+	@mkdir -p $(TARGET)/extension/panics
+	@mv -f $(TARGET)/release/libheadwater.so $(TARGET)/extension/panics/headwater.so
+	@copy=$$(setup/server-copy.sh $(PG_CONFIG) $(TARGET)/postgres/panics) \
+		&& $(MAKE) --no-print-directory -s install PG_CONFIG=$$copy extension=$(TARGET)/extension/panics
+
 .PHONY: demo
 demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on throwaway servers
 	@$(MAKE) --no-print-directory client server
@@ -83,7 +93,7 @@ demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on t
 .PHONY: test
 test: setup ## unit, property and end-to-end tests, on throwaway servers
 	@setup/packages.sh test
-	@$(MAKE) --no-print-directory client server
+	@$(MAKE) --no-print-directory client server-panics server
 	@# Most end-to-end tests wait for a server most of the time.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked $(rust_only)
 
@@ -144,6 +154,7 @@ lint: ## formatting, clippy, rustdoc, shell scripts, dependencies, what the code
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked $(rust_only) -p headwater-bench --all-targets -- -D warnings
 	$(CARGO) clippy --locked $(for_pg) --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(for_pg),panics --all-targets -- -D warnings
 	@# A library that nothing links to: its documentation is for those who change it.
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
 		$(CARGO) doc --locked --no-deps --document-private-items $(for_pg)

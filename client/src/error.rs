@@ -19,6 +19,9 @@ pub enum ErrorKind {
     Data,
     /// A connection broke or a server is starting or stopping: trying again can help.
     Disconnected,
+    /// Postgres failed inside, as in a panic of the plugin, and lives: trying again can help,
+    /// unless it is the data.
+    Internal,
     /// A signal asked to stop, or the reader of stdout went away: nothing is wrong.
     Interrupted,
 }
@@ -28,7 +31,7 @@ impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Interrupted => 0,
-            ErrorKind::Failed | ErrorKind::Disconnected => 1,
+            ErrorKind::Failed | ErrorKind::Disconnected | ErrorKind::Internal => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Gap => 3,
             ErrorKind::SlotInUse => 4,

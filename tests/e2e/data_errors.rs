@@ -272,25 +272,3 @@ fn row_types_within_each_other_are_bounded_however_they_are_shared() {
         .collect();
     assert_eq!(quarantined, [false, false, true, false], "{lines:#?}");
 }
-
-#[test]
-#[ignore = "needs headwater.so built with the feature panic-column"]
-fn a_panic_of_the_encoder_costs_its_row_alone() {
-    let name = "data_errors_panic";
-    let sql = database(name);
-    sql.run("create table panics (id int primary key, r int4range, \"headwater panics\" int)");
-    sql.run("insert into panics values (1, '[1,2)', null), (2, '[1,2)', 1), (3, '[1,2)', null)");
-    let ways = [
-        sql.column(&format!(
-            "select data from pg_logical_slot_get_changes('{name}', null, null)"
-        )),
-        sql.column("select convert_from(headwater.encode(p), 'utf8') from panics p order by id"),
-    ];
-    for lines in ways {
-        let verdicts: Vec<bool> = lines
-            .iter()
-            .map(|line| line.contains("\"quarantined\""))
-            .collect();
-        assert_eq!(verdicts, [false, true, false], "{lines:#?}");
-    }
-}

@@ -22,6 +22,7 @@ mod messages;
 mod names;
 mod operations;
 mod options;
+mod panics;
 mod parity;
 mod partitions;
 mod poison;

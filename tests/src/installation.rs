@@ -70,15 +70,30 @@ impl Installation {
         if let Some(pg_config) = std::env::var_os("HW_TEST_PG_CONFIG") {
             return Installation::of(Path::new(&pg_config));
         }
+        Installation::copied("system", "server")
+    }
+
+    /// The private copy that `make server-panics` makes, with a library that panics where a
+    /// test asks it to.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn panicking() -> Self {
+        Installation::copied("panics", "server-panics")
+    }
+
+    fn copied(name: &str, target_of_make: &str) -> Self {
         let system = std::env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into());
         let programs = ask(Path::new(&system), "--bindir");
         let copy = target()
-            .join("postgres/system")
+            .join("postgres")
+            .join(name)
             .join(programs.trim_start_matches('/'))
             .join("pg_config");
         assert!(
             copy.is_file(),
-            "no server at {}: `make server` makes it",
+            "no server at {}: `make {target_of_make}` makes it",
             copy.display()
         );
         Installation::of(&copy)

@@ -340,6 +340,18 @@ impl Postgres {
         keeper::tail_of(&self.log_file(), 60)
     }
 
+    /// How often the server's log has a text.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be read.
+    pub fn times_logged(&self, text: &str) -> usize {
+        let file = self.log_file();
+        let log =
+            std::fs::read(&file).unwrap_or_else(|e| panic!("cannot read {}: {e}", file.display()));
+        String::from_utf8_lossy(&log).matches(text).count()
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }

@@ -14,6 +14,7 @@
 //! arriving comes again, from its beginning.
 
 mod apply;
+mod attempts;
 mod fetch;
 mod positions;
 mod session;
@@ -25,6 +26,7 @@ use headwater_protocol::Lsn;
 use headwater_protocol::frame::Frames;
 
 use self::apply::Applier;
+use self::attempts::Attempts;
 use self::fetch::Fetch;
 pub use self::positions::Positions;
 use self::session::{Delivery, Session};
@@ -123,12 +125,14 @@ impl Pipeline<'_> {
             system,
         };
         let mut taken = taken;
+        let mut attempts = Attempts::default();
         loop {
+            let begun = Instant::now();
             let mut session = Session::new(taken.stream, &mut delivery);
             let error = follow(&mut applier, &mut session);
             match error.kind() {
                 ErrorKind::Interrupted => return session.shut_down(),
-                ErrorKind::Disconnected => {}
+                ErrorKind::Disconnected | ErrorKind::Internal => {}
                 // What was delivered before is confirmed, so that it does not come again.
                 _ => {
                     if let Err(secondary) = session.shut_down() {
@@ -138,12 +142,15 @@ impl Pipeline<'_> {
                 }
             }
             drop(session);
-            let mut backoff = Backoff::default();
-            backoff.report(&error);
             if let Some(token) = applier.end_session() {
                 delivery.ack.abandon(token);
             }
-            taken = match reconnect(&opener, &mut delivery, taken.backend_pid, backoff) {
+            let ended = Ended {
+                error,
+                after: begun.elapsed(),
+                backend_pid: taken.backend_pid,
+            };
+            taken = match reconnect(&opener, &mut delivery, ended, &mut attempts) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     let position = delivery.drain()?;
                     tracing::info!(%position, "stopped");
@@ -246,30 +253,39 @@ impl Opener<'_> {
     }
 }
 
+/// A session that broke.
+struct Ended {
+    error: Error,
+    after: Duration,
+    backend_pid: u32,
+}
+
 /// Tries until the slot streams again from the last whole transaction.
 fn reconnect(
     opener: &Opener<'_>,
     delivery: &mut Delivery<'_>,
-    own_pid: u32,
-    mut backoff: Backoff,
+    ended: Ended,
+    attempts: &mut Attempts,
 ) -> Result<Taken> {
-    delivery.flush()?;
-    let position = delivery.ack.flush_lsn();
+    attempts.session_ended(delivery.ack.flush_lsn(), ended.after);
+    let own_pid = ended.backend_pid;
+    let mut error = ended.error;
     let start = Instant::now();
     loop {
-        backoff.wait(delivery.stop)?;
-        delivery.collect()?;
-        let error = match opener.start_again(position, own_pid) {
-            Ok(taken) => return Ok(taken),
-            Err(error) => error,
-        };
         // The server may take wal_sender_timeout to notice that our old session is gone.
         let is_own_ghost = error.to_string().contains(&format!("PID {own_pid}"));
         match error.kind() {
-            ErrorKind::Disconnected => {}
-            ErrorKind::SlotInUse if is_own_ghost || start.elapsed() < RECONNECT_PATIENCE => {}
+            ErrorKind::SlotInUse if is_own_ghost || start.elapsed() < RECONNECT_PATIENCE => {
+                attempts.backoff.report(&error);
+            }
+            _ if attempts.may_pass(&error) => {}
             _ => return Err(error),
         }
-        backoff.report(&error);
+        attempts.backoff.wait(delivery.stop)?;
+        delivery.flush()?;
+        error = match opener.start_again(delivery.ack.flush_lsn(), own_pid) {
+            Ok(taken) => return Ok(taken),
+            Err(error) => error,
+        };
     }
 }

@@ -57,6 +57,8 @@ pub mod sqlstate {
     pub const QUERY_CANCELED: &str = "57014";
     /// `out_of_memory`, also the lock table's
     pub const OUT_OF_MEMORY: &str = "53200";
+    /// `internal_error`
+    pub const INTERNAL_ERROR: &str = "XX000";
 }
 
 impl SqlError {
@@ -169,6 +171,7 @@ fn server_error(sqlstate: &str, message: &str, hint: Option<String>) -> Error {
         sqlstate::OBJECT_IN_USE => ErrorKind::SlotInUse,
         "57P01" | "57P02" | "57P03" | "57P05" | "53300" => ErrorKind::Disconnected,
         _ if sqlstate.starts_with("08") => ErrorKind::Disconnected,
+        sqlstate::INTERNAL_ERROR => ErrorKind::Internal,
         _ => ErrorKind::Failed,
     };
     let own_hint = match sqlstate {
@@ -231,7 +234,8 @@ mod tests {
             ("57P03", ErrorKind::Disconnected),
             ("55006", ErrorKind::SlotInUse),
             ("42501", ErrorKind::Failed),
-            ("XX000", ErrorKind::Failed),
+            ("XX000", ErrorKind::Internal),
+            ("XX001", ErrorKind::Failed),
         ] {
             assert_eq!(server(sqlstate, "x").kind(), kind, "{sqlstate}");
         }

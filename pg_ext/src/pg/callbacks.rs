@@ -9,10 +9,11 @@ use std::ffi::{CStr, c_char, c_int};
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::Op;
 use headwater_protocol::options::Output;
-use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_guard, pg_sys};
+use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
-use super::memory::{ChangeMemory, Entered};
+use super::memory::{ChangeMemory, Entered, give_to};
+use super::panics::{Place, panic_point};
 use super::relation::RelationRef;
 use super::report::refuse;
 use super::tuple::TupleRef;
@@ -41,6 +42,7 @@ pub unsafe extern "C-unwind" fn _PG_output_plugin_init(
 ) {
     // SAFETY: the server passes a zeroed struct of its own version.
     let callbacks = unsafe { &mut *callbacks };
+    panic_point(Place::Init);
     callbacks.startup_cb = Some(startup);
     callbacks.begin_cb = Some(begin);
     callbacks.change_cb = Some(change);
@@ -93,15 +95,16 @@ unsafe extern "C-unwind" fn startup(
             session: Session::new(parsed, &connection, encoding),
             memory: ChangeMemory::new((*ctx).context),
         };
-        (*ctx).output_plugin_private = PgMemoryContexts::For((*ctx).context)
-            .leak_and_drop_on_delete(private)
-            .cast();
+        (*ctx).output_plugin_private = give_to((*ctx).context, private).cast();
+        panic_point(Place::Startup);
     }
 }
 
 /// Everything that has to be given back was given to the decoding context.
 #[pg_guard]
-unsafe extern "C-unwind" fn shutdown(_ctx: Context) {}
+unsafe extern "C-unwind" fn shutdown(_ctx: Context) {
+    panic_point(Place::Shutdown);
+}
 
 #[pg_guard]
 unsafe extern "C-unwind" fn begin(ctx: Context, txn: Transaction) {
@@ -109,6 +112,7 @@ unsafe extern "C-unwind" fn begin(ctx: Context, txn: Transaction) {
     unsafe {
         let (session, _memory) = enter(ctx);
         session.begin(&ddl::changed_relations(txn));
+        panic_point(Place::Begin);
     }
 }
 
@@ -141,6 +145,7 @@ unsafe extern "C-unwind" fn change(
             &view,
             &mut Writer::new(ctx),
         );
+        panic_point(Place::Change);
     }
 }
 
@@ -168,6 +173,7 @@ unsafe extern "C-unwind" fn truncate(
             flags.restart_seqs,
             &mut Writer::new(ctx),
         );
+        panic_point(Place::Truncate);
     }
 }
 
@@ -192,6 +198,7 @@ unsafe extern "C-unwind" fn message(
         let txn = (transactional && !txn.is_null()).then(|| transaction(txn));
         let (session, _memory) = enter(ctx);
         session.message(txn, &view, &mut Writer::new(ctx));
+        panic_point(Place::Message);
     }
 }
 
@@ -204,6 +211,7 @@ unsafe extern "C-unwind" fn commit(
     // SAFETY: everything is valid for the callback.
     unsafe {
         let (session, _memory) = enter(ctx);
+        panic_point(Place::Commit);
         session.commit(transaction(txn), &mut Writer::new(ctx));
     }
 }
@@ -212,6 +220,7 @@ unsafe extern "C-unwind" fn commit(
 unsafe extern "C-unwind" fn filter_by_origin(ctx: Context, origin: pg_sys::RepOriginId) -> bool {
     // SAFETY: a callback under way.
     let (session, _memory) = unsafe { enter(ctx) };
+    panic_point(Place::Filter);
     session.filters_origin(origin)
 }
 

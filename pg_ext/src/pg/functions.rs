@@ -9,10 +9,12 @@ use headwater_protocol::Lsn;
 use headwater_protocol::VERSION;
 use headwater_protocol::frame::{Op, write};
 use headwater_protocol::options::{Output, Partitions, PluginOptions};
-use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_guard, pg_sys};
+use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
+use super::memory::give_to;
 use super::options::{parse_pairs, text};
+use super::panics::{Place, panic_point};
 use super::partition::ancestors;
 use super::relation::RelationRef;
 use super::report::refuse;
@@ -44,6 +46,7 @@ version_1!(
 pub unsafe extern "C-unwind" fn headwater_version(
     _fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
+    panic_point(Place::Function);
     varlena_datum(VERSION.as_bytes())
 }
 
@@ -64,6 +67,7 @@ pub unsafe extern "C-unwind" fn headwater_relation(
             &options,
             |relation| compile(relation, &options),
         );
+        panic_point(Place::Function);
         let mut frame = Vec::new();
         write::relation(&mut frame, &plan.describe());
         varlena_datum(&frame)
@@ -90,7 +94,7 @@ pub unsafe extern "C-unwind" fn headwater_encode(
         let query = (*flinfo).fn_extra.cast::<EncodeQuery>();
         let query = if query.is_null() {
             let query = EncodeQuery::new(row_type, argument(fcinfo, 1));
-            let query = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(query);
+            let query = give_to((*flinfo).fn_mcxt, query);
             (*flinfo).fn_extra = query.cast();
             query
         } else {
@@ -99,6 +103,7 @@ pub unsafe extern "C-unwind" fn headwater_encode(
         if (*query).row_type != row_type {
             *query = EncodeQuery::new(row_type, argument(fcinfo, 1));
         }
+        panic_point(Place::Function);
         let datum = (*query).encode(header);
         if std::ptr::eq(header.cast(), row.cast_mut_ptr::<pg_sys::varlena>()) {
             return datum;

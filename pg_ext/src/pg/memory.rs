@@ -5,8 +5,13 @@
 //! function) has to be given back at the end of that change, on every path. So each
 //! callback enters a context of its own, which is reset when it is left.
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
+
+use super::data_calls::server_error;
+use super::panics::{Place, panic_point};
 use super::report::refuse;
 
 /// A memory context that is emptied at the end of each callback.
@@ -80,6 +85,41 @@ impl Drop for PlanMemory {
         if let Some(context) = self.context {
             // SAFETY: made by this value, and nothing that points into it outlives the plan.
             unsafe { pg_sys::MemoryContextDelete(context) };
+        }
+    }
+}
+
+/// Gives a value to a memory context, to be dropped with it.
+///
+/// Contexts go while a transaction is cleaned up, where an ERROR would raise another and
+/// take the server down in the end. So a panic of a destructor, a defect of ours, is held
+/// here, and what it had not given back is lost to the process.
+///
+/// # Safety
+///
+/// `context` is a valid memory context.
+pub(super) unsafe fn give_to<T>(context: pg_sys::MemoryContext, value: T) -> *mut T {
+    PgMemoryContexts::For(context)
+        .leak_and_drop_on_delete(Given(ManuallyDrop::new(value)))
+        .cast()
+}
+
+/// What a memory context owns.
+#[repr(transparent)]
+struct Given<T>(ManuallyDrop<T>);
+
+impl<T> Drop for Given<T> {
+    fn drop(&mut self) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: nobody uses the value once its context has called for this.
+            unsafe { ManuallyDrop::drop(&mut self.0) };
+            panic_point(Place::Drop);
+        }));
+        // The server's own ERRORs are its own to deal with.
+        if let Err(payload) = dropped
+            && server_error(payload.as_ref()).is_some()
+        {
+            resume_unwind(payload);
         }
     }
 }
