@@ -42,6 +42,35 @@ fn nothing_is_lost_whatever_goes_wrong_and_each_checker_sees_what_it_is_for() {
     a_start_that_is_not_refused_is_seen(&evidence);
 }
 
+/// A client that confirms what it has received rather than what is delivered loses nothing
+/// as long as nobody kills it at the wrong moment. It is found out all the same, by the first
+/// broker that is slow to answer.
+#[test]
+fn a_client_that_acknowledges_what_it_has_only_received_is_found_out() {
+    let (report, _) = torture::run(Settings {
+        faults: vec![Fault::FreezeBroker],
+        tamper: Some(confirm_what_is_received),
+        ..Settings::new(SEED, Duration::from_secs(12))
+    });
+    let violations = report.violations();
+    let sees = |seen: &Violation| seen.checker == acknowledged::NAME;
+    assert!(
+        !violations.is_empty() && violations.iter().all(sees),
+        "{report}"
+    );
+}
+
+/// Makes the flush position of each standby status update what its write position is: the
+/// client's account of what it has received. `CopyData`, its length, `r`, then the positions.
+fn confirm_what_is_received(sent: &mut [u8]) {
+    const UPDATE: [u8; 6] = [b'd', 0, 0, 0, 38, b'r'];
+    let found = sent.windows(UPDATE.len()).position(|bytes| bytes == UPDATE);
+    if let Some(at) = found.filter(|at| sent.len() >= at + 39) {
+        let written = at + UPDATE.len();
+        sent.copy_within(written..written + 8, written + 8);
+    }
+}
+
 #[test]
 fn a_seed_gives_one_schedule_and_every_kind_of_fault() {
     let steps = |seed| -> Vec<_> { Schedule::new(seed, &Fault::ALL).take(100).collect() };

@@ -51,8 +51,12 @@ struct Shared {
     weather: Mutex<Weather>,
     changed: Condvar,
     connections: Mutex<Vec<Arc<Link>>>,
+    tamper: Mutex<Option<Tamper>>,
     ended: AtomicBool,
 }
+
+/// Alters what the client sends, a read at a time.
+pub type Tamper = fn(&mut [u8]);
 
 /// One connection: both of its halves.
 #[derive(Debug)]
@@ -77,6 +81,7 @@ impl Proxy {
             weather: Mutex::new(Weather::Fair),
             changed: Condvar::new(),
             connections: Mutex::default(),
+            tamper: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -93,6 +98,12 @@ impl Proxy {
     pub fn set(&self, weather: Weather) {
         *lock(&self.shared.weather) = weather;
         self.shared.changed.notify_all();
+    }
+
+    /// Alters from now on what the client sends: to see whether a client that did so would
+    /// be found out.
+    pub fn tamper(&self, with: Tamper) {
+        *lock(&self.shared.tamper) = Some(with);
     }
 
     /// Cuts every connection: what is under way is lost.
@@ -170,11 +181,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         for towards_server in [true, false] {
             let (link, shared) = (Arc::clone(&link), Arc::clone(shared));
             std::thread::spawn(move || {
-                let (from, to) = match towards_server {
-                    true => (&link.client, &link.server),
-                    false => (&link.server, &link.client),
+                let (from, to, tamper) = match towards_server {
+                    true => (&link.client, &link.server, *lock(&shared.tamper)),
+                    false => (&link.server, &link.client, None),
                 };
-                pump(from, to, &link, &shared);
+                pump(from, to, tamper, &link, &shared);
                 link.cut();
             });
         }
@@ -182,7 +193,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 /// Passes bytes on until either end closes.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, link: &Link, shared: &Shared) {
+fn pump(
+    mut from: &TcpStream,
+    mut to: &TcpStream,
+    tamper: Option<Tamper>,
+    link: &Link,
+    shared: &Shared,
+) {
     let _slower = to.set_nodelay(true);
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
@@ -190,6 +207,9 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, link: &Link, shared: &Shared) 
             Ok(0) | Err(_) => return,
             Ok(length) => length,
         };
+        if let Some(tamper) = tamper {
+            tamper(&mut chunk[..length]);
+        }
         shared.wait(link);
         if link.is_cut() || to.write_all(&chunk[..length]).is_err() {
             return;

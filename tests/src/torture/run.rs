@@ -9,6 +9,7 @@ use super::evidence::{Evidence, Refusal, Server};
 use super::history::History;
 use super::log;
 use super::nemesis::{Fault, Schedule, Step};
+use super::proxy::Tamper;
 use super::report::Report;
 use super::supervisor::{OnPoison, Supervisor};
 use super::witness::Witness;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub faults: Vec<Fault>,
     /// What the client does about a change that cannot be encoded.
     pub on_poison: OnPoison,
+    /// Alters what the client sends to the server.
+    pub tamper: Option<Tamper>,
     /// Whether each step is printed as it comes.
     pub verbose: bool,
 }
@@ -65,6 +68,7 @@ impl Settings {
             huge_rows: 30_000,
             faults: Fault::ALL.to_vec(),
             on_poison: OnPoison::Stop,
+            tamper: None,
             verbose: false,
         }
     }
@@ -96,6 +100,9 @@ pub(crate) struct Run {
 /// If the harness cannot go on.
 pub fn run(settings: Settings) -> (Report, Evidence) {
     let arena = Arena::new();
+    if let Some(tamper) = settings.tamper {
+        arena.to_postgres.tamper(tamper);
+    }
     let mut random = Random::new(settings.seed);
     let history = History::default();
     let conninfo = arena.postgres.local_conninfo(NAME);
