@@ -347,3 +347,118 @@ fn a_start_that_is_not_refused_is_seen(evidence: &Evidence) {
         );
     }
 }
+
+/// What the rules let pass, change by change, on histories small enough to be read.
+mod rules {
+    use super::*;
+    use headwater_protocol::Lsn;
+    use headwater_tests::torture::evidence::Gap;
+    use headwater_tests::torture::history::{Change, Committed};
+    use headwater_tests::torture::log::Row;
+    use headwater_tests::torture::workload::tables::Key;
+
+    const KEY: Key = Key {
+        table: Table::Documents,
+        writer: 0,
+        number: 1,
+    };
+
+    /// The transaction with this id commits between ten times its id and ten further.
+    fn committed(xid: u32, effect: Effect) -> Committed {
+        Committed {
+            writer: 0,
+            xid,
+            kind: "single",
+            after: Lsn(u64::from(xid) * 10),
+            by: Lsn(u64::from(xid) * 10 + 10),
+            changes: vec![Change { key: KEY, effect }],
+        }
+    }
+
+    /// Its record.
+    fn record(xid: u32, sequence: Option<u64>, fetched: bool) -> Entry {
+        Entry {
+            table: KEY.table,
+            partition: 0,
+            offset: 0,
+            appended: 0,
+            key: KEY.json().into(),
+            lsn: Lsn(u64::from(xid) * 10 + 5),
+            seq: 1,
+            op: if sequence.is_some() { 'u' } else { 'd' },
+            xid: Some(xid),
+            fetched,
+            row: sequence.map(|sequence| Row {
+                writer: 0,
+                sequence,
+                xid,
+                digest: sequence,
+            }),
+        }
+    }
+
+    fn evidence(history: &[Committed], log: &[Entry]) -> Evidence {
+        Evidence {
+            history: history.to_vec(),
+            log: log.to_vec(),
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn a_fetched_row_may_be_a_later_one_and_is_left_out_only_if_it_was_deleted() {
+        let (first, second) = (committed(1, Effect::Put(1)), committed(2, Effect::Put(2)));
+        let deleted = committed(3, Effect::Gone);
+        let later = [record(1, Some(2), true), record(2, Some(2), true)];
+        let both = [first.clone(), second.clone()];
+        assert_eq!(complete::check(&evidence(&both, &later)), [] as [&str; 0]);
+
+        let older = [record(1, Some(1), false), record(2, Some(1), true)];
+        assert_eq!(complete::check(&evidence(&both, &older)).len(), 1);
+        let left_out = [record(1, Some(1), false)];
+        assert_eq!(complete::check(&evidence(&both, &left_out)).len(), 1);
+
+        let all = [first, second, deleted];
+        let gone = [record(1, Some(1), false), record(3, None, false)];
+        assert_eq!(complete::check(&evidence(&all, &gone)), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn what_a_gap_lost_may_be_missing_and_nothing_beside_it() {
+        let history = [1, 2, 3].map(|xid| committed(xid, Effect::Put(xid.into())));
+        let mut seen = evidence(&history, &[record(1, Some(1), false)]);
+        seen.gaps.push(Gap {
+            lost_after: Lsn(20),
+            resumed_at: Lsn(30),
+        });
+        let complaints = complete::check(&seen);
+        assert_eq!(complaints.len(), 1, "{complaints:#?}");
+        assert!(complaints[0].contains("transaction 3 "), "{complaints:#?}");
+    }
+
+    #[test]
+    fn a_replay_goes_back_as_far_as_it_likes_and_on_one_by_one() {
+        let at = |xid: u32| record(xid, Some(xid.into()), false);
+        let fine = [1, 2, 3, 2, 3, 1, 2, 3, 4].map(at);
+        assert_eq!(order::check(&evidence(&[], &fine)), [] as [&str; 0]);
+        // All of it was delivered once; but after the replay of 2 the newest record would be
+        // an old one, if 4 did not happen to follow.
+        let skips = [1, 2, 3, 2, 4].map(at);
+        assert_eq!(order::check(&evidence(&[], &skips)).len(), 1);
+        let begins_late = [2, 3, 1, 2, 3].map(at);
+        assert_eq!(order::check(&evidence(&[], &begins_late)).len(), 1);
+    }
+
+    #[test]
+    fn a_replay_may_leave_out_what_it_cannot_fetch_any_more() {
+        let at = |xid: u32| record(xid, Some(xid.into()), xid == 2);
+        let left_out = [1, 2, 3, 1, 3].map(at);
+        assert_eq!(order::check(&evidence(&[], &left_out)), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn positions_that_are_not_in_the_order_of_commits_are_seen() {
+        let turned = [record(1, Some(2), false), record(2, Some(1), false)];
+        assert_eq!(order::check(&evidence(&[], &turned)).len(), 1);
+    }
+}
