@@ -33,9 +33,14 @@ impl Default for Backoff {
 impl Backoff {
     /// Says what is waited for, once for each reason.
     pub fn report(&mut self, error: &Error) {
+        self.report_as(error, "disconnected, trying again");
+    }
+
+    /// As [`Backoff::report`], in other words.
+    pub fn report_as(&mut self, error: &Error, what: &str) {
         let reason = error.to_string();
         if reason != self.reason {
-            tracing::warn!(%error, "disconnected, trying again");
+            tracing::warn!(%error, "{what}");
             self.reason = reason;
         }
     }

@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod progress;
 pub mod route;
 pub mod sink;
+pub mod snapshot;
 pub mod snapshot_request;
 pub mod source;
 pub mod start;

@@ -14,10 +14,11 @@
 //! have exactly the bytes of the record that it buries, and a JSON object would not keep them.
 
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
 use headwater_protocol::reserved;
-use headwater_protocol::table_pattern::TablePatterns;
+use headwater_protocol::table_pattern::{TablePatterns, selects};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -133,6 +134,22 @@ pub struct RowsOf {
     pub schema: String,
     /// The table.
     pub name: String,
+}
+
+impl Scope {
+    /// Whether it may hold rows of this table.
+    pub fn covers(&self, schema: &str, table: &str) -> bool {
+        match self {
+            Scope::Tables { tables, exclude } => selects(tables.as_ref(), exclude, schema, table),
+            Scope::Keys { table: one, .. } => one.schema == schema && one.name == table,
+        }
+    }
+}
+
+impl fmt::Display for RowsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
 }
 
 impl SnapshotRequest {

@@ -391,7 +391,7 @@ fn check_unmoved(slot: Option<&Slot>, name: &str, position: Lsn) -> Result<(), G
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::StaleTables;
+    use crate::state::{Runs, StaleTables};
 
     const CONSISTENT: Lsn = Lsn(100);
 
@@ -423,6 +423,7 @@ mod tests {
             restart_lsn: None,
             shape: numbers("exact"),
             stale: StaleTables::default(),
+            runs: Runs::default(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! What a pipeline remembers between runs, kept beside the data in Kafka.
 
 mod kafka;
+mod runs;
 mod shape;
 mod stale;
 
 pub use kafka::{KafkaState, StateKey, read};
+pub use runs::{Ended, Part, Place, Run, Runs, Sent};
 pub use shape::{Difference, Shape};
 pub use stale::{Mark, StaleTables};
 
@@ -43,6 +45,8 @@ pub struct State {
     pub shape: Shape,
     /// What a transaction up to there left behind that only a snapshot mends.
     pub stale: StaleTables,
+    /// What is copied again meanwhile, as far as it has come up to there.
+    pub runs: Runs,
 }
 
 /// Where the state is kept: a compacted topic, keyed by prefix, database and slot.

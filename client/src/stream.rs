@@ -4,6 +4,8 @@
 //! snapshot whose server went away begins anew, which is safe because nothing of it
 //! was made permanent.
 
+use std::sync::Arc;
+
 use headwater_protocol::Lsn;
 use headwater_protocol::options::Operations;
 
@@ -21,7 +23,7 @@ use crate::source::preconditions;
 use crate::source::slot::{Slot, System};
 use crate::source::snapshot::{Copied, Snapshot};
 use crate::start::{self, Asked, Recorded, Start};
-use crate::state::{Mark, Phase, Shape, StaleTables, State, StateStore};
+use crate::state::{Mark, Phase, Runs, Shape, StaleTables, State, StateStore};
 use crate::stop::Stop;
 use crate::watch::{RestartLsn, Watch};
 
@@ -70,7 +72,7 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         options,
         connector: &connector,
         plugin: &plugin,
-        sink: sink.as_ref(),
+        sink: &sink,
         router: router(options, &plugin)?,
         stop,
         attempt: 0,
@@ -158,7 +160,7 @@ struct Launch<'a> {
     options: &'a StreamOptions,
     connector: &'a Connector,
     plugin: &'a Plugin,
-    sink: &'a dyn Sink,
+    sink: &'a Arc<dyn Sink>,
     router: Router,
     stop: &'a Stop,
     /// Counts snapshots.
@@ -268,7 +270,7 @@ impl Launch<'_> {
             connector: self.connector,
             plugin: self.plugin,
             options: self.options,
-            sink: self.sink,
+            sink: self.sink.as_ref(),
             router: &mut self.router,
             stop: self.stop,
             attempt: &mut self.attempt,
@@ -327,7 +329,7 @@ impl Launch<'_> {
         };
         let taken = pipeline.take_slot(begun.position)?;
         let state = state_of_taken(connector, options, self.plugin, &mut store, begun)?;
-        let position = state.position;
+        let (position, runs) = (state.position, state.runs.clone());
         for (schema, table, mark) in state.stale.iter() {
             mark.warn(schema, table, &options.slot);
         }
@@ -339,7 +341,7 @@ impl Launch<'_> {
             }
         };
         tracing::info!(slot = %options.slot, %position, "streaming");
-        pipeline.run(taken, position, positions)
+        pipeline.run(taken, position, positions, runs)
     }
 }
 
@@ -414,6 +416,7 @@ fn state_of_taken(
     if let Some(recorded) = recorded {
         state.stale = recorded.stale;
         state.restart_lsn = recorded.restart_lsn;
+        state.runs = recorded.runs;
     }
     if let Start::BehindGap { lost_after, .. } = start {
         for table in &Catalog::read(&connection, plugin)?.tables {
@@ -450,6 +453,7 @@ impl Begun {
             restart_lsn: None,
             shape: Shape::asked(options),
             stale: StaleTables::default(),
+            runs: Runs::default(),
         }
     }
 }

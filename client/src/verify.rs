@@ -159,14 +159,14 @@ fn plugin_envelope(shape: &Shape) -> Result<ValueEnvelope> {
 
 /// A release that recorded nothing had the default, as a rule.
 fn recorded<T: ValueEnum>(shape: &Shape, name: &str, default: T) -> Result<T> {
-    match shape.get(name) {
+    match shape.value(name) {
         None => Ok(default),
         Some(value) => T::from_str(value, false).map_err(|_| unknown(name, value)),
     }
 }
 
 fn router(options: &VerifyOptions, shape: &Shape) -> Result<Router> {
-    let text = shape.get("topic").unwrap_or(Template::DEFAULT);
+    let text = shape.value("topic").unwrap_or(Template::DEFAULT);
     let template = Template::parse(text).map_err(|_| unknown("topic", text))?;
     Ok(Router::new(template, options.topic_prefix.clone()))
 }

@@ -33,6 +33,7 @@ mod resume;
 mod rewrites;
 mod rows;
 mod same_bytes;
+mod snapshot_again;
 mod stale;
 mod take_over;
 mod toast;

@@ -400,7 +400,7 @@ fn the_client_names_a_stale_table_once_remembers_it_and_forgets_it_with_a_snapsh
     for part in [
         "stale_client.t",
         r#"column \"n\" is \"m\" now"#,
-        "headwater drop --slot stale_client",
+        "headwater snapshot --slot stale_client --table 'stale_client.t'",
     ] {
         assert!(warning.contains(part), "no {part:?} in: {warning}");
     }

@@ -3,6 +3,7 @@
 
 mod connection;
 mod drop;
+mod snapshot;
 mod stream;
 mod tables;
 mod tail;
@@ -12,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
+pub use snapshot::SnapshotOptions;
 pub use stream::{
     EncodingMode, KafkaArguments, NumbersMode, OriginMode, PartitionsMode, SinkKind, SnapshotMode,
     StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
@@ -48,6 +50,8 @@ pub struct Cli {
 pub enum Command {
     /// Take a snapshot, then follow the slot, into Kafka or stdout
     Stream(Box<StreamOptions>),
+    /// Copy tables again into a running stream
+    Snapshot(Box<SnapshotOptions>),
     /// Read topics: key TAB value, one record a line
     Tail(TailOptions),
     /// Prove that topics equal their tables at a point of the WAL
@@ -61,6 +65,7 @@ impl Command {
     pub fn run(&self) -> Result<()> {
         match self {
             Command::Stream(options) => crate::stream::run(options),
+            Command::Snapshot(options) => crate::snapshot::run(options),
             Command::Tail(options) => crate::tail::run(options),
             Command::Verify(options) => crate::verify::run(options),
             Command::Drop(options) => crate::drop::run(options),

@@ -44,7 +44,7 @@ fn merge(lists: &[TablePatterns]) -> TablePatterns {
     lists.iter().flatten().cloned().collect()
 }
 
-fn patterns(text: &str) -> Result<TablePatterns, String> {
+pub(super) fn patterns(text: &str) -> Result<TablePatterns, String> {
     TablePatterns::parse(text)
         .map_err(|error: TablePatternError| format!("{error}. {}", error.hint()))
 }

@@ -29,6 +29,7 @@ use headwater_protocol::{Lsn, VERSION};
 use self::notices::{Notice, Notices};
 use self::target::Target;
 use self::transaction::Transaction;
+use super::chunks::Chunks;
 use super::fetch::{Fetch, Fetched};
 use super::session::Session;
 use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
@@ -51,6 +52,8 @@ pub(super) struct Applier<'a> {
     notices: Notices,
     /// The topic of logical messages, once one has come.
     messages: Option<TopicId>,
+    /// What is copied again meanwhile.
+    chunks: Chunks<'a>,
 }
 
 impl<'a> Applier<'a> {
@@ -59,6 +62,7 @@ impl<'a> Applier<'a> {
         options: &'a StreamOptions,
         router: &'a mut Router,
         fetch: Fetch<'a>,
+        chunks: Chunks<'a>,
     ) -> Self {
         Applier {
             options,
@@ -68,6 +72,7 @@ impl<'a> Applier<'a> {
             transaction: None,
             notices: Notices::default(),
             messages: None,
+            chunks,
         }
     }
 
@@ -77,6 +82,11 @@ impl<'a> Applier<'a> {
         self.relations.clear();
         self.fetch.disconnect();
         self.transaction.take().map(|transaction| transaction.token)
+    }
+
+    /// Does what is due without a frame. To be called now and then.
+    pub(super) fn tick(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
+        self.chunks.tick(session)
     }
 
     /// Takes one frame.
@@ -103,6 +113,7 @@ impl<'a> Applier<'a> {
         if self.transaction.is_some() {
             return Err(broken("a transaction within a transaction"));
         }
+        self.chunks.begin();
         self.transaction = Some(Transaction {
             token: session.delivery.ack.begin(begin.end_lsn),
             xid: begin.xid,
@@ -127,7 +138,13 @@ impl<'a> Applier<'a> {
                 "This is a bug: nothing of the transaction is acknowledged; please report it.",
             ));
         }
-        session.delivery.ack.commit(transaction.token);
+        let (token, end_lsn) = (transaction.token, transaction.end_lsn);
+        if let Err(error) = self.chunks.commit(token, end_lsn, session) {
+            // It comes again with the next session, if there is one.
+            self.transaction = Some(transaction);
+            return Err(error);
+        }
+        session.delivery.ack.commit(token);
         Ok(())
     }
 
@@ -187,6 +204,13 @@ impl<'a> Applier<'a> {
         let Some(topic) = target.topic else {
             return Ok(());
         };
+        let table = (&*target.schema, &*target.table);
+        for key in [change.old_key, change.key].into_iter().flatten() {
+            self.chunks.touch(table, topic, key, transaction.xid);
+        }
+        if change.key.is_none() {
+            self.chunks.lose(table, transaction.xid);
+        }
         let send = |session: &mut Session<'_, '_>, key, value, headers| {
             let record = Record {
                 topic,
@@ -244,7 +268,9 @@ impl<'a> Applier<'a> {
                     }
                     Fetched::Nothing => Ok(()),
                     Fetched::Lost => {
-                        self.mark_stale(target, transaction.end_lsn, LOST_ROW, session);
+                        let since = transaction.end_lsn;
+                        self.chunks.stale(&target.schema, &target.table, since);
+                        self.mark_stale(target, since, LOST_ROW, session);
                         Ok(())
                     }
                 }
@@ -275,6 +301,7 @@ impl<'a> Applier<'a> {
             );
             return Ok(());
         }
+        self.chunks.stale(&target.schema, &target.table, since);
         self.mark_stale(target, since, stale.reason, session);
         Ok(())
     }

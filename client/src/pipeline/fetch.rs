@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 use headwater_protocol::frame::{Frame, Frames, Op};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::by_key::ByKey;
 use crate::source::connection::{Connection, Connector, Rows};
+use crate::source::key::Key;
 use crate::source::plugin::Plugin;
 use crate::source::sql_error::{SqlError, sqlstate};
 
@@ -260,9 +260,10 @@ impl<'a> Fetch<'a> {
         relation: u32,
         key_columns: &[String],
     ) -> Result<Option<String>, SqlError> {
-        let found = ByKey::read(self.connection()?, relation)?;
-        Ok(found
-            .filter(|by_key| by_key.has(key_columns))
-            .map(|by_key| by_key.row(self.plugin, "$1::pg_catalog.json")))
+        let Some(key) = Key::read(self.connection()?, relation)? else {
+            return Ok(None);
+        };
+        let encoded = self.plugin.encode_call("t.*");
+        Ok(key.is_made_of(key_columns).then(|| key.lookup(&encoded)))
     }
 }

@@ -15,11 +15,13 @@
 
 mod apply;
 mod attempts;
+mod chunks;
 mod fetch;
 mod positions;
 mod session;
 mod status;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headwater_protocol::Lsn;
@@ -27,6 +29,7 @@ use headwater_protocol::frame::Frames;
 
 use self::apply::Applier;
 use self::attempts::Attempts;
+use self::chunks::{Chunks, Parts};
 use self::fetch::Fetch;
 pub use self::positions::Positions;
 use self::session::{Delivery, Session};
@@ -41,6 +44,7 @@ use crate::source::plugin::Plugin;
 use crate::source::replication::{Event, ReplicationStream};
 use crate::source::slot::{Slot, System};
 use crate::start;
+use crate::state::Runs;
 use crate::stop::Stop;
 
 /// How long to wait for the server's next message. Reports, status updates and the
@@ -63,7 +67,7 @@ pub struct Pipeline<'a> {
     /// The command line.
     pub options: &'a StreamOptions,
     /// Where records go.
-    pub sink: &'a dyn Sink,
+    pub sink: &'a Arc<dyn Sink>,
     /// Names the topics.
     pub router: &'a mut Router,
     /// The server that the slot belongs to.
@@ -105,8 +109,8 @@ impl Pipeline<'_> {
     }
 
     /// Streams until a signal or an error; broken connections are mended. Everything
-    /// before `position` is durable.
-    pub fn run(self, taken: Taken, position: Lsn, positions: Positions) -> Result<()> {
+    /// before `position` is durable; `runs` are gone on with.
+    pub fn run(self, taken: Taken, position: Lsn, positions: Positions, runs: Runs) -> Result<()> {
         let Pipeline {
             connector,
             plugin,
@@ -116,8 +120,15 @@ impl Pipeline<'_> {
             stop,
             router,
         } = self;
-        let mut delivery = Delivery::new(sink, Ack::new(position), positions, stop);
-        let mut applier = Applier::new(options, router, Fetch::new(connector, plugin));
+        let mut delivery = Delivery::new(sink.as_ref(), Ack::new(position), positions, stop);
+        let parts = Parts {
+            connector,
+            plugin,
+            sink,
+            options,
+        };
+        let chunks = Chunks::new(parts, runs)?;
+        let mut applier = Applier::new(options, router, Fetch::new(connector, plugin), chunks);
         let opener = Opener {
             connector,
             plugin,
@@ -211,6 +222,7 @@ fn step(applier: &mut Applier<'_>, session: &mut Session<'_, '_>) -> Result<()> 
         Event::Keepalive { wal_end, reply } => session.keepalive(wal_end, reply)?,
         Event::Nothing => {}
     }
+    applier.tick(session)?;
     session.tick()
 }
 

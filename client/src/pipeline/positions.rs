@@ -4,8 +4,16 @@
 //! [`STORE_INTERVAL`] or in [`STORE_BYTES`]; the stream never waits for it. What may be
 //! confirmed is what is on record, so that the slot never stands further than the
 //! record says: that is what lets the next start tell a slot that was moved.
+//!
+//! # What is on record early, and what late
+//!
+//! That a table is stale may be on record before the position is behind its transaction: the
+//! mark is then set once more. What a copy into the stream has done may not: its records may
+//! still be lost with this process, and the next would go on behind them. So each step waits
+//! until the position that is recorded is at or behind it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +21,8 @@ use std::time::Duration;
 use headwater_protocol::Lsn;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::{Mark, StaleTables, State, StateStore};
+use crate::snapshot_request::RowsOf;
+use crate::state::{Mark, Runs, StaleTables, State, StateStore};
 use crate::watch::RestartLsn;
 
 /// As often as a position is confirmed to the server. One small record a second is
@@ -45,8 +54,21 @@ struct Progress {
     wanted: Lsn,
     recorded: Lsn,
     stale: StaleTables,
+    /// In the order of their positions.
+    steps: VecDeque<Step>,
     closing: bool,
     failure: Option<Error>,
+}
+
+/// What copies into the stream have done.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The end of the transaction whose token its records have.
+    pub end_lsn: Lsn,
+    /// What is on record behind it.
+    pub runs: Arc<Runs>,
+    /// A table that equals its topic again: whatever made it stale before is mended.
+    pub mended: Option<RowsOf>,
 }
 
 impl Positions {
@@ -69,6 +91,7 @@ impl Positions {
                 wanted: state.position,
                 recorded: state.position,
                 stale: state.stale.clone(),
+                steps: VecDeque::new(),
                 closing: false,
                 failure: None,
             }),
@@ -106,8 +129,21 @@ impl Positions {
     /// position behind the transaction is. Says whether it is news.
     pub fn mark_stale(&self, schema: &str, table: &str, mark: Mark) -> bool {
         match &self.keeper {
-            Some(keeper) => keeper.shared.lock().stale.mark(schema, table, mark),
+            Some(keeper) => keeper.shared.lock().mark_stale(schema, table, mark),
             None => self.unrecorded.borrow_mut().mark(schema, table, mark),
+        }
+    }
+
+    /// A step of a copy has been sent, its transaction is complete.
+    pub(super) fn step(&self, step: Step) {
+        match &self.keeper {
+            Some(keeper) => keeper.shared.lock().steps.push_back(step),
+            None => {
+                if let Some(table) = step.mended {
+                    let mut stale = self.unrecorded.borrow_mut();
+                    stale.forget(&table.schema, &table.name);
+                }
+            }
         }
     }
 
@@ -168,6 +204,7 @@ impl Shared {
             if progress.wanted > progress.recorded {
                 state.position = progress.wanted;
                 state.restart_lsn = state.restart_lsn.max(restart_lsn.get());
+                progress.take_steps(&mut state);
                 state.stale.clone_from(&progress.stale);
                 drop(progress);
                 let stored = store.store(&state);
@@ -199,6 +236,33 @@ impl Shared {
     }
 }
 
+impl Progress {
+    /// A mark that comes behind a step that is to mend the table, and is not on record yet,
+    /// outlives it.
+    fn mark_stale(&mut self, schema: &str, table: &str, mark: Mark) -> bool {
+        let mut is_to_be_mended = false;
+        for step in &mut self.steps {
+            let mends = |of: &mut RowsOf| of.schema == schema && of.name == table;
+            is_to_be_mended |= step.mended.take_if(mends).is_some();
+        }
+        if is_to_be_mended {
+            self.stale.forget(schema, table);
+        }
+        self.stale.mark(schema, table, mark)
+    }
+
+    /// Takes over what the position that is about to be recorded is behind.
+    fn take_steps(&mut self, state: &mut State) {
+        let is_covered = |step: &mut Step| step.end_lsn <= state.position;
+        while let Some(step) = self.steps.pop_front_if(is_covered) {
+            if let Some(table) = step.mended {
+                self.stale.forget(&table.schema, &table.name);
+            }
+            state.runs = Arc::unwrap_or_clone(step.runs);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -206,6 +270,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::snapshot_request::SnapshotRequest;
     use crate::state::{Phase, Shape};
 
     struct Recorder(mpsc::Sender<State>);
@@ -236,6 +301,7 @@ mod tests {
             restart_lsn: None,
             shape: Shape::default(),
             stale: StaleTables::default(),
+            runs: Runs::default(),
         }
     }
 
@@ -302,6 +368,69 @@ mod tests {
         positions.forget_stale("shop", "orders");
         positions.finish(Lsn(20)).unwrap();
         assert_eq!(stored.try_iter().collect::<Vec<_>>(), [state(20)]);
+    }
+
+    fn ran(id: &str) -> Runs {
+        let content = format!(r#"{{"slot":"s","id":"{id}"}}"#);
+        let request = SnapshotRequest::decode(content.as_bytes()).unwrap();
+        let mut runs = Runs::default();
+        runs.add(request, Lsn(1)).unwrap();
+        runs
+    }
+
+    fn step(end: u64, id: &str, mended: bool) -> Step {
+        Step {
+            end_lsn: Lsn(end),
+            runs: Arc::new(ran(id)),
+            mended: mended.then(|| RowsOf {
+                schema: "shop".to_owned(),
+                name: "orders".to_owned(),
+            }),
+        }
+    }
+
+    fn mark(since: u64) -> Mark {
+        Mark {
+            since: Lsn(since),
+            reason: "its key changed".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_step_is_on_record_with_the_position_behind_it_and_no_sooner() {
+        let (sender, stored) = mpsc::channel();
+        let mut before = state(10);
+        before.stale.mark("shop", "orders", mark(5));
+        let mut positions =
+            Positions::recorded(Box::new(Recorder(sender)), before, RestartLsn::default()).unwrap();
+        positions.step(step(20, "a", false));
+        positions.step(step(30, "b", true));
+        positions.confirm(Lsn(29)).unwrap();
+        let first = stored.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(first.runs, ran("a"));
+        assert!(!first.stale.is_empty());
+        positions.finish(Lsn(30)).unwrap();
+        let last = stored.try_iter().last().unwrap();
+        assert_eq!(last.runs, ran("b"));
+        assert!(last.stale.is_empty(), "mended");
+    }
+
+    #[test]
+    fn a_table_that_goes_stale_behind_its_copy_stays_so() {
+        let (sender, stored) = mpsc::channel();
+        let mut before = state(10);
+        before.stale.mark("shop", "orders", mark(5));
+        let mut positions =
+            Positions::recorded(Box::new(Recorder(sender)), before, RestartLsn::default()).unwrap();
+        positions.step(step(20, "a", true));
+        assert!(
+            positions.mark_stale("shop", "orders", mark(25)),
+            "it is news"
+        );
+        positions.finish(Lsn(30)).unwrap();
+        let last = stored.try_iter().last().unwrap();
+        let marks: Vec<Lsn> = last.stale.iter().map(|(.., mark)| mark.since).collect();
+        assert_eq!(marks, [Lsn(25)]);
     }
 
     #[test]

@@ -138,8 +138,26 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// Sends a record, waiting for room as long as it takes.
     pub(super) fn send(&mut self, record: &Record<'_>, token: Token) -> Result<()> {
+        self.send_by(token, |sink| sink.send(record, token))
+    }
+
+    /// As [`Session::send`], into this partition of the topic.
+    pub(super) fn send_to(
+        &mut self,
+        record: &Record<'_>,
+        partition: i32,
+        token: Token,
+    ) -> Result<()> {
+        self.send_by(token, |sink| sink.send_to(record, partition, token))
+    }
+
+    fn send_by(
+        &mut self,
+        token: Token,
+        send: impl Fn(&dyn Sink) -> Result<(), SendError>,
+    ) -> Result<()> {
         loop {
-            match self.delivery.sink.send(record, token) {
+            match send(self.delivery.sink) {
                 Ok(()) => {
                     self.delivery.ack.sent(token);
                     return Ok(());
@@ -155,11 +173,17 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// Writes a tombstone for every key of a topic, behind everything sent before.
     pub(super) fn empty_topic(&mut self, topic: TopicId, headers: Headers<'_>) -> Result<u64> {
+        self.deliver()?;
+        let sink = self.delivery.sink;
+        sink.sweep(topic, Ghosts::All, headers, &mut || self.tick_blocked())
+    }
+
+    /// Waits until everything sent is delivered.
+    pub(super) fn deliver(&mut self) -> Result<()> {
         while !self.delivery.sink.flush(SINK_WAIT)? {
             self.tick_blocked()?;
         }
-        let sink = self.delivery.sink;
-        sink.sweep(topic, Ghosts::All, headers, &mut || self.tick_blocked())
+        Ok(())
     }
 
     /// Delivers what is in flight, tells the server, and ends the stream.

@@ -25,6 +25,7 @@ mod failure;
 mod headers;
 mod hurry;
 mod in_flight;
+mod search;
 mod sweep;
 
 use std::collections::HashMap;
@@ -46,7 +47,9 @@ use self::hurry::Hurry;
 use self::in_flight::InFlight;
 use crate::error::{Error, Result};
 use crate::kafka::{Connection, KafkaOptions, Purpose, TopicMaker, in_flight_limit, producer};
-use crate::sink::{Delivered, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId};
+use crate::sink::{
+    Delivered, GhostSearch, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId,
+};
 
 /// What a record takes beside its key, its value and `hw.unchanged`: librdkafka's message,
 /// its list of headers and five headers, each allocated for itself.
@@ -270,6 +273,18 @@ impl Sink for KafkaSink {
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<u64> {
         sweep::sweep(self, topic, ghosts, headers, tick)
+    }
+
+    fn search(
+        &self,
+        topic: TopicId,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<Box<dyn GhostSearch>>> {
+        search::search(self, topic, tick)
+    }
+
+    fn send_to(&self, record: &Record<'_>, partition: i32, token: Token) -> Result<(), SendError> {
+        self.produce(record, token, Some(partition))
     }
 }
 

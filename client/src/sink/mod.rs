@@ -8,6 +8,7 @@ pub use kafka::KafkaSink;
 pub(crate) use kafka::{lacks_columns, read_lsn};
 pub use stdout::StdoutSink;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use headwater_protocol::Lsn;
@@ -153,4 +154,44 @@ pub trait Sink: Send + Sync {
         headers: Headers<'_>,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<u64>;
+
+    /// What finds ghosts without writing, for a topic that is written to meanwhile. None
+    /// where the sink has no memory of what it wrote, or cannot tell ghosts in it. `tick` as in
+    /// [`Sink::sweep`].
+    fn search(
+        &self,
+        topic: TopicId,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<Box<dyn GhostSearch>>>;
+
+    /// As [`Sink::send`], into this partition of the topic: a tombstone belongs where the
+    /// record is that it buries.
+    fn send_to(&self, record: &Record<'_>, partition: i32, token: Token) -> Result<(), SendError>;
+}
+
+/// Keys of records.
+pub type Keys = HashSet<Box<[u8]>>;
+
+/// Looks for ghosts in one topic.
+pub trait GhostSearch {
+    /// The numbers of the topic's partitions, ascending.
+    fn partitions(&self) -> &[i32];
+
+    /// Reads a partition to its end and returns the keys whose newest record there is older
+    /// than `point`, and the offset from which on it was not read.
+    fn older_than(
+        &self,
+        partition: i32,
+        point: Lsn,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(Keys, i64)>;
+
+    /// Reads on from an offset and returns those of the keys that have newer records.
+    fn renewed(
+        &self,
+        partition: i32,
+        offset: i64,
+        keys: &Keys,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Keys>;
 }

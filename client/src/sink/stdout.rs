@@ -7,7 +7,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Delivered, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId};
+use super::{
+    Delivered, GhostSearch, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many bytes of lines wait for the reader at most, apart from those in the write
@@ -218,6 +220,18 @@ impl Sink for StdoutSink {
         _tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<u64> {
         Ok(0)
+    }
+
+    fn search(
+        &self,
+        _topic: TopicId,
+        _tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<Box<dyn GhostSearch>>> {
+        Ok(None)
+    }
+
+    fn send_to(&self, record: &Record<'_>, _partition: i32, token: Token) -> Result<(), SendError> {
+        self.send(record, token)
     }
 }
 

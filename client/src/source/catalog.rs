@@ -254,6 +254,18 @@ impl Catalog {
         Ok(())
     }
 
+    /// The captured tables that have no key, in words; empty if all have one.
+    pub fn unkeyed(&self) -> String {
+        let unkeyed: BTreeSet<&TableName> = self
+            .tables
+            .iter()
+            .filter(|table| !table.is_keyed)
+            .map(|table| &table.sent_as)
+            .collect();
+        let unkeyed: Vec<&TableName> = unkeyed.into_iter().collect();
+        list(&unkeyed, ", ", |name| name.display())
+    }
+
     /// Applies `--unkeyed`.
     pub fn check_keys(&self, mode: UnkeyedMode) -> Result<()> {
         let mut unkeyed: Vec<&TableName> = self

@@ -4,6 +4,7 @@ pub mod by_key;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;
+pub mod key;
 pub mod plugin;
 pub mod preconditions;
 pub mod replication;

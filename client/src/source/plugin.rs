@@ -4,6 +4,7 @@
 use headwater_protocol::ChangeId;
 use headwater_protocol::frame::PROTOCOL_VERSION_MAX;
 use headwater_protocol::options::PluginOptions;
+use headwater_protocol::table_pattern::TablePatterns;
 
 use super::sql;
 use crate::cli::{
@@ -104,6 +105,26 @@ impl Plugin {
     /// The options by which rows are encoded as a stream of this form sends them.
     pub fn of_rows(form: &Form) -> Result<Self> {
         Plugin::with(form.arguments())
+    }
+
+    /// Options that choose these tables, and the way of a stream's `--partitions` where it is
+    /// known.
+    pub fn selecting(
+        tables: &TablePatterns,
+        exclude: &TablePatterns,
+        partitions: Option<&str>,
+    ) -> Result<Self> {
+        let mut arguments = vec![
+            ("output", "frames".to_owned()),
+            ("tables", tables.to_string()),
+        ];
+        if !exclude.is_empty() {
+            arguments.push(("exclude_tables", exclude.to_string()));
+        }
+        if let Some(partitions) = partitions {
+            arguments.push(("partitions", partitions.to_owned()));
+        }
+        Plugin::with(arguments)
     }
 
     fn with(arguments: Vec<(&'static str, String)>) -> Result<Self> {

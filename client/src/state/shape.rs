@@ -51,9 +51,9 @@ impl Shape {
             .collect()
     }
 
-    /// The value of an option, none where it is unknown.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+    /// The value of an option on a command line; none where it is unknown.
+    pub fn value(&self, option: &str) -> Option<&str> {
+        self.0.get(option).map(String::as_str)
     }
 
     /// Whether nothing is known of it.

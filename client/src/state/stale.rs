@@ -3,12 +3,14 @@
 //! The server names them ([`headwater_protocol::frame::Stale`]): a column was renamed, say,
 //! which touches no row and sends none. The stream goes on and carries every later change;
 //! what is wrong is what was sent before. A mark is on record before the position behind
-//! its transaction is, so that it is never forgotten, and goes with the next snapshot. A table
+//! its transaction is, so that it is never forgotten, and goes with the next snapshot, of all
+//! tables or into the running stream (`headwater snapshot`). A table
 //! that was dropped is in no snapshot: it is named once, and has no mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_protocol::Lsn;
+use headwater_protocol::table_pattern::TablePattern;
 
 /// Tables on record at most: about 200 bytes each, in a record that a broker takes up to a
 /// megabyte of by default. Those beyond it are named in the log alone.
@@ -42,8 +44,8 @@ impl Mark {
             since = %self.since,
             reason = self.reason,
             "table is stale: records of rows that have not changed since are not what it holds; to \
-             send them anew, run headwater drop --slot {slot}, then headwater stream, which begins \
-             with a snapshot"
+             send them anew, run headwater snapshot --slot {slot} --table '{}'",
+            TablePattern::exact(schema, table)
         );
     }
 }

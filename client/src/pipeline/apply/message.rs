@@ -18,8 +18,12 @@
 //! Its position is the *end* of its record, and the server sends a message again when its
 //! record *begins* at or behind the position that is asked for: an acknowledged message
 //! does not come again, and one that is not acknowledged does.
+//!
+//! Messages with a prefix of [`headwater_protocol::reserved`] are no records: they are said to
+//! this client.
 
 use headwater_protocol::frame::Message;
+use headwater_protocol::reserved;
 
 use super::{Applier, Session, broken};
 use crate::error::Result;
@@ -31,7 +35,14 @@ impl Applier<'_> {
         message: &Message<'_>,
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
+        let is_own = reserved::is_reserved(message.prefix);
         match (&mut self.transaction, message.transactional) {
+            (Some(transaction), true) if is_own => {
+                transaction.changes += 1;
+                self.own_message(message);
+                Ok(())
+            }
+            (None, false) if is_own => Ok(()),
             (Some(transaction), true) => {
                 transaction.changes += 1;
                 let headers = transaction.headers("m", message.seq);
@@ -41,6 +52,15 @@ impl Applier<'_> {
             (None, false) => self.lone_message(message, session),
             (None, true) => Err(broken("a message without its transaction")),
             (Some(_), false) => Err(broken("a message of no transaction within one")),
+        }
+    }
+
+    /// One that is said to this client, or to another release of it.
+    fn own_message(&mut self, message: &Message<'_>) {
+        match message.prefix {
+            reserved::SNAPSHOT => self.chunks.ask(message.content),
+            reserved::WATERMARK => self.chunks.pass(message.content),
+            _ => {}
         }
     }
 

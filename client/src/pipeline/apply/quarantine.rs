@@ -5,8 +5,8 @@
 //! change by its name: the server does not look at it any more and the client goes on
 //! behind it. The topic keeps what it has of the row.
 
-use headwater_protocol::ChangeId;
 use headwater_protocol::frame::{Quarantine, QuarantinedMessage};
+use headwater_protocol::{ChangeId, reserved};
 
 use super::{Applier, Session, broken};
 use crate::cli::UnkeyedMode;
@@ -43,6 +43,9 @@ impl Applier<'_> {
                 "change left out, as --quarantine says: the topic keeps what it has of the row"
             );
             let reason = format!("change {change} was left out, as --quarantine said");
+            self.chunks.stale(&target.schema, &target.table, change.lsn);
+            self.chunks
+                .lose((&target.schema, &target.table), transaction.xid);
             self.mark_stale(target, change.lsn, &reason, session);
             return Ok(());
         }
@@ -80,6 +83,10 @@ impl Applier<'_> {
             },
             seq: message.seq,
         };
+        if reserved::is_reserved(message.prefix) {
+            tracing::warn!(prefix = message.prefix, %change, "a message to Headwater is too large");
+            return Ok(());
+        }
         if self.options.quarantine.contains(&change) {
             tracing::warn!(
                 prefix = message.prefix,

@@ -97,7 +97,9 @@ impl Applier<'_> {
             // Without keys a topic holds what happened, not what the table holds.
             if is_keyed {
                 let reason = format!("{what} was truncated, and its rows stay in the topic");
-                self.mark_stale(target, transaction.end_lsn, &reason, session);
+                let since = transaction.end_lsn;
+                self.chunks.stale(&target.schema, &target.table, since);
+                self.mark_stale(target, since, &reason, session);
             }
         }
         Ok(())

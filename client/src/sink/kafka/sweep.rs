@@ -123,15 +123,15 @@ fn bury(
 }
 
 /// The keys that are live and ghosts after the records seen so far, oldest first.
-struct GhostKeys {
+pub(super) struct GhostKeys {
     rule: Ghosts,
-    keys: HashSet<Box<[u8]>>,
+    pub(super) keys: HashSet<Box<[u8]>>,
     /// Records with a value that do not say their LSN, where the rule asks for it.
-    foreign: u64,
+    pub(super) foreign: u64,
 }
 
 impl GhostKeys {
-    fn new(rule: Ghosts) -> Self {
+    pub(super) fn new(rule: Ghosts) -> Self {
         GhostKeys {
             rule,
             keys: HashSet::new(),
@@ -140,7 +140,7 @@ impl GhostKeys {
     }
 
     /// Takes the next record; `lsn` is what its header says, if it has one.
-    fn record(
+    pub(super) fn record(
         &mut self,
         key: &[u8],
         tombstone: bool,

@@ -34,6 +34,8 @@ mod scan;
 mod view;
 mod waiting;
 
+pub(crate) use self::copy_binary::{CopyBinary, CopyError};
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use headwater_protocol::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::state::{Mark, Phase, Shape, StaleTables, State};
+use crate::state::{Mark, Phase, Runs, Shape, StaleTables, State};
 
 /// The form that is written, and the newest that is read.
 const VERSION: u32 = 1;
@@ -45,6 +45,9 @@ struct Value {
     /// Absent where there is none, as in what releases wrote that knew of none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     stale: Vec<StaleTable>,
+    /// Absent where there never was one.
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
+    runs: Runs,
 }
 
 /// A table that is stale.
@@ -130,6 +133,7 @@ pub(super) fn encode(state: &State, epoch: u64) -> Result<Vec<u8>> {
                 reason: mark.reason.clone(),
             })
             .collect(),
+        runs: state.runs.clone(),
     };
     serde_json::to_vec(&value)
         .map_err(|error| Error::failed("the state cannot be written").with_source(error))
@@ -161,6 +165,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
         timeline: value.timeline,
         phase: value.phase,
         shape: value.shape,
+        runs: value.runs,
     })
 }
 
@@ -168,6 +173,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::snapshot_request::SnapshotRequest;
     use proptest::prelude::*;
 
     fn state() -> State {
@@ -180,6 +186,7 @@ mod tests {
             restart_lsn: None,
             shape: Shape::default(),
             stale: StaleTables::default(),
+            runs: Runs::default(),
         }
     }
 
@@ -247,6 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn runs_stand_in_a_field_of_their_own() {
+        let mut state = state();
+        let request = br#"{"slot":"s","id":"7","tables":"shop.*"}"#;
+        let request = SnapshotRequest::decode(request).unwrap();
+        state.runs.add(request, Lsn(0x16_B374_D900)).unwrap();
+        let text = String::from_utf8(encode(&state, 3).unwrap()).unwrap();
+        assert!(
+            text.ends_with(concat!(
+                r#","runs":{"queue":[{"request":{"slot":"s","id":"7","tables":"shop.*"},"#,
+                r#""since":"16/B374D900","sent":{"rows":0,"tombstones":0}}]}}"#
+            )),
+            "{text}"
+        );
+        assert_eq!(decode(text.as_bytes()), Ok(state));
+    }
+
+    #[test]
     fn a_newer_version_is_refused_with_both_numbers() {
         let error = decode(br#"{"version":2,"phase":"dreaming"}"#).unwrap_err();
         assert_eq!(error, DecodeError::Newer(2));
@@ -311,6 +335,7 @@ mod tests {
                 restart_lsn: restart_lsn.map(Lsn),
                 shape: shape.into_iter().collect(),
                 stale: marked,
+                runs: Runs::default(),
             };
             prop_assert_eq!(decode(&encode(&state, 3).unwrap()), Ok(state));
         }

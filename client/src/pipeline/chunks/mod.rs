@@ -1,0 +1,347 @@
+//! Copying tables into the running stream.
+//!
+//! ```text
+//! reader   BEGIN, LOCK ── snapshot ── rows ──► channel ── watermark, COMMIT ─── … next chunk
+//!                            │                   │            │                    ▲
+//! WAL      ──── T1 ──────────┴── T2 ─────────────┼────────────W──── T3 ──►         │ verdict
+//! stream        T1 …            T2 …             └──────► rows of W, without T2's keys
+//! ```
+//!
+//! A thread reads a table in chunks, in the order of its key, each in a transaction of its own:
+//! it takes a lock, then its snapshot *S*, reads rows, hands them to the stream, and writes a
+//! logical message, the *watermark W*, before it commits. The stream sends the rows when it
+//! comes to W. What it sends for a key is then never older than what the topic has of it.
+//!
+//! # Why a row that is sent is not older than its topic
+//!
+//! Let T be a transaction that the stream has sent before W, so that its commit is before W's
+//! in the WAL.
+//!
+//! - If S sees T, the row that was read is T's or one that came later.
+//! - If S does not see T, T's keys are in the [`Window`], and the chunk's rows of these keys are
+//!   left out. The window holds the keys of every transaction that was sent since the run
+//!   began and that no snapshot has seen yet. For what it has lost, see there.
+//!
+//! Conversely, every transaction that S sees has its commit record before W's, since it had
+//! ended before S was taken, and W's transaction committed after. So when the stream is at W, it
+//! has sent all that the rows can be made of, and whatever changes them later comes later. That
+//! also holds if commits do not wait for the disk: a watermark that is streamed was flushed, and
+//! with it all WAL before.
+//!
+//! # Before the first chunk
+//!
+//! Being sent and being seen are two things. A backend that commits flushes its record, which a
+//! walsender sends at once, and only then, with a synchronous standby perhaps much later, is seen
+//! by others to have ended. So a transaction may have been sent *before* the window was opened
+//! and yet not be seen by S: its row would be read in its old version, sent behind the new one,
+//! and stay wrong for ever. Therefore the window is opened first; then a snapshot S0 is taken;
+//! and no chunk is read before every transaction that runs in S0 has ended. What a later S does
+//! not see began after S0, so its commit stands behind all that was sent when the window was
+//! opened. A client that starts anew begins so too. The creation of a slot waits for the same
+//! transactions.
+//!
+//! # Why the lock comes first
+//!
+//! A TRUNCATE or an ALTER TABLE that rewrites is not seen by snapshots as rows are. Under the
+//! lock, which is held until W is committed, none of them can commit between S and W: it
+//! was before S, or comes behind W. A REPEATABLE READ transaction takes its snapshot with the
+//! first query, and LOCK is none.
+//!
+//! What makes a table [stale](crate::state::StaleTables) between two chunks makes the chunks
+//! before it stale: the table is begun anew.
+//!
+//! # Where a kill leaves it
+//!
+//! A step is on record only with a position at or behind its watermark: all its rows are
+//! durable then. Before that it is taken again, and its old watermark is that of a thread that
+//! is no more. Records that were sent behind the position come again, as ever, in the stream's
+//! order: a chunk's row among them is followed by every change that the topic had before it
+//! and the position had not, and by its own chunk.
+//!
+//! # Rows that are gone
+//!
+//! Behind the last chunk every row of the table has a record in the topic that is not older
+//! than the run, its own or the stream's. Keys with an older one are gone. They are searched for
+//! on the thread; from when they are known until their tombstones are sent, the stream notes
+//! which of them it sends, and those that were sent between the search and that are found by
+//! reading the rest of the topic: see [`crate::sink::GhostSearch`].
+
+pub(crate) mod visibility;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod model;
+mod plan;
+mod read;
+mod settle;
+mod step;
+mod watermark;
+mod window;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use headwater_protocol::Lsn;
+
+use self::step::{Order, Report, Step, Watch};
+use self::watermark::Watermark;
+use self::window::Window;
+use self::worker::Worker;
+use super::positions;
+use super::session::Session;
+use crate::cli::StreamOptions;
+use crate::error::{Error, Result};
+use crate::route::Router;
+use crate::sink::{Keys, Sink, Token, TopicId};
+use crate::snapshot_request::{RowsOf, SnapshotRequest, unique};
+use crate::source::connection::Connector;
+use crate::source::plugin::Plugin;
+use crate::state::{Part, Runs};
+use crate::stop::Stop;
+
+/// What a reader's thread needs.
+pub(super) struct Parts<'a> {
+    pub(super) connector: &'a Connector,
+    pub(super) plugin: &'a Plugin,
+    pub(super) sink: &'a Arc<dyn Sink>,
+    pub(super) options: &'a StreamOptions,
+}
+
+/// The stream's side of runs. What it knows outlives a session.
+pub(super) struct Chunks<'a> {
+    parts: Parts<'a>,
+    runs: Runs,
+    /// Of the first run in the queue.
+    active: Option<Active>,
+    /// What the transaction that is arriving has asked for.
+    asked: Vec<SnapshotRequest>,
+    /// The watermark in the transaction that is arriving.
+    passed: Option<u64>,
+}
+
+/// A run under way.
+struct Active {
+    reader: String,
+    reports: Receiver<Report>,
+    orders: Sender<Order>,
+    stop: Stop,
+    window: Window,
+    pending: Option<Step>,
+    watched: Option<Watched>,
+    /// The table at hand has gone stale with the transaction that ended here.
+    stale_since: Option<Lsn>,
+}
+
+/// Keys that may be gone, and those of them that the stream has sent since.
+struct Watched {
+    watch: Watch,
+    sent: Keys,
+}
+
+impl Drop for Active {
+    /// Ends the thread; what it was about to hand over nobody takes.
+    fn drop(&mut self) {
+        self.stop.set();
+    }
+}
+
+impl<'a> Chunks<'a> {
+    /// Goes on with what is on record. The window is open before anything is streamed.
+    pub(super) fn new(parts: Parts<'a>, runs: Runs) -> Result<Self> {
+        let mut chunks = Chunks {
+            parts,
+            runs,
+            active: None,
+            asked: Vec::new(),
+            passed: None,
+        };
+        chunks.activate()?;
+        Ok(chunks)
+    }
+
+    /// A transaction begins to arrive, or what arrived of one comes again.
+    pub(super) fn begin(&mut self) {
+        self.asked.clear();
+        self.passed = None;
+    }
+
+    /// The stream sends a change of this key.
+    pub(super) fn touch(&mut self, table: (&str, &str), topic: TopicId, key: &[u8], xid: u32) {
+        if let Some(active) = self.tracking(table) {
+            active.window.touch(topic, key, xid);
+            if let Some(watched) = &mut active.watched
+                && watched.watch.topic == topic
+                && let Some(key) = watched.watch.keys.get(key)
+            {
+                watched.sent.insert(key.clone());
+            }
+        }
+    }
+
+    /// A change of the table is left out, or its key is not known.
+    pub(super) fn lose(&mut self, table: (&str, &str), xid: u32) {
+        if let Some(active) = self.tracking(table) {
+            active.window.lose(xid);
+        }
+    }
+
+    /// What was sent of the table is not what it holds. A table of which a part was copied
+    /// has to be begun anew.
+    pub(super) fn stale(&mut self, schema: &str, table: &str, since: Lsn) {
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        let is_it = |of: &RowsOf| of.schema == schema && of.name == table;
+        let place = self.runs.queue.first().and_then(|run| run.place.as_ref());
+        let is_at_hand = place.is_some_and(|place| is_it(&place.table) && place.part != Part::Done);
+        let is_pending = active.pending.as_ref().and_then(|step| step.table.as_ref());
+        if is_at_hand || is_pending.is_some_and(is_it) {
+            active.stale_since = Some(since);
+        }
+    }
+
+    /// A message with the prefix of requests.
+    pub(super) fn ask(&mut self, content: &[u8]) {
+        match SnapshotRequest::decode(content) {
+            Ok(request) if request.slot == self.parts.options.slot => self.asked.push(request),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a request to copy tables again cannot be read and is left out");
+            }
+        }
+    }
+
+    /// A message with the prefix of watermarks.
+    pub(super) fn pass(&mut self, content: &[u8]) {
+        let Some(active) = &self.active else {
+            return;
+        };
+        self.passed = Watermark::decode(content)
+            .filter(|watermark| watermark.reader == active.reader)
+            .map(|watermark| watermark.number);
+    }
+
+    /// Takes in what the reader has to say. To be called now and then.
+    pub(super) fn tick(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
+        while let Some(active) = &mut self.active
+            && let Ok(report) = active.reports.try_recv()
+        {
+            match report {
+                Report::Seen(snapshot) => active.window.seen_by(&snapshot),
+                Report::Step(step) => {
+                    active.window.seen_by(&step.snapshot);
+                    active.pending = Some(step);
+                }
+                Report::Watch(watch) => {
+                    session.deliver()?;
+                    let number = watch.number;
+                    active.watched = Some(Watched {
+                        watch,
+                        sent: Keys::new(),
+                    });
+                    active.say(Order::Watching(number));
+                }
+                Report::Failed(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction has arrived whole: takes up what it asked for, and does what is to be
+    /// done at its watermark.
+    pub(super) fn commit(
+        &mut self,
+        token: Token,
+        end_lsn: Lsn,
+        session: &mut Session<'_, '_>,
+    ) -> Result<()> {
+        for request in std::mem::take(&mut self.asked) {
+            self.take_up(request, end_lsn, session);
+        }
+        self.activate()?;
+        if let Some(number) = self.passed.take() {
+            // Handed over before the watermark was written.
+            self.tick(session)?;
+            self.settle(number, token, end_lsn, session)?;
+            self.activate()?;
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, request: SnapshotRequest, since: Lsn, session: &Session<'_, '_>) {
+        let run = request.id.clone();
+        match self.runs.add(request, since) {
+            Ok(false) => return,
+            Ok(true) => tracing::info!(run, %since, "asked to copy tables again"),
+            Err(reason) => tracing::warn!(run, reason, "a request to copy tables again is refused"),
+        }
+        self.record(since, None, session);
+    }
+
+    fn record(&self, end_lsn: Lsn, mended: Option<RowsOf>, session: &Session<'_, '_>) {
+        session.delivery.positions.step(positions::Step {
+            end_lsn,
+            runs: Arc::new(self.runs.clone()),
+            mended,
+        });
+    }
+
+    /// What keeps track of this table, if its rows are still to be copied.
+    fn tracking(&mut self, (schema, table): (&str, &str)) -> Option<&mut Active> {
+        let active = self.active.as_mut()?;
+        let run = self.runs.queue.first()?;
+        let is_behind = run
+            .place
+            .as_ref()
+            .is_some_and(|place| (&*place.table.schema, &*place.table.name) > (schema, table));
+        (!is_behind && run.request.scope.covers(schema, table)).then_some(active)
+    }
+
+    /// Starts the reader of the first run.
+    fn activate(&mut self) -> Result<()> {
+        let (None, Some(run)) = (&self.active, self.runs.queue.first()) else {
+            return Ok(());
+        };
+        let options = self.parts.options;
+        let stop = Stop::default();
+        let (reports, from_reader) = channel();
+        let (orders, to_reader) = channel();
+        let reader = unique();
+        let worker = Worker {
+            connector: self.parts.connector.stopped_by(stop.clone()),
+            plugin: self.parts.plugin.clone(),
+            sink: Arc::clone(self.parts.sink),
+            router: Router::new(options.topic.clone(), options.topic_prefix.clone()),
+            slot: options.slot.clone(),
+            run: run.clone(),
+            reader: reader.clone(),
+            number: 0,
+            reports,
+            orders: to_reader,
+            stop: stop.clone(),
+        };
+        self.active = Some(Active {
+            reader,
+            reports: from_reader,
+            orders,
+            stop,
+            window: Window::default(),
+            pending: None,
+            watched: None,
+            stale_since: None,
+        });
+        std::thread::Builder::new()
+            .name("chunks".to_owned())
+            .spawn(move || worker.work())
+            .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
+        Ok(())
+    }
+}
+
+impl Active {
+    /// A reader that has ended hears nothing, and needs not.
+    fn say(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+}

@@ -1,0 +1,419 @@
+//! Reads a chunk: rows behind a key, in the key's order, in a transaction of its own.
+//!
+//! The lock comes before the snapshot: see the module's description. It is waited for a moment
+//! at a time, so that the stream can forget meanwhile what newer snapshots see.
+//!
+//! The last key goes to the server as a parameter of `set_config` and not as a part of the
+//! statement: a statement that fails is logged there.
+//!
+//! # How large a chunk is
+//!
+//! So many rows are asked for as are expected to fit, by those of the chunk before; what
+//! does not fit is thrown away and comes with the next one. So memory is bounded whatever the
+//! rows are like, by one row more than [`CHUNK_BYTES`].
+
+use headwater_protocol::frame::{Frame, Frames, Op};
+use libpq::Format;
+
+use super::visibility::Visible;
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot_request::RowsOf;
+use crate::source::catalog::Table;
+use crate::source::connection::{Connection, Connector};
+use crate::source::key::Key;
+use crate::source::plugin::Plugin;
+use crate::source::snapshot::{CopyBinary, CopyError};
+use crate::source::sql;
+use crate::source::sql_error::{SqlError, sqlstate};
+
+/// Rows of a chunk at most: read and sent within a few tenths of a second, and large enough
+/// that its transaction and its watermark cost nothing beside it.
+const CHUNK_ROWS: u64 = 20_000;
+
+/// Bytes of a chunk: they wait in memory until the stream comes to the watermark.
+const CHUNK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Rows of the first chunk of a table, of which nothing is known.
+const FIRST_ROWS: u64 = 1_000;
+
+/// Rows that are looked up one by one in one transaction.
+const LOOKUPS: usize = 1_000;
+
+/// Nobody's rows are left out unseen, no commit waits for a standby, which may be this very
+/// stream, and a chunk is read along the key's index.
+const SETTINGS: &str = "SET row_security = off; SET synchronous_commit = local; \
+     SET lock_timeout = '2s'; SET enable_sort = off; SET enable_incremental_sort = off; SET jit = off";
+
+/// Why a table is not copied, or not now.
+pub(super) enum Unread {
+    /// It is gone, or another than it was: look at the catalog again.
+    Changed,
+    /// Somebody has it for himself.
+    Locked,
+    /// It cannot be copied, for this reason.
+    Unfit(String),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<SqlError> for Unread {
+    fn from(error: SqlError) -> Self {
+        if error.is_any_of(&[sqlstate::LOCK_NOT_AVAILABLE, sqlstate::DEADLOCK_DETECTED]) {
+            Unread::Locked
+        } else if error.is_any_of(&[
+            sqlstate::UNDEFINED_TABLE,
+            sqlstate::UNDEFINED_COLUMN,
+            sqlstate::INVALID_SCHEMA_NAME,
+        ]) {
+            Unread::Changed
+        } else if error.is_any_of(&[sqlstate::INSUFFICIENT_PRIVILEGE]) {
+            Unread::Unfit(Error::from(error).to_string())
+        } else if error.is_data_exception() {
+            // The server's words would quote the key.
+            let sqlstate = error.sqlstate().unwrap_or_default();
+            Unread::Unfit(format!(
+                "a key of it cannot be read back from JSON (SQLSTATE {sqlstate})"
+            ))
+        } else {
+            Unread::Failed(error.into())
+        }
+    }
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Unread::Failed(error)
+    }
+}
+
+impl From<CopyError> for Unread {
+    fn from(error: CopyError) -> Self {
+        Unread::Failed(error.into())
+    }
+}
+
+/// Rows of a table, as of one snapshot.
+pub(super) struct Rows {
+    pub(super) snapshot: Visible,
+    pub(super) frames: Vec<u8>,
+    pub(super) count: u64,
+    /// The key of the last one; none where there are no more behind it.
+    pub(super) after: Option<String>,
+}
+
+/// Rows of single keys.
+pub(super) struct Lookups {
+    pub(super) snapshot: Visible,
+    pub(super) frames: Vec<u8>,
+    pub(super) count: u64,
+    pub(super) absent: Vec<Vec<u8>>,
+    /// How many keys were looked up.
+    pub(super) keys: usize,
+}
+
+/// A session that reads chunks.
+pub(super) struct ChunkSession<'a> {
+    connection: Connection,
+    plugin: &'a Plugin,
+    /// Rows of the next chunk of the leaf that the last one was of.
+    expected: (Option<RowsOf>, u64),
+}
+
+/// What rows of a table are like, under the lock.
+struct Described {
+    relation: u32,
+    key: Key,
+}
+
+impl<'a> ChunkSession<'a> {
+    pub(super) fn open(connector: &Connector, plugin: &'a Plugin) -> Result<Self, SqlError> {
+        let connection = connector.connect()?;
+        connection.query(SETTINGS)?;
+        Ok(ChunkSession {
+            connection,
+            plugin,
+            expected: (None, FIRST_ROWS),
+        })
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Visible, SqlError> {
+        let rows = self
+            .connection
+            .query("SELECT pg_catalog.pg_current_snapshot()::text")?;
+        Visible::parse(rows.text(0, 0)?)
+            .ok_or_else(|| SqlError::Unexpected("the server's snapshot is none".to_owned()))
+    }
+
+    /// Begins a transaction, in which nothing is seen yet.
+    pub(super) fn begin(&self) -> Result<(), SqlError> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";
+        self.connection.query(begin).map(drop)
+    }
+
+    pub(super) fn commit(&self) -> Result<(), SqlError> {
+        self.connection.query("COMMIT").map(drop)
+    }
+
+    pub(super) fn roll_back(&self) -> Result<(), SqlError> {
+        self.connection.query("ROLLBACK").map(drop)
+    }
+
+    /// Reads the rows of `leaf` behind a key. The transaction stays open, and with it the
+    /// lock.
+    pub(super) fn rows(
+        &mut self,
+        leaf: &Table,
+        sent_as: &RowsOf,
+        after: Option<&str>,
+    ) -> Result<Rows, Unread> {
+        self.begin()?;
+        let above = leaf.ancestors.iter().map(|name| name.sql());
+        let locked: Vec<String> = above.chain([leaf.sql_name()]).collect();
+        self.lock(&format!("ONLY {}", locked.join(", ONLY ")))?;
+        let snapshot = self.snapshot()?;
+        let described = self.describe(&leaf.sql_name(), sent_as)?;
+        let name = RowsOf {
+            schema: leaf.schema.clone(),
+            name: leaf.name.clone(),
+        };
+        let limit = match &self.expected {
+            (Some(known), rows) if *known == name => *rows,
+            _ => FIRST_ROWS,
+        };
+        self.connection
+            .begin_copy(&self.query(leaf, &described.key, after, limit)?)?;
+        let mut chunk = Chunk::of(&described, sent_as);
+        let mut reader = CopyBinary::default();
+        while let Some(message) = self.connection.copy_next()? {
+            reader.push(&message, &mut |row: &[u8]| chunk.take(row))?;
+        }
+        self.connection.copy_result()?;
+        if !reader.is_complete() {
+            let name = leaf.sql_name();
+            let text = format!("a chunk of table {name} ended before its last row");
+            return Err(Error::failed(text).into());
+        }
+        self.expected = (Some(name), chunk.expected());
+        let is_last = !chunk.is_full && chunk.count < limit;
+        let after = if is_last { None } else { chunk.last_key()? };
+        Ok(Rows {
+            snapshot,
+            frames: chunk.frames,
+            count: chunk.count,
+            after,
+        })
+    }
+
+    /// Looks up the rows of keys, as many of them as fit. Those in `unreadable`, by their place,
+    /// are of no row: they are none of the key's type. The transaction stays open.
+    pub(super) fn lookups(
+        &self,
+        table: &RowsOf,
+        keys: &[String],
+        unreadable: &mut Vec<usize>,
+    ) -> Result<Lookups, Unread> {
+        self.begin()?;
+        let name = sql::qualified(&table.schema, &table.name);
+        self.lock(&name)?;
+        let snapshot = self.snapshot()?;
+        let described = self.describe(&name, table)?;
+        let lookup = described.key.lookup(&self.plugin.encode_call("t.*"));
+        let mut chunk = Chunk::of(&described, table);
+        let mut absent = Vec::new();
+        let mut looked_up = 0;
+        for (index, key) in keys.iter().enumerate().take(LOOKUPS) {
+            looked_up += 1;
+            let mut is_there = false;
+            if !unreadable.contains(&index) {
+                let parameters = [key.as_bytes()];
+                let rows = self
+                    .connection
+                    .query_with(&lookup, &parameters, Format::Binary)
+                    .inspect_err(|error| {
+                        if error.is_data_exception() {
+                            unreadable.push(index);
+                        }
+                    })?;
+                if let Some(row) = rows.bytes(0, 0) {
+                    chunk.take(row)?;
+                    is_there = chunk.last_key()?.as_deref() == Some(key.as_str());
+                }
+            }
+            if !is_there {
+                absent.push(key.clone().into_bytes());
+            }
+            if chunk.frames.len() >= CHUNK_BYTES {
+                break;
+            }
+        }
+        Ok(Lookups {
+            snapshot,
+            frames: chunk.frames,
+            count: chunk.count,
+            absent,
+            keys: looked_up,
+        })
+    }
+
+    fn lock(&self, tables: &str) -> Result<(), SqlError> {
+        let statement = format!("LOCK TABLE {tables} IN ACCESS SHARE MODE");
+        self.connection.query(&statement).map(drop)
+    }
+
+    /// What the stream would say of the table's rows now.
+    fn describe(&self, table: &str, sent_as: &RowsOf) -> Result<Described, Unread> {
+        let regclass = format!("{}::pg_catalog.regclass", sql::literal(table));
+        let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
+        let rows = self.connection.query_with(&query, &[], Format::Binary)?;
+        let relation = match Frames::new(rows.bytes(0, 0).unwrap_or_default()).next() {
+            Some(Ok(Frame::Relation(relation))) => relation,
+            Some(Err(error)) => {
+                let text = "a table's description is no frame";
+                return Err(Error::failed(text).with_source(error).into());
+            }
+            _ => {
+                let text = format!("the server did not describe table {table}");
+                return Err(Error::failed(text).into());
+            }
+        };
+        if relation.schema != sent_as.schema || relation.table != sent_as.name {
+            return Err(Unread::Changed);
+        }
+        match Key::read(&self.connection, relation.id)? {
+            Some(key) if relation.is_keyed() && key.is_ordered() => Ok(Described {
+                relation: relation.id,
+                key,
+            }),
+            Some(_) if relation.is_keyed() => Err(Unread::Unfit(
+                "its key's index has an order of its own, in which rows cannot be compared"
+                    .to_owned(),
+            )),
+            _ => Err(Unread::Unfit(
+                "it has no key, and so no order to copy it by".to_owned(),
+            )),
+        }
+    }
+
+    fn query(
+        &self,
+        leaf: &Table,
+        key: &Key,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<String, SqlError> {
+        const SETTING: &str = "headwater_chunk.after";
+        let condition = match after {
+            None => String::new(),
+            Some(after) => {
+                self.connection.query_with(
+                    "SELECT pg_catalog.set_config($1, $2, true) IS NULL",
+                    &[SETTING.as_bytes(), after.as_bytes()],
+                    Format::Text,
+                )?;
+                let json = format!("pg_catalog.current_setting('{SETTING}')::pg_catalog.json");
+                format!(" WHERE {}", key.is_behind(&json))
+            }
+        };
+        let schemas = key.operator_schemas();
+        if !schemas.is_empty() {
+            let schemas: Vec<String> = schemas.into_iter().map(sql::identifier).collect();
+            self.connection.query(&format!(
+                "SET LOCAL search_path = pg_catalog, {}",
+                schemas.join(", ")
+            ))?;
+        }
+        Ok(format!(
+            "COPY (SELECT {} FROM ONLY {} AS t{condition} ORDER BY {} LIMIT {limit}) \
+             TO STDOUT (FORMAT binary)",
+            self.plugin.encode_call("t.*"),
+            leaf.sql_name(),
+            key.order(),
+        ))
+    }
+}
+
+/// The rows that were taken so far.
+struct Chunk<'t> {
+    table: &'t RowsOf,
+    relation: u32,
+    frames: Vec<u8>,
+    /// Where the last frame begins.
+    last: usize,
+    count: u64,
+    is_full: bool,
+}
+
+impl<'t> Chunk<'t> {
+    fn of(described: &Described, table: &'t RowsOf) -> Self {
+        Chunk {
+            table,
+            relation: described.relation,
+            frames: Vec::new(),
+            last: 0,
+            count: 0,
+            is_full: false,
+        }
+    }
+
+    fn take(&mut self, row: &[u8]) -> Result<(), Unread> {
+        if self.is_full {
+            return Ok(());
+        }
+        match Frames::new(row).next() {
+            Some(Ok(Frame::Change(change))) if change.op == Op::Read => {
+                if change.relation != self.relation || change.key.is_none() {
+                    return Err(Unread::Changed);
+                }
+            }
+            Some(Ok(Frame::Quarantine(quarantine))) => {
+                return Err(Unread::Failed(unencodable(self.table, quarantine.reason)));
+            }
+            Some(Err(error)) => {
+                return Err(Error::failed("a row is no frame").with_source(error).into());
+            }
+            _ => return Err(Error::failed("a row came as another frame than a row").into()),
+        }
+        self.frames.try_reserve(row.len()).map_err(|error| {
+            Error::failed(format!("no memory for a row of {} bytes", row.len())).with_source(error)
+        })?;
+        self.last = self.frames.len();
+        self.frames.extend_from_slice(row);
+        self.count += 1;
+        self.is_full = self.frames.len() >= CHUNK_BYTES;
+        Ok(())
+    }
+
+    /// How many rows like these make a chunk.
+    fn expected(&self) -> u64 {
+        let bytes = self.frames.len() as u64;
+        let Some(row) = bytes.checked_div(self.count).filter(|row| *row > 0) else {
+            return FIRST_ROWS;
+        };
+        (CHUNK_BYTES as u64 / row).clamp(1, CHUNK_ROWS)
+    }
+
+    fn last_key(&self) -> Result<Option<String>> {
+        match Frames::new(&self.frames[self.last..]).next() {
+            Some(Ok(Frame::Change(change))) => {
+                let key = change.key.unwrap_or_default().to_vec();
+                let key = String::from_utf8(key);
+                key.map(Some)
+                    .map_err(|_| Error::failed("a row's key is not UTF-8"))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// As in a snapshot that no stream is under: no row may be missing from a topic unnoticed.
+fn unencodable(table: &RowsOf, reason: &str) -> Error {
+    Error::new(
+        ErrorKind::Data,
+        format!("a row of {table} cannot be encoded: {reason}"),
+    )
+    .with_hint("Mend the row, or leave the table out with --exclude-table.")
+}

@@ -1,0 +1,282 @@
+//! What the stream does at a watermark.
+
+use headwater_protocol::Lsn;
+use headwater_protocol::frame::{Frame, Frames, Op};
+
+use super::Chunks;
+use super::step::{Order, Step, Then, Verdict, Work};
+use super::window::Window;
+use crate::error::{Error, Result};
+use crate::pipeline::session::Session;
+use crate::sink::{Headers, Keys, Record, Token, TopicId};
+use crate::snapshot_request::RowsOf;
+use crate::state::{Mark, Part, Place, Sent};
+
+/// Where the records of a step stand: each has the end of the watermark's transaction and
+/// its own number among them, so that both name it for ever. A chunk that is read again has
+/// another watermark.
+#[derive(Clone, Copy)]
+struct Stand {
+    token: Token,
+    end_lsn: Lsn,
+    next: u64,
+}
+
+impl Stand {
+    fn headers(&mut self, op: Op) -> Headers<'static> {
+        let seq = self.next;
+        self.next += 1;
+        Headers {
+            op: op.code(),
+            lsn: self.end_lsn,
+            seq,
+            transaction: None,
+            unchanged: &[],
+            fetched: false,
+        }
+    }
+}
+
+impl Chunks<'_> {
+    /// Does what was handed over for the watermark of this number. If it was handed over for
+    /// another one, its reader has begun the step again.
+    pub(super) fn settle(
+        &mut self,
+        number: u64,
+        token: Token,
+        end_lsn: Lsn,
+        session: &mut Session<'_, '_>,
+    ) -> Result<()> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let Some(step) = active.pending.as_ref().filter(|step| step.number == number) else {
+            return Ok(());
+        };
+        if let Some(since) = active.stale_since.take() {
+            let table = step.table.clone();
+            active.pending = None;
+            return self.begin_anew(number, table, since, end_lsn, session);
+        }
+        let needs_window = matches!(step.work, Work::Rows { .. } | Work::Keys { .. });
+        if needs_window && !active.window.is_whole_for(&step.snapshot) {
+            active.pending = None;
+            let verdict = if active.window.is_blind() {
+                active.window = Window::default();
+                Verdict::Anew
+            } else {
+                Verdict::Again
+            };
+            active.say(Order::Verdict(number, verdict));
+            return Ok(());
+        }
+        let mut stand = Stand {
+            token,
+            end_lsn,
+            next: 0,
+        };
+        let sent = match &step.work {
+            Work::None => Sent::default(),
+            Work::Rows {
+                topic,
+                frames,
+                count,
+            } => {
+                send_rows(&active.window, *topic, frames, &mut stand, session)?;
+                Sent {
+                    rows: *count,
+                    tombstones: 0,
+                }
+            }
+            Work::Keys {
+                topic,
+                frames,
+                count,
+                absent,
+            } => {
+                send_rows(&active.window, *topic, frames, &mut stand, session)?;
+                let gone = absent.iter().map(Vec::as_slice);
+                let gone = gone.filter(|key| !active.window.holds(*topic, key));
+                Sent {
+                    rows: *count,
+                    tombstones: send_tombstones(*topic, None, gone, &mut stand, session)?,
+                }
+            }
+            Work::Ghosts {
+                topic,
+                partition,
+                keys,
+                renewed,
+            } => {
+                let none = Keys::new();
+                let sent = active
+                    .watched
+                    .as_ref()
+                    .map_or(&none, |watched| &watched.sent);
+                let gone = keys
+                    .iter()
+                    .filter(|key| !renewed.contains(*key) && !sent.contains(*key));
+                let gone = gone.map(|key| &**key);
+                Sent {
+                    rows: 0,
+                    tombstones: send_tombstones(
+                        *topic,
+                        Some(*partition),
+                        gone,
+                        &mut stand,
+                        session,
+                    )?,
+                }
+            }
+        };
+        if matches!(step.work, Work::Ghosts { .. }) {
+            active.watched = None;
+        }
+        let step = active.pending.take();
+        active.say(Order::Verdict(number, Verdict::Applied));
+        if let Some(Step { then, .. }) = step {
+            self.advance(then, sent, end_lsn, session);
+        }
+        Ok(())
+    }
+
+    /// The run has come a step further.
+    fn advance(&mut self, then: Then, sent: Sent, end_lsn: Lsn, session: &Session<'_, '_>) {
+        let Some(run) = self.runs.queue.first_mut() else {
+            return;
+        };
+        run.sent.rows += sent.rows;
+        run.sent.tombstones += sent.tombstones;
+        let mut mended = None;
+        match then {
+            Then::Place(place) => run.place = Some(place),
+            Then::Mended(place) => {
+                tracing::info!(
+                    table = %place.table,
+                    run = run.request.id,
+                    rows = run.sent.rows,
+                    tombstones = run.sent.tombstones,
+                    "copied again: the topic is what the table holds"
+                );
+                mended = Some(place.table.clone());
+                run.place = Some(place);
+            }
+            Then::Left(place, reason) => {
+                tracing::error!(
+                    table = %place.table,
+                    run = run.request.id,
+                    reason,
+                    "a table is not copied again"
+                );
+                let RowsOf { schema, name } = &place.table;
+                let mark = Mark {
+                    since: end_lsn,
+                    reason: format!("it could not be copied again: {reason}"),
+                };
+                session.delivery.positions.mark_stale(schema, name, mark);
+                run.failures.push(format!("{}: {reason}", place.table));
+                run.place = Some(place);
+            }
+            Then::Nothing(reason) => {
+                tracing::error!(run = run.request.id, reason, "nothing is copied again");
+                run.failures.push(reason);
+                self.runs.finish();
+                self.active = None;
+            }
+            Then::End => {
+                tracing::info!(
+                    run = run.request.id,
+                    rows = run.sent.rows,
+                    tombstones = run.sent.tombstones,
+                    failures = run.failures.len(),
+                    "nothing is left to be copied again"
+                );
+                self.runs.finish();
+                self.active = None;
+            }
+        }
+        self.record(end_lsn, mended, session);
+    }
+
+    /// The table has gone stale since its copy began. What is older than that transaction is
+    /// to be replaced, and the window is to hold what is newer: whatever it has of before, a
+    /// snapshot must have seen.
+    fn begin_anew(
+        &mut self,
+        number: u64,
+        table: Option<RowsOf>,
+        since: Lsn,
+        end_lsn: Lsn,
+        session: &Session<'_, '_>,
+    ) -> Result<()> {
+        let (Some(active), Some(run)) = (&mut self.active, self.runs.queue.first_mut()) else {
+            return Ok(());
+        };
+        let at_hand = run.place.as_ref().map(|place| place.table.clone());
+        let Some(table) = table.or(at_hand) else {
+            return Err(Error::failed("a step without a table went stale"));
+        };
+        tracing::info!(%table, %since, "the table has gone stale meanwhile: copying it from its beginning");
+        active.window.lose_all();
+        let place = Place {
+            table,
+            since,
+            part: Part::Begin,
+        };
+        run.place = Some(place.clone());
+        active.say(Order::Verdict(number, Verdict::Over(place)));
+        self.record(end_lsn, None, session);
+        Ok(())
+    }
+}
+
+/// Sends the rows whose keys are not in the window.
+fn send_rows(
+    window: &Window,
+    topic: TopicId,
+    frames: &[u8],
+    stand: &mut Stand,
+    session: &mut Session<'_, '_>,
+) -> Result<()> {
+    for frame in Frames::new(frames) {
+        let Ok(Frame::Change(change)) = frame else {
+            // The reader has looked at each.
+            return Err(Error::failed("a chunk holds something else than rows"));
+        };
+        let headers = stand.headers(Op::Read);
+        if change.key.is_some_and(|key| window.holds(topic, key)) {
+            continue;
+        }
+        let record = Record {
+            topic,
+            key: change.key,
+            value: change.value,
+            headers,
+        };
+        session.send(&record, stand.token)?;
+    }
+    Ok(())
+}
+
+fn send_tombstones<'k>(
+    topic: TopicId,
+    partition: Option<i32>,
+    keys: impl Iterator<Item = &'k [u8]>,
+    stand: &mut Stand,
+    session: &mut Session<'_, '_>,
+) -> Result<u64> {
+    let before = stand.next;
+    for key in keys {
+        let record = Record {
+            topic,
+            key: Some(key),
+            value: None,
+            headers: stand.headers(Op::Delete),
+        };
+        match partition {
+            Some(partition) => session.send_to(&record, partition, stand.token)?,
+            None => session.send(&record, stand.token)?,
+        }
+    }
+    Ok(stand.next - before)
+}
