@@ -8,20 +8,22 @@ use std::sync::Arc;
 
 use headwater_protocol::Lsn;
 use headwater_protocol::options::Operations;
+use headwater_protocol::table_pattern::TablePatterns;
 
 use crate::assemble;
 use crate::backoff::Backoff;
-use crate::cli::{SnapshotMode, StreamOptions};
+use crate::cli::{CopyMode, SinkKind, SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Pipeline, Positions};
 use crate::route::Router;
 use crate::sink::{Keying, Sink};
+use crate::snapshot_request::{Scope, SnapshotRequest};
 use crate::source::catalog::Catalog;
 use crate::source::connection::{Connection, Connector};
 use crate::source::plugin::Plugin;
 use crate::source::preconditions;
 use crate::source::slot::{Slot, System};
-use crate::source::snapshot::{Copied, Snapshot};
+use crate::source::snapshot::{self, Copied, Snapshot};
 use crate::start::{self, Asked, Recorded, Start};
 use crate::state::{Mark, Phase, Runs, Shape, StaleTables, State, StateStore};
 use crate::stop::Stop;
@@ -126,12 +128,36 @@ fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> R
     let catalog = Catalog::read(connection, plugin)?;
     catalog.check_patterns(options.tables.included().as_ref())?;
     catalog.check_keys(options.unkeyed)?;
+    if options.snapshot_mode == CopyMode::Chunked {
+        check_chunked(options, &catalog)?;
+    }
     catalog.check_toast(options.toast)?;
     catalog.check_identities();
     warn_of_operations(&plugin.options().operations);
     let mut names = router(options, plugin)?;
     for table in &catalog.tables {
         names.topic(&table.sent_as.schema, &table.sent_as.table)?;
+    }
+    Ok(())
+}
+
+/// What is copied in chunks needs an order, and a record of how far it is.
+fn check_chunked(options: &StreamOptions, catalog: &Catalog) -> Result<()> {
+    let refuse = |message: String| Err(Error::new(ErrorKind::Usage, message));
+    if options.sink == SinkKind::Stdout {
+        return refuse(
+            "--snapshot-mode chunked needs a record of how far it is, and stdout keeps none"
+                .to_owned(),
+        );
+    }
+    if options.snapshot != SnapshotMode::Initial {
+        return refuse("--snapshot-mode chunked is for --snapshot initial".to_owned());
+    }
+    let unkeyed = catalog.unkeyed();
+    if options.unkeyed == UnkeyedMode::Send && !unkeyed.is_empty() {
+        return refuse(format!(
+            "tables without a key have no order for --snapshot-mode chunked to copy them by: {unkeyed}"
+        ));
     }
     Ok(())
 }
@@ -198,6 +224,10 @@ impl Launch<'_> {
         let name = &self.options.slot;
         let slot = Slot::find(&replication, name)?;
         match decide(self.options, store, slot.as_ref(), &system)?.0 {
+            Start::Snapshot if self.options.snapshot_mode == CopyMode::Chunked => {
+                drop(replication);
+                self.copy_later(store, system)
+            }
             Start::Snapshot => {
                 drop(replication);
                 self.snapshot(store, system)
@@ -291,6 +321,36 @@ impl Launch<'_> {
             rows = copied.rows,
             %consistent_point,
             "snapshot complete, streaming changes"
+        );
+        Ok(Some(begun))
+    }
+
+    /// Gets to a slot from which everything is streamed, and has the copy of all tables into
+    /// the stream on record.
+    fn copy_later(&self, store: &mut Store, system: System) -> Result<Option<Begun>> {
+        let options = self.options;
+        let copied = snapshot::without_rows(self.connector, &options.slot, &mut |connection| {
+            still_due(connection, options, store, &system)
+        })?;
+        let consistent_point = copied.consistent_point();
+        let begun = Begun::at(system, consistent_point);
+        let scope = Scope::Tables {
+            tables: None,
+            exclude: TablePatterns::default(),
+        };
+        let mut runs = Runs::default();
+        runs.add(SnapshotRequest::new(&options.slot, scope), consistent_point)
+            .map_err(Error::failed)?;
+        if let Some(store) = store {
+            store.store(&State {
+                runs,
+                ..begun.state(Phase::Copied, options)
+            })?;
+        }
+        self.promote(&copied)?;
+        tracing::info!(
+            %consistent_point,
+            "streaming changes, and copying tables meanwhile, as --snapshot-mode chunked says"
         );
         Ok(Some(begun))
     }

@@ -85,6 +85,31 @@ impl Client {
         self.awaits(text, |client| &client.stdout)
     }
 
+    /// Waits until the client follows the slot, or has ended without.
+    ///
+    /// # Errors
+    ///
+    /// What it wrote to standard error, if it has ended.
+    ///
+    /// # Panics
+    ///
+    /// After [`SOON`].
+    #[track_caller]
+    pub fn try_streams(&mut self) -> Result<(), String> {
+        let begin = Instant::now();
+        while self
+            .stderr
+            .find(STREAMING, Duration::from_millis(50))
+            .is_none()
+        {
+            if self.process.ended().is_some() {
+                return Err(self.stderr.text());
+            }
+            assert!(begin.elapsed() < SOON, "{self} does not stream");
+        }
+        Ok(())
+    }
+
     #[track_caller]
     fn awaits(&mut self, text: &str, output: impl Fn(&Self) -> &Lines) -> String {
         let begin = Instant::now();

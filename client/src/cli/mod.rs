@@ -15,8 +15,8 @@ pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
 pub use snapshot::SnapshotOptions;
 pub use stream::{
-    EncodingMode, KafkaArguments, NumbersMode, OriginMode, PartitionsMode, SinkKind, SnapshotMode,
-    StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
+    CopyMode, EncodingMode, KafkaArguments, NumbersMode, OriginMode, PartitionsMode, SinkKind,
+    SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
 };
 pub use tables::TableOptions;
 pub use tail::TailOptions;

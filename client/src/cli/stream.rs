@@ -118,6 +118,18 @@ pub struct StreamOptions {
     )]
     pub snapshot: SnapshotMode,
 
+    /// How the first snapshot is taken. `whole` reads all tables as of one moment, in one long
+    /// transaction, and begins anew when it is interrupted; `chunked` streams from the first
+    /// moment on, copies table by table in the order of their keys, and goes on where it was
+    #[arg(
+        long,
+        value_enum,
+        default_value = "whole",
+        env = "HEADWATER_SNAPSHOT_MODE",
+        help_heading = "Source"
+    )]
+    pub snapshot_mode: CopyMode,
+
     /// Where changes are lost, begin anew with a snapshot, which mends the topics, in place of
     /// refusing to start
     #[arg(
@@ -361,6 +373,15 @@ pub enum SnapshotMode {
     Never,
     /// Copy the tables and end, without a slot
     Only,
+}
+
+/// `--snapshot-mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CopyMode {
+    /// All tables as of one moment, before the stream begins
+    Whole,
+    /// In chunks, while the stream runs
+    Chunked,
 }
 
 /// `--unkeyed`

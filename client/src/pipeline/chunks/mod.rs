@@ -127,7 +127,7 @@ struct Active {
     orders: Sender<Order>,
     stop: Stop,
     window: Window,
-    pending: Option<Step>,
+    pending: Option<Box<Step>>,
     watched: Option<Watched>,
     /// The table at hand has gone stale with the transaction that ended here.
     stale_since: Option<Lsn>,

@@ -4,7 +4,7 @@ use headwater_protocol::Lsn;
 use headwater_protocol::frame::{Frame, Frames, Op};
 
 use super::Chunks;
-use super::step::{Order, Step, Then, Verdict, Work};
+use super::step::{Order, Then, Verdict, Work};
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::pipeline::session::Session;
@@ -134,8 +134,8 @@ impl Chunks<'_> {
         }
         let step = active.pending.take();
         active.say(Order::Verdict(number, Verdict::Applied));
-        if let Some(Step { then, .. }) = step {
-            self.advance(then, sent, end_lsn, session);
+        if let Some(step) = step {
+            self.advance(step.then, sent, end_lsn, session);
         }
         Ok(())
     }

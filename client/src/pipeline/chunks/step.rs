@@ -15,7 +15,7 @@ pub(super) enum Report {
     /// Keys that may be gone: remember which of them the stream sends from now on.
     Watch(Watch),
     /// What is to be done where the watermark of this number stands.
-    Step(Step),
+    Step(Box<Step>),
     /// The stream may not go on.
     Failed(Error),
 }

@@ -105,11 +105,9 @@ impl Worker {
         let connector = self.connector.clone();
         let plugin = self.plugin.clone();
         let mut session = ChunkSession::open(&connector, &plugin)?;
-        if std::mem::take(is_new) {
-            if let Err(error) = self.await_running(&session) {
-                *is_new = true;
-                return Err(error);
-            }
+        if *is_new {
+            self.await_running(&session)?;
+            *is_new = false;
         }
         let mut locked_out = Waiting::new();
         loop {
@@ -399,13 +397,13 @@ impl Worker {
             }
             Then::Nothing(_) | Then::End => (None, None),
         };
-        self.report(Report::Step(Step {
+        self.report(Report::Step(Box::new(Step {
             number,
             snapshot,
             table,
             work,
             then,
-        }))?;
+        })))?;
         let watermark = Watermark {
             slot: self.slot.clone(),
             run: self.run.request.id.clone(),

@@ -46,6 +46,7 @@ pub use self::scan::{Scan, Source};
 pub use self::view::{Description, View, ViewOptions};
 
 use self::copy::{Copy, Target};
+use self::exporter::Exporter;
 use self::guard::Guard;
 use self::view::describe;
 use super::catalog::{Catalog, Table, TableName};
@@ -54,7 +55,7 @@ use super::plugin::Plugin;
 use super::sql_error::sqlstate;
 use crate::backoff::Backoff;
 use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::route::Router;
 use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
@@ -89,8 +90,9 @@ pub struct Snapshot<'a> {
 
 /// A snapshot whose every row is delivered. The temporary slot lives as long as this.
 pub struct Copied {
+    exporter: Exporter,
     // Keeps the advisory lock until the permanent slot takes its place.
-    view: View,
+    _guard: Guard,
     /// How many rows.
     pub rows: u64,
 }
@@ -98,13 +100,36 @@ pub struct Copied {
 impl Copied {
     /// Where the stream goes on.
     pub fn consistent_point(&self) -> Lsn {
-        self.view.consistent_point()
+        self.exporter.consistent_point()
     }
 
     /// The slot to promote.
     pub fn temporary_slot(&self) -> &str {
-        self.view.slot()
+        self.exporter.slot()
     }
+}
+
+/// Marks where a stream will begin whose tables are copied into it later: a slot, and no rows.
+/// No other instance begins a snapshot for `slot` meanwhile.
+///
+/// # Errors
+/// As [`Snapshot::take`]; `still_due` is as there.
+pub fn without_rows(
+    connector: &Connector,
+    slot: &str,
+    still_due: &mut dyn FnMut(&Connection) -> Result<()>,
+) -> Result<Copied> {
+    let reporter = connector.connect()?;
+    let guard = Guard::open(connector)?;
+    guard.claim(slot)?;
+    still_due(guard.connection())?;
+    let exporter = Exporter::create(connector, &reporter, &[])?
+        .ok_or_else(|| Error::new(ErrorKind::Disconnected, "the slot's creation was cancelled"))?;
+    Ok(Copied {
+        exporter,
+        _guard: guard,
+        rows: 0,
+    })
 }
 
 impl Snapshot<'_> {
@@ -143,7 +168,12 @@ impl Snapshot<'_> {
         view.release()?;
         self.flush()?;
         self.sweep(&swept, consistent_point)?;
-        Ok(Some(Copied { view, rows }))
+        let (exporter, guard) = view.into_parts();
+        Ok(Some(Copied {
+            exporter,
+            _guard: guard,
+            rows,
+        }))
     }
 
     fn check(&self, catalog: &Catalog) -> Result<()> {

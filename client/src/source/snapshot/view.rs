@@ -103,11 +103,6 @@ impl View {
         &self.reporter
     }
 
-    /// The slot that exported it.
-    pub(super) fn slot(&self) -> &str {
-        self.exporter.slot()
-    }
-
     /// The sessions, each in its one transaction. They can be taken once.
     pub fn take_sessions(&mut self) -> Vec<Connection> {
         std::mem::take(&mut self.sessions)
@@ -129,6 +124,11 @@ impl View {
     pub fn release(&mut self) -> Result<()> {
         self.guard.release()?;
         Ok(self.exporter.verify()?)
+    }
+
+    /// What outlives the copy: the slot, and whoever holds the advisory lock.
+    pub(super) fn into_parts(self) -> (Exporter, Guard) {
+        (self.exporter, self.guard)
     }
 }
 
