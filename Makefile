@@ -113,6 +113,11 @@ torture: setup ## faults at random under writers, every change accounted for (SE
 	$(CARGO) build --locked -p headwater-tests --bin torture
 	@SECONDS='$(SECONDS)' SEED='$(SEED)' $(TARGET)/debug/torture
 
+.PHONY: test-long
+test-long: setup ## what takes minutes: a snapshot killed twenty times, a stream that stands still
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture --test-threads 1 fuse:: snapshot_kills::
+
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS
 	@$(MAKE) --no-print-directory client

@@ -27,7 +27,7 @@ use crate::source::snapshot::{self, Copied, Snapshot};
 use crate::start::{self, Asked, Recorded, Start};
 use crate::state::{Mark, Phase, Runs, Shape, StaleTables, State, StateStore};
 use crate::stop::Stop;
-use crate::watch::{RestartLsn, Watch};
+use crate::watch::{self, RestartLsn, Watch};
 
 /// Runs the command to its end.
 pub fn run(options: &StreamOptions) -> Result<()> {
@@ -49,25 +49,17 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     check(&connection, &plugin, options)?;
     let database = connection.database()?;
     drop(connection);
-    let sink = assemble::sink(options)?;
-    if options.message_topic.is_some() && plugin.sends_messages() {
-        // Asked for by name: a broker that refuses it is better heard now than with the
-        // first message.
-        sink.open_topic(&options.messages(), Keying::Events)?;
-    }
-    let mut store = assemble::state_store(
-        options.sink,
-        &assemble::kafka_options(options),
-        &options.topic_prefix,
-        &database,
-        &options.slot,
-    )?;
+    let (sink, mut store) = match open_sink(options, &plugin, &database) {
+        Err(error) if error.kind() == ErrorKind::Disconnected => {
+            return Err(watch::unreachable_sink(&connector, options, error));
+        }
+        opened => opened?,
+    };
     // From here on another instance is refused, or asked to end: this one could run.
     let watch = match options.snapshot {
         SnapshotMode::Only => None,
         SnapshotMode::Initial | SnapshotMode::Never => {
-            let (slot, take_over) = (&options.slot, options.take_over);
-            Some(Watch::begin(&connector, slot, take_over, stop)?)
+            Some(Watch::begin(&connector, options, stop)?)
         }
     };
     let mut launch = Launch {
@@ -90,6 +82,28 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         Some(watch) => watch.end(outcome),
         None => outcome,
     }
+}
+
+/// Where records go, and where it is kept how far they have come.
+fn open_sink(
+    options: &StreamOptions,
+    plugin: &Plugin,
+    database: &str,
+) -> Result<(Arc<dyn Sink>, Store)> {
+    let sink = assemble::sink(options)?;
+    if options.message_topic.is_some() && plugin.sends_messages() {
+        // Asked for by name: a broker that refuses it is better heard now than with the
+        // first message.
+        sink.open_topic(&options.messages(), Keying::Events)?;
+    }
+    let store = assemble::state_store(
+        options.sink,
+        &assemble::kafka_options(options),
+        &options.topic_prefix,
+        database,
+        &options.slot,
+    )?;
+    Ok((sink, store))
 }
 
 /// What options say of each other.
@@ -282,10 +296,7 @@ impl Launch<'_> {
     fn drop_slot(&self, connection: &Connection, slot: &Slot) -> Result<()> {
         let name = &self.options.slot;
         match slot.active_pid {
-            Some(pid) if self.options.take_over => {
-                Slot::end_session(connection, name, pid)?;
-                Slot::drop_when_free(connection, name)
-            }
+            Some(_) if self.options.take_over => Slot::wrest(connection, name),
             _ => {
                 slot.refuse_active(name)
                     .map_err(|error| error.with_hint(Slot::IN_USE_HINT))?;

@@ -13,6 +13,7 @@ mod data_errors;
 mod demo;
 mod drain;
 mod encodings;
+mod fuse;
 mod gaps;
 mod handoff;
 mod idle;

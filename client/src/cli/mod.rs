@@ -1,6 +1,7 @@
 //! The command line: names, defaults, environment, help. What a command does is in the
 //! module of its name.
 
+mod bytes;
 mod connection;
 mod drop;
 mod snapshot;
@@ -15,8 +16,8 @@ pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
 pub use snapshot::SnapshotOptions;
 pub use stream::{
-    CopyMode, EncodingMode, KafkaArguments, NumbersMode, OriginMode, PartitionsMode, SinkKind,
-    SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
+    CopyMode, EncodingMode, KafkaArguments, NumbersMode, OnRetainedWal, OriginMode, PartitionsMode,
+    SinkKind, SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
 };
 pub use tables::TableOptions;
 pub use tail::TailOptions;

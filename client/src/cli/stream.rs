@@ -3,6 +3,7 @@
 use clap::{ArgAction, Args, ValueEnum};
 use headwater_protocol::{ChangeId, Lsn};
 
+use super::bytes::bytes;
 use super::{ConnectionOptions, TableOptions};
 use crate::kafka::parse_property;
 use crate::route::{Template, TemplateError, check_literal, check_name};
@@ -154,6 +155,27 @@ pub struct StreamOptions {
     /// in the unit files of two instances it makes them end each other for ever
     #[arg(long, env = "HEADWATER_TAKE_OVER", help_heading = "Source")]
     pub take_over: bool,
+
+    /// How much WAL the slot may keep from being removed, such as 20GB, before --on-retained-wal
+    /// acts; a warning comes at 70 percent
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "HEADWATER_MAX_RETAINED_WAL",
+        value_parser = bytes,
+        help_heading = "Source"
+    )]
+    pub max_retained_wal: Option<u64>,
+
+    /// What happens past --max-retained-wal
+    #[arg(
+        long,
+        value_enum,
+        default_value = "stop",
+        env = "HEADWATER_ON_RETAINED_WAL",
+        help_heading = "Source"
+    )]
+    pub on_retained_wal: OnRetainedWal,
 
     /// Sessions that copy at once, 1 to 64
     #[arg(
@@ -382,6 +404,15 @@ pub enum CopyMode {
     Whole,
     /// In chunks, while the stream runs
     Chunked,
+}
+
+/// `--on-retained-wal`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnRetainedWal {
+    /// Stop, exit code 1, when nothing was acknowledged for a minute; the slot stays
+    Stop,
+    /// Drop the slot so that the server lives, exit code 3; --resnapshot mends it
+    DropSlot,
 }
 
 /// `--unkeyed`

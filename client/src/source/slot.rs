@@ -13,6 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long a session that was told to end may take: it may have a transaction to clean up.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two signals to it.
+const END_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Which server this is: `IDENTIFY_SYSTEM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
@@ -190,15 +193,24 @@ impl Slot {
         Ok(connection.query(&statement).map(drop)?)
     }
 
-    /// Drops the slot of a session that was just ended, which takes a moment.
-    pub fn drop_when_free(connection: &Connection, name: &str) -> Result<()> {
+    /// Drops the slot, ending whoever streams from it.
+    ///
+    /// Once is not enough: a walsender whose reader does not read wants to send its farewell
+    /// first, and waits for the socket. The next signal lets it go without.
+    pub fn wrest(connection: &Connection, name: &str) -> Result<()> {
         let begin = Instant::now();
         loop {
+            let Some(slot) = Slot::find(connection, name)? else {
+                return Ok(());
+            };
+            if let Some(pid) = slot.active_pid {
+                Slot::end_session(connection, name, pid)?;
+            }
             match Slot::drop(connection, name) {
                 Err(error)
                     if error.kind() == ErrorKind::SlotInUse && begin.elapsed() < END_PATIENCE =>
                 {
-                    std::thread::sleep(Duration::from_millis(50));
+                    std::thread::sleep(END_INTERVAL);
                 }
                 dropped => return dropped,
             }

@@ -5,6 +5,7 @@
 //! through [`Stop`], as a signal does: the stream drains what it can, and [`Watch::end`] then
 //! tells why.
 
+mod fuse;
 mod lease;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use headwater_protocol::Lsn;
 
+use self::fuse::Fuse;
+use crate::cli::{OnRetainedWal, StreamOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connection::{Connection, Connector};
 use crate::source::slot::Slot;
@@ -42,6 +45,10 @@ impl RestartLsn {
     }
 }
 
+/// How long the end of a stream waits for its slot to be dropped: the session that has it
+/// is given 10 seconds to end.
+const ACT_DEADLINE: Duration = Duration::from_secs(15);
+
 /// This instance's claim to a slot, and the thread that keeps it.
 pub struct Watch {
     shared: Arc<Shared>,
@@ -52,8 +59,16 @@ pub struct Watch {
 
 #[derive(Default)]
 struct Shared {
-    found: Mutex<Option<Error>>,
-    closed: Condvar,
+    found: Mutex<Found>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Found {
+    /// Why the stream has to end.
+    error: Option<Error>,
+    /// The slot is being dropped: the error comes when it is.
+    acting: bool,
 }
 
 /// What the thread works with.
@@ -67,6 +82,7 @@ struct Watcher {
     /// At the look before.
     seen: Option<Lsn>,
     restart_lsn: RestartLsn,
+    fuse: Option<Fuse>,
 }
 
 /// The session that holds the lease, or held it.
@@ -77,25 +93,27 @@ enum Session {
 }
 
 impl Watch {
-    /// Takes the lease of `slot`, from another instance where `take_over` says so, and
+    /// Takes the lease of the slot, from another instance where `--take-over` says so, and
     /// keeps it until [`Watch::end`]. Sets `stop` when the stream has to end.
     ///
     /// # Errors
     /// Of kind `SlotInUse` where another instance has it and does not let go.
-    pub fn begin(connector: &Connector, slot: &str, take_over: bool, stop: &Stop) -> Result<Self> {
+    pub fn begin(connector: &Connector, options: &StreamOptions, stop: &Stop) -> Result<Self> {
+        let (slot, take_over) = (&options.slot, options.take_over);
         let closing = Stop::default();
         let connector = connector.stopped_by(closing.clone());
         let connection = lease::take(&connector, slot, take_over, stop, &closing)?;
         let shared = Arc::new(Shared::default());
         let watcher = Watcher {
             connector,
-            slot: slot.to_owned(),
+            slot: slot.clone(),
             stop: stop.clone(),
             closing: closing.clone(),
             shared: Arc::clone(&shared),
             session: Session::Open(connection),
             seen: None,
             restart_lsn: RestartLsn::default(),
+            fuse: Fuse::asked(options),
         };
         let restart_lsn = watcher.restart_lsn.clone();
         std::thread::Builder::new()
@@ -117,8 +135,14 @@ impl Watch {
     /// Lets go of the slot; nothing of this instance may be in flight any more. What the
     /// watch found goes before the outcome of the stream, which follows from it.
     pub fn end(self, outcome: Result<()>) -> Result<()> {
-        match self.shared.lock().take() {
-            Some(found) => Err(found),
+        let found = self.shared.lock();
+        let (mut found, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(found, ACT_DEADLINE, |found| found.acting)
+            .unwrap_or_else(PoisonError::into_inner);
+        match found.error.take() {
+            Some(error) => Err(error),
             None => outcome,
         }
     }
@@ -128,12 +152,12 @@ impl Drop for Watch {
     /// Nobody waits for the thread: it ends when its question is answered or given up.
     fn drop(&mut self) {
         self.closing.set();
-        self.shared.closed.notify_all();
+        self.shared.changed.notify_all();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
+    fn lock(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -141,8 +165,39 @@ impl Shared {
     fn rest(&self, closing: &Stop) {
         let found = self.lock();
         let _rested = self
-            .closed
+            .changed
             .wait_timeout_while(found, INTERVAL, |_| !closing.is_set());
+    }
+}
+
+/// Where Kafka does not answer at the start, nothing streams, and the fuse holds all the same:
+/// a slot past the limit is dropped where that is asked for. Returns the error to end with.
+pub fn unreachable_sink(connector: &Connector, options: &StreamOptions, error: Error) -> Error {
+    let name = &options.slot;
+    let drop_if_past = || -> Result<Option<Error>> {
+        let Some(fuse) = Fuse::asked(options) else {
+            return Ok(None);
+        };
+        let connection = connector.connect()?;
+        let slot = Slot::find(&connection, name)?;
+        let Some(slot) = slot.filter(|slot| slot.active_pid.is_none()) else {
+            return Ok(None);
+        };
+        // Without the lease somebody else is at work.
+        let is_due = fuse.action() == OnRetainedWal::DropSlot && fuse.is_past(&slot);
+        if !is_due || !lease::try_take(&connection, name)? {
+            return Ok(None);
+        }
+        Slot::drop(&connection, name)?;
+        Ok(Some(fuse.error(name, &fuse::Reading::of_inactive(&slot))))
+    };
+    match drop_if_past() {
+        Ok(Some(blown)) => blown.with_source(error),
+        Ok(None) => error,
+        Err(other) => {
+            tracing::warn!(error = %other, "cannot look at how much WAL the slot keeps");
+            error
+        }
     }
 }
 
@@ -150,7 +205,8 @@ impl Watcher {
     fn run(mut self) {
         while !self.closing.is_set() {
             match self.look() {
-                Ok(()) => {}
+                Ok(None) => {}
+                Ok(Some(found)) => self.end_stream(found),
                 Err(error) if error.kind() == ErrorKind::SlotInUse => self.end_stream(error),
                 Err(error) => self.broken(&error),
             }
@@ -160,10 +216,13 @@ impl Watcher {
 
     /// Where the stream ends anyway there is nothing to find any more. Questions go on: an
     /// owner that drains must not look like one that is gone.
-    fn end_stream(&self, found: Error) {
-        if !self.stop.is_set() {
-            *self.shared.lock() = Some(found);
+    fn end_stream(&self, error: Error) {
+        let mut found = self.shared.lock();
+        if found.acting || !self.stop.is_set() {
+            found.error = Some(error);
+            found.acting = false;
             self.stop.set();
+            self.shared.changed.notify_all();
         }
     }
 
@@ -174,29 +233,45 @@ impl Watcher {
         }
     }
 
-    fn look(&mut self) -> Result<()> {
-        match &self.session {
-            Session::Open(connection) => {
-                self.heed(connection)?;
-                let slot = Slot::find(connection, &self.slot)?;
-                self.note(slot.as_ref());
-                Ok(())
-            }
+    /// What ends the stream, if something does.
+    fn look(&mut self) -> Result<Option<Error>> {
+        let connection = match &self.session {
+            Session::Open(connection) => connection,
             Session::Broken(own_pid) => {
                 if let Some(connection) = self.take_again(*own_pid)? {
                     self.session = Session::Open(connection);
                 }
-                Ok(())
+                return Ok(None);
             }
-        }
+        };
+        self.heed(connection)?;
+        let Some(slot) = Slot::find(connection, &self.slot)? else {
+            return Ok(None);
+        };
+        let blown = match &mut self.fuse {
+            // A stream that ends by itself needs no fuse.
+            Some(fuse) if !self.stop.is_set() => fuse.check(&self.slot, &slot),
+            _ => None,
+        };
+        let found = match blown {
+            Some((OnRetainedWal::DropSlot, error)) => {
+                self.shared.lock().acting = true;
+                self.stop.set();
+                let failed = Slot::wrest(connection, &self.slot).err();
+                Some(failed.unwrap_or(error))
+            }
+            Some((OnRetainedWal::Stop, error)) => Some(error),
+            None => None,
+        };
+        self.note(slot.restart_lsn);
+        Ok(found)
     }
 
-    fn note(&mut self, slot: Option<&Slot>) {
-        let now = slot.and_then(|slot| slot.restart_lsn);
-        if let (Some(before), Some(_)) = (self.seen, now) {
+    fn note(&mut self, restart_lsn: Option<Lsn>) {
+        if let (Some(before), Some(_)) = (self.seen, restart_lsn) {
             self.restart_lsn.set(before);
         }
-        self.seen = now;
+        self.seen = restart_lsn;
     }
 
     fn heed(&self, connection: &Connection) -> Result<()> {
