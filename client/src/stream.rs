@@ -9,7 +9,8 @@ use headwater_protocol::options::Operations;
 
 use crate::assemble;
 use crate::backoff::Backoff;
-use crate::cli::{SnapshotMode, StreamOptions};
+use crate::cli::{ErrorMode, SinkKind, SnapshotMode, StreamOptions};
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Pipeline, Positions};
 use crate::route::Router;
@@ -37,6 +38,13 @@ pub fn run(options: &StreamOptions) -> Result<()> {
 }
 
 fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
+    if options.on_error == ErrorMode::Quarantine && options.sink == SinkKind::Stdout {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "--on-error quarantine needs a topic for dead letters, which --sink stdout has not",
+        )
+        .with_hint("Leave out single changes with --quarantine LSN:SEQ."));
+    }
     let plugin = Plugin::new(options)?;
     let connector = Connector::new(options.connection.conninfo(), stop.clone());
     let connection = connector.connect()?;
@@ -49,6 +57,10 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         // first message.
         sink.open_topic(&options.messages(), Keying::Events)?;
     }
+    let dead_letters = match options.on_error {
+        ErrorMode::Stop => None,
+        ErrorMode::Quarantine => Some(DeadLetters::open(sink.as_ref(), &options.dead_letters())?),
+    };
     let mut store = assemble::state_store(
         options.sink,
         &assemble::kafka_options(options),
@@ -61,22 +73,31 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         connector: &connector,
         plugin: &plugin,
         sink: sink.as_ref(),
+        dead_letters: dead_letters.as_ref(),
         router: router(options, &plugin)?,
         stop,
         attempt: 0,
     };
-    let Some(begun) = launch.begin(&mut store)? else {
-        return Ok(());
+    let outcome = match launch.begin(&mut store) {
+        Ok(Some(begun)) => launch.follow(&begun, store),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
     };
-    launch.follow(&begun, store)
+    if let Some(dead_letters) = &dead_letters {
+        dead_letters.say_totals();
+    }
+    outcome
 }
 
-/// Knows the topic of logical messages before that of any table, so that a table which
-/// would have the same is refused, whenever it appears.
+/// Knows the topics of logical messages and of dead letters before that of any table, so that
+/// a table which would have the same is refused, whenever it appears.
 fn router(options: &StreamOptions, plugin: &Plugin) -> Result<Router> {
     let mut router = Router::new(options.topic.clone(), options.topic_prefix.clone());
     if plugin.sends_messages() && options.snapshot != SnapshotMode::Only {
         router.reserve_for_messages(&options.messages())?;
+    }
+    if options.on_error == ErrorMode::Quarantine {
+        router.reserve_for_dead_letters(&options.dead_letters())?;
     }
     Ok(router)
 }
@@ -128,6 +149,7 @@ struct Launch<'a> {
     connector: &'a Connector,
     plugin: &'a Plugin,
     sink: &'a dyn Sink,
+    dead_letters: Option<&'a DeadLetters>,
     router: Router,
     stop: &'a Stop,
     /// Counts snapshots.
@@ -223,6 +245,7 @@ impl Launch<'_> {
             plugin: self.plugin,
             options: self.options,
             sink: self.sink,
+            dead_letters: self.dead_letters,
             router: &mut self.router,
             stop: self.stop,
             attempt: &mut self.attempt,
@@ -236,7 +259,11 @@ impl Launch<'_> {
         }
         let begun = Begun::at(system, consistent_point);
         if let Some(store) = store {
-            store.store(&begun.state(Phase::Copied, options))?;
+            let state = State {
+                stale: copied.stale().clone(),
+                ..begun.state(Phase::Copied, options)
+            };
+            store.store(&state)?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -275,6 +302,7 @@ impl Launch<'_> {
             plugin: self.plugin,
             options,
             sink: self.sink,
+            dead_letters: self.dead_letters,
             router: &mut self.router,
             system: &begun.system,
             stop: self.stop,

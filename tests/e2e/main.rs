@@ -31,6 +31,7 @@ mod resume;
 mod rewrites;
 mod rows;
 mod same_bytes;
+mod sizes;
 mod stale;
 mod toast;
 mod truncate;

@@ -11,8 +11,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
 pub use stream::{
-    EncodingMode, KafkaArguments, NumbersMode, OriginMode, PartitionsMode, SinkKind, SnapshotMode,
-    StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
+    EncodingMode, ErrorMode, KafkaArguments, NumbersMode, OriginMode, PartitionsMode, SinkKind,
+    SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
 };
 
 pub use tail::TailOptions;

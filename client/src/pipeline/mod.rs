@@ -31,6 +31,7 @@ use self::session::{Delivery, Session};
 use crate::ack::Ack;
 use crate::backoff::Backoff;
 use crate::cli::StreamOptions;
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Router;
 use crate::sink::Sink;
@@ -62,6 +63,8 @@ pub struct Pipeline<'a> {
     pub options: &'a StreamOptions,
     /// Where records go.
     pub sink: &'a dyn Sink,
+    /// Where changes go that cannot be delivered; none to stop at them.
+    pub dead_letters: Option<&'a DeadLetters>,
     /// Names the topics.
     pub router: &'a mut Router,
     /// The server that the slot belongs to.
@@ -109,12 +112,14 @@ impl Pipeline<'_> {
             plugin,
             options,
             sink,
+            dead_letters,
             system,
             stop,
             router,
         } = self;
         let mut delivery = Delivery::new(sink, Ack::new(position), positions, stop);
-        let mut applier = Applier::new(options, router, Fetch::new(connector, plugin));
+        let fetch = Fetch::new(connector, plugin);
+        let mut applier = Applier::new(options, dead_letters, router, fetch);
         let opener = Opener {
             connector,
             plugin,

@@ -9,7 +9,9 @@ use super::positions::Positions;
 use super::status::{Attention, StatusTimer};
 use crate::ack::Ack;
 use crate::error::Result;
-use crate::sink::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
+use crate::sink::{
+    DeadLetter, Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId, Verdict,
+};
 use crate::source::replication::{Event, ReplicationStream};
 use crate::stop::Stop;
 
@@ -134,21 +136,45 @@ impl<'s, 'a> Session<'s, 'a> {
         Ok(())
     }
 
-    /// Sends a record, waiting for room as long as it takes.
-    pub(super) fn send(&mut self, record: &Record<'_>, token: Token) -> Result<()> {
+    /// Sends a record, waiting for room as long as it takes, and says whether its topic takes it.
+    pub(super) fn offer(&mut self, record: &Record<'_>, token: Token) -> Result<Verdict> {
         loop {
             match self.delivery.sink.send(record, token) {
+                Ok(()) => break,
+                Err(SendError::Full) => self.wait_for_room()?,
+                Err(SendError::Large) => {
+                    let sink = self.delivery.sink;
+                    let verdict = sink.send_alone(record, token, &mut || self.tick_blocked())?;
+                    if matches!(verdict, Verdict::TooLarge(_)) {
+                        return Ok(verdict);
+                    }
+                    break;
+                }
+                Err(SendError::Failed(error)) => return Err(error),
+            }
+        }
+        self.delivery.ack.sent(token);
+        Ok(Verdict::Accepted)
+    }
+
+    /// Sends a dead letter, waiting for room as long as it takes. Its delivery counts as that of
+    /// a record of the transaction.
+    pub(super) fn send_dead_letter(&mut self, letter: &DeadLetter<'_>, token: Token) -> Result<()> {
+        loop {
+            match self.delivery.sink.send_dead_letter(letter, token) {
                 Ok(()) => {
                     self.delivery.ack.sent(token);
                     return Ok(());
                 }
+                Err(SendError::Full | SendError::Large) => self.wait_for_room()?,
                 Err(SendError::Failed(error)) => return Err(error),
-                Err(SendError::Full) => {
-                    self.delivery.sink.wait(SINK_WAIT);
-                    self.tick_blocked()?;
-                }
             }
         }
+    }
+
+    fn wait_for_room(&mut self) -> Result<()> {
+        self.delivery.sink.wait(SINK_WAIT);
+        self.tick_blocked()
     }
 
     /// Writes a tombstone for every key of a topic, behind everything sent before.

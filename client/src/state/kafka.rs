@@ -76,14 +76,13 @@ impl KafkaState {
             newest: Mutex::new(None),
         };
         let producer = producer(&config, reports, |reports| &reports.connection)?;
-        let existence =
-            TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
+        let topic = TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
         Ok(KafkaState {
             options: options.clone(),
             key: record::key(key)?,
             stored: 0,
             producer,
-            existence,
+            existence: topic.existence,
         })
     }
 

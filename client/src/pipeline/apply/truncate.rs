@@ -77,7 +77,8 @@ impl Applier<'_> {
                     value: Some(value),
                     headers,
                 };
-                session.send(&record, transaction.token)?;
+                self.policy
+                    .deliver(target, &record, transaction.token, session)?;
             }
             if let Some(topic) = target.topic.filter(|_| empties) {
                 let tombstones = session.empty_topic(topic, headers)?;
@@ -97,7 +98,8 @@ impl Applier<'_> {
             // Without keys a topic holds what happened, not what the table holds.
             if is_keyed {
                 let reason = format!("{what} was truncated, and its rows stay in the topic");
-                self.mark_stale(target, transaction.end_lsn, &reason, session);
+                self.policy
+                    .mark_stale(target, transaction.end_lsn, &reason, session);
             }
         }
         Ok(())

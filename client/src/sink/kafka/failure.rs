@@ -2,6 +2,7 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::size;
 use crate::error::{Error, ErrorKind};
 
 /// The first thing that failed for good. The sink is of no use afterwards, so its error is
@@ -58,13 +59,15 @@ const START_AGAIN: &str = "Start again: everything that Kafka has not acknowledg
 
 fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize) -> Error {
     let (kind, hint) = match code {
+        // It was within the limit that was read, if one could be read.
         RDKafkaErrorCode::MessageSizeTooLarge => (
-            ErrorKind::Data,
+            ErrorKind::Failed,
             format!(
-                "Raise the topic's limit, which is for a batch as it is sent: kafka-configs.sh \
-                     --bootstrap-server {brokers} --alter --entity-type topics --entity-name \
-                     {topic} --add-config max.message.bytes=N. Where the limit is below a \
-                     megabyte and rows are small, -X batch.size=N makes batches smaller."
+                "The topic takes less than it did when it was opened, or nobody may read what it \
+                 takes. {START_AGAIN} Allow the user DescribeConfigs on the topic \
+                 (kafka-acls.sh), make batches smaller than max.message.bytes with -X batch.size=N, \
+                 or raise it: {}",
+                size::raise(brokers, topic, 1 << 20)
             ),
         ),
         RDKafkaErrorCode::InvalidRecord => (
@@ -140,10 +143,12 @@ mod tests {
             text.starts_with("a record of 2000000 bytes for topic \"test\" was not delivered: "),
             "{text}"
         );
-        assert_eq!(error.kind(), ErrorKind::Data);
+        // The next start knows the limit.
+        assert_eq!(error.kind(), ErrorKind::Failed);
         let hint = error.hint().unwrap_or_default();
         assert!(
-            hint.contains("--entity-name test --add-config max.message.bytes"),
+            hint.contains("--entity-name test --add-config max.message.bytes")
+                && hint.contains("batch.size"),
             "{hint}"
         );
     }

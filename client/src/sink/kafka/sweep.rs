@@ -110,6 +110,13 @@ fn bury(
             match sink.produce(&tombstone, SWEEP, Some(partition)) {
                 Ok(()) => break,
                 Err(SendError::Full) => sink.in_flight().wait(WAIT),
+                Err(SendError::Large) => {
+                    return Err(Error::failed(format!(
+                        "topic \"{}\" holds a key of {} bytes and does not take a tombstone for it",
+                        sink.topic_name(topic)?,
+                        key.len()
+                    )));
+                }
                 Err(SendError::Failed(error)) => return Err(error),
             }
         }

@@ -48,10 +48,12 @@ use super::sql;
 use super::sql_error::{SqlError, sqlstate};
 use crate::backoff::Backoff;
 use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::route::Router;
 use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
+use crate::state::StaleTables;
 use crate::stop::Stop;
 
 /// How often to begin anew because a table came, went or was wanted by another
@@ -71,6 +73,8 @@ pub struct Snapshot<'a> {
     pub options: &'a StreamOptions,
     /// Where rows go.
     pub sink: &'a dyn Sink,
+    /// Where rows go that cannot be delivered; none to stop at them.
+    pub dead_letters: Option<&'a DeadLetters>,
     /// Names the topics.
     pub router: &'a mut Router,
     /// Whether to stop.
@@ -86,14 +90,20 @@ pub struct Copied {
     exporter: Exporter,
     // Keeps the advisory lock until the permanent slot takes its place.
     _guard: Guard,
-    /// How many rows.
+    /// How many rows, dead letters among them.
     pub rows: u64,
+    stale: StaleTables,
 }
 
 impl Copied {
     /// Where the stream goes on.
     pub fn consistent_point(&self) -> Lsn {
         self.exporter.consistent_point()
+    }
+
+    /// Tables of which rows are among the dead letters.
+    pub fn stale(&self) -> &StaleTables {
+        &self.stale
     }
 
     /// The slot to promote.
@@ -156,7 +166,7 @@ impl Snapshot<'_> {
             consistent_point = %exporter.consistent_point(),
             "snapshot begins"
         );
-        let rows = self.copy(&targets, &exporter, sessions)?;
+        let (rows, stale) = self.copy(&targets, &exporter, sessions)?;
         guard.release()?;
         exporter.verify()?;
         self.flush()?;
@@ -165,6 +175,7 @@ impl Snapshot<'_> {
             exporter,
             _guard: guard,
             rows,
+            stale,
         }))
     }
 
@@ -261,20 +272,22 @@ impl Snapshot<'_> {
         targets: &[Target],
         exporter: &Exporter,
         sessions: Vec<Connection>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, StaleTables)> {
         let estimates = targets.iter().map(|target| target.table.estimated_rows);
         let mut progress = Progress::new(estimates.sum());
-        let rows = Copy {
+        let (rows, stale) = Copy {
             targets,
             plugin: self.plugin,
             sink: self.sink,
+            options: self.options,
+            dead_letters: self.dead_letters,
             token: self.token(),
             consistent_point: exporter.consistent_point(),
             stop: self.stop,
         }
         .run(sessions, &mut progress)?;
         progress.finish(rows);
-        Ok(rows)
+        Ok((rows, stale))
     }
 
     /// Tokens of snapshots count down from the top; the stream's count up from zero.
