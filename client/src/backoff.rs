@@ -35,7 +35,7 @@ impl Backoff {
     pub fn report(&mut self, error: &Error) {
         let reason = error.to_string();
         if reason != self.reason {
-            tracing::warn!(%error, "disconnected, trying again");
+            tracing::warn!(%error, "trying again until it passes");
             self.reason = reason;
         }
     }

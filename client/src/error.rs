@@ -1,5 +1,13 @@
 //! What went wrong, what it means for the process, and what mends it.
 
+pub mod kafka;
+pub mod postgres;
+mod reference;
+mod remedy;
+
+pub use reference::reference;
+pub use remedy::Remedy;
+
 use std::fmt;
 
 /// What an error allows: the exit code and whether trying again can help follow from it.
@@ -17,7 +25,8 @@ pub enum ErrorKind {
     SlotInUse,
     /// A record that may not be skipped cannot be delivered.
     Data,
-    /// A connection broke or a server is starting or stopping: trying again can help.
+    /// A connection broke, a server is starting or stopping, or lacks something for the moment:
+    /// trying again can help.
     Disconnected,
     /// A signal asked to stop, or the reader of stdout went away: nothing is wrong.
     Interrupted,

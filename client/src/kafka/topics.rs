@@ -13,7 +13,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{KafkaOptions, creation_error};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, kafka};
 use crate::sink::Keying;
 
 /// How long one question may take. A controller that is being elected needs some seconds;
@@ -318,8 +318,11 @@ impl TopicMaker {
     }
 
     fn unanswered(&self, topic: &str, error: &KafkaError) -> Error {
+        let kind = error
+            .rdkafka_error_code()
+            .map_or(ErrorKind::Disconnected, |code| kafka::of(code).kind());
         Error::new(
-            ErrorKind::Disconnected,
+            kind,
             format!(
                 "Kafka at {} did not answer about topic \"{topic}\"",
                 self.options.brokers()
@@ -374,7 +377,7 @@ impl TopicMaker {
             }
             _ => format!("Let an administrator create it: {command}"),
         };
-        Error::failed(format!("topic \"{name}\" {what}"))
+        Error::new(kafka::of(code).kind(), format!("topic \"{name}\" {what}"))
             .with_source(code)
             .with_hint(hint)
     }

@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 
 pub use self::record::StateKey;
 use super::{State, StateStore};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, kafka as kafka_errors};
 use crate::kafka::{
     Connection, Existence, KafkaOptions, Purpose, Reader, Reading, TopicMaker, producer,
 };
@@ -128,15 +128,10 @@ impl KafkaState {
     }
 
     fn not_stored(&self, code: RDKafkaErrorCode) -> Error {
-        let (kind, hint) = match code {
-            RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::AllBrokersDown => {
-                (ErrorKind::Disconnected, "Kafka has to answer first.")
-            }
-            RDKafkaErrorCode::TopicAuthorizationFailed => (
-                ErrorKind::Failed,
-                "Allow the user Read, Write and Describe on the topic (kafka-acls.sh).",
-            ),
-            _ => (ErrorKind::Failed, "Start again; nothing is lost."),
+        let kind = kafka_errors::of(code).kind();
+        let hint = match kind {
+            ErrorKind::Disconnected => "Kafka has to answer first.",
+            _ => kafka_errors::cure(code).unwrap_or("Start again; nothing is lost."),
         };
         let brokers = self.options.brokers();
         let message =

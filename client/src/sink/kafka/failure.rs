@@ -3,7 +3,7 @@
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::size;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Remedy, kafka};
 
 /// The first thing that failed for good. The sink is of no use afterwards, so its error is
 /// never one that trying again within this process could help.
@@ -32,10 +32,7 @@ impl Failure {
             Failure::Producer { code, reason } => Error::failed(format!(
                 "the producer for Kafka at {brokers} had to stop: {reason}"
             ))
-            .with_hint(match code {
-                RDKafkaErrorCode::ClusterAuthorizationFailed => WRITE_SOMEWHERE,
-                _ => START_AGAIN,
-            }),
+            .with_hint(kafka::cure(*code).unwrap_or(START_AGAIN)),
         }
     }
 
@@ -52,58 +49,28 @@ impl Failure {
     }
 }
 
-const WRITE_SOMEWHERE: &str = "Allow the user Write on the topics, or IdempotentWrite on the \
-                               cluster before Kafka 3.0 (kafka-acls.sh).";
-
 const START_AGAIN: &str = "Start again: everything that Kafka has not acknowledged is sent again.";
 
 fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize) -> Error {
-    let (kind, hint) = match code {
+    let kind = match kafka::of(code) {
+        Remedy::Data => ErrorKind::Data,
+        _ => ErrorKind::Failed,
+    };
+    let hint = match code {
         // It was within the limit that was read, if one could be read.
-        RDKafkaErrorCode::MessageSizeTooLarge => (
-            ErrorKind::Failed,
-            format!(
-                "The topic takes less than it did when it was opened, or nobody may read what it \
-                 takes. {START_AGAIN} Allow the user DescribeConfigs on the topic \
-                 (kafka-acls.sh), make batches smaller than max.message.bytes with -X batch.size=N, \
-                 or raise it: {}",
-                size::raise(brokers, topic, 1 << 20)
-            ),
+        RDKafkaErrorCode::MessageSizeTooLarge => format!(
+            "The topic takes less than it did when it was opened, or nobody may read what it \
+             takes. {START_AGAIN} Allow the user DescribeConfigs on the topic (kafka-acls.sh), make \
+             batches smaller than max.message.bytes with -X batch.size=N, or raise it: {}",
+            size::raise(brokers, topic, 1 << 20)
         ),
-        RDKafkaErrorCode::InvalidRecord => (
-            ErrorKind::Data,
-            "The broker refuses the record as such: a compacted topic takes none without a \
-                 key, and message.timestamp.* settings may refuse its time."
-                .to_owned(),
-        ),
-        RDKafkaErrorCode::TopicAuthorizationFailed => (
-            ErrorKind::Failed,
-            "Allow the user Write and Describe on the topic (kafka-acls.sh).".to_owned(),
-        ),
-        RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            (ErrorKind::Failed, WRITE_SOMEWHERE.to_owned())
+        RDKafkaErrorCode::MessageTimedOut => {
+            "Without -X message.timeout.ms records wait for ever.".to_owned()
         }
-        RDKafkaErrorCode::UnknownTopic
-        | RDKafkaErrorCode::UnknownTopicOrPartition
-        | RDKafkaErrorCode::UnknownPartition => (
-            ErrorKind::Failed,
-            "The topic was there and is gone: if it was deleted on purpose, its rows are \
-                 in Kafka again only after a new snapshot."
-                .to_owned(),
-        ),
-        RDKafkaErrorCode::MessageTimedOut => (
-            ErrorKind::Failed,
-            "Without -X message.timeout.ms records wait for ever.".to_owned(),
-        ),
-        RDKafkaErrorCode::BrokerDestroy => (
-            ErrorKind::Failed,
-            format!("A broker left the cluster with records under way. {START_AGAIN}"),
-        ),
-        RDKafkaErrorCode::PolicyViolation => (
-            ErrorKind::Failed,
-            "A policy of the cluster refuses the record; its operator can say which.".to_owned(),
-        ),
-        _ => (ErrorKind::Failed, START_AGAIN.to_owned()),
+        RDKafkaErrorCode::BrokerDestroy => {
+            format!("A broker left the cluster with records under way. {START_AGAIN}")
+        }
+        _ => kafka::cure(code).unwrap_or(START_AGAIN).to_owned(),
     };
     let message = format!("a record of {bytes} bytes for topic \"{topic}\" was not delivered");
     Error::new(kind, message).with_source(code).with_hint(hint)
