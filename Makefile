@@ -92,6 +92,11 @@ test-bounds: setup ## memory under a million rows and a million subtransactions 
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --include-ignored --nocapture --test-threads 1 bounds::
 
+.PHONY: test-outage
+test-outage: setup ## a broker that is away for 90 s, during a copy and under load
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture outage::
+
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS
 	@$(MAKE) --no-print-directory client

@@ -263,7 +263,7 @@ impl Launch<'_> {
                 stale: copied.stale().clone(),
                 ..begun.state(Phase::Copied, options)
             };
-            store.store(&state)?;
+            store_patiently(store.as_mut(), &state, self.stop)?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -321,12 +321,27 @@ impl Launch<'_> {
         let positions = match store {
             None => Positions::unrecorded(),
             Some(mut store) => {
-                store.store(&state)?;
+                store_patiently(store.as_mut(), &state, self.stop)?;
                 Positions::recorded(store, state)?
             }
         };
         tracing::info!(slot = %options.slot, %position, "streaming");
         pipeline.run(taken, position, positions)
+    }
+}
+
+/// Stores the state, waiting for Kafka as long as it takes: a copy of hours that is delivered is
+/// not to be made again because a broker was away at its end.
+fn store_patiently(store: &mut dyn StateStore, state: &State, stop: &Stop) -> Result<()> {
+    let mut backoff = Backoff::default();
+    loop {
+        match store.store(state) {
+            Err(error) if error.kind() == ErrorKind::Disconnected => {
+                backoff.report(&error);
+                backoff.wait(stop)?;
+            }
+            other => return other,
+        }
     }
 }
 

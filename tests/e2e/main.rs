@@ -21,6 +21,7 @@ mod messages;
 mod names;
 mod operations;
 mod options;
+mod outage;
 mod parity;
 mod partitions;
 mod poison;

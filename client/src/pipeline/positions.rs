@@ -140,6 +140,7 @@ impl Shared {
 
     fn keep(&self, mut store: Box<dyn StateStore>, mut state: State) {
         let mut progress = self.lock();
+        let mut waits = false;
         loop {
             while progress.wanted <= progress.recorded && !progress.closing {
                 progress = self
@@ -155,10 +156,20 @@ impl Shared {
                 let stored = store.store(&state);
                 progress = self.lock();
                 match stored {
-                    Ok(()) => progress.recorded = state.position,
+                    Ok(()) => {
+                        progress.recorded = state.position;
+                        if std::mem::take(&mut waits) {
+                            tracing::info!(position = %state.position, "recording positions again");
+                        }
+                    }
                     // Nothing is confirmed meanwhile, so waiting loses nothing.
                     Err(error) if error.kind() == ErrorKind::Disconnected && !closing => {
-                        tracing::warn!(%error, "cannot record the position, trying again");
+                        if !std::mem::replace(&mut waits, true) {
+                            tracing::warn!(
+                                %error,
+                                "cannot record the position, trying again until it passes"
+                            );
+                        }
                     }
                     Err(error) => {
                         progress.failure = Some(error);
