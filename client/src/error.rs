@@ -28,6 +28,9 @@ pub enum ErrorKind {
     /// A connection broke, a server is starting or stopping, or lacks something for the moment:
     /// trying again can help.
     Disconnected,
+    /// The server or the plugin failed in a way that may be chance or a defect: a few more tries
+    /// tell.
+    Doubtful,
     /// A signal asked to stop, or the reader of stdout went away: nothing is wrong.
     Interrupted,
 }
@@ -37,7 +40,7 @@ impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Interrupted => 0,
-            ErrorKind::Failed | ErrorKind::Disconnected => 1,
+            ErrorKind::Failed | ErrorKind::Disconnected | ErrorKind::Doubtful => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Gap => 3,
             ErrorKind::SlotInUse => 4,

@@ -4,7 +4,7 @@
 //! `lc_messages`. Where that is not English they are not found, and the SQLSTATE alone decides, on the
 //! side of caution: a person is asked where a new try would have done.
 
-use super::Remedy::{self, Fatal, Operator, Resnapshot, Retry, Taken};
+use super::Remedy::{self, Doubtful, Fatal, Operator, Resnapshot, Retry, Taken};
 
 /// A line of the table.
 #[derive(Clone, Copy, Debug)]
@@ -281,7 +281,7 @@ pub const POSTGRES: &[PostgresRow] = &[
     row(
         "XX",
         "",
-        Fatal,
+        Doubtful,
         "an internal error of the server or of the plugin",
         "Start again: nothing is lost. If it comes again, please report it with the server's log.",
     ),
@@ -540,7 +540,8 @@ mod tests {
             ),
             ("58030", "could not read file: Input/output error", Operator),
             ("42501", "permission denied for table t", Operator),
-            ("XX000", "cache lookup failed for relation 1", Fatal),
+            ("XX000", "cache lookup failed for relation 1", Doubtful),
+            ("XX001", "invalid page in block 7", Fatal),
         ] {
             assert_eq!(
                 of_server(sqlstate, message).0,

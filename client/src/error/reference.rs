@@ -58,6 +58,10 @@ fn explained(remedy: Remedy) -> &'static str {
              over. At the start exit code 1, so that whoever types the command sees it: a \
              supervisor starts it again."
         }
+        Remedy::Doubtful => {
+            "Chance or a defect. The stream begins again behind the last whole transaction, five \
+             times without getting any further; then, and before it runs, exit code 1."
+        }
         Remedy::Taken => {
             "Another instance streams from the slot. It is waited for a few seconds, then exit code 4."
         }

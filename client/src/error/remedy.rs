@@ -11,6 +11,8 @@ use super::ErrorKind;
 pub enum Remedy {
     /// It passes: the client tries again, at growing intervals, for as long as it takes.
     Retry,
+    /// It may pass: the stream tries again, a few times without getting any further.
+    Doubtful,
     /// Somebody else has the slot; he may be about to leave it.
     Taken,
     /// What the stream would go on from is gone.
@@ -25,8 +27,9 @@ pub enum Remedy {
 
 impl Remedy {
     /// All of them, as the manual lists them.
-    pub const ALL: [Remedy; 6] = [
+    pub const ALL: [Remedy; 7] = [
         Remedy::Retry,
+        Remedy::Doubtful,
         Remedy::Taken,
         Remedy::Resnapshot,
         Remedy::Data,
@@ -38,6 +41,7 @@ impl Remedy {
     pub fn kind(self) -> ErrorKind {
         match self {
             Remedy::Retry => ErrorKind::Disconnected,
+            Remedy::Doubtful => ErrorKind::Doubtful,
             Remedy::Taken => ErrorKind::SlotInUse,
             Remedy::Resnapshot => ErrorKind::Gap,
             Remedy::Data => ErrorKind::Data,
@@ -49,6 +53,7 @@ impl Remedy {
     pub fn name(self) -> &'static str {
         match self {
             Remedy::Retry => "retry",
+            Remedy::Doubtful => "doubtful",
             Remedy::Taken => "taken",
             Remedy::Resnapshot => "resnapshot",
             Remedy::Data => "data",

@@ -14,6 +14,7 @@
 //! arriving comes again, from its beginning.
 
 mod apply;
+mod doubts;
 mod fetch;
 mod positions;
 mod session;
@@ -25,6 +26,7 @@ use headwater_protocol::Lsn;
 use headwater_protocol::frame::Frames;
 
 use self::apply::Applier;
+use self::doubts::Doubts;
 use self::fetch::Fetch;
 pub use self::positions::Positions;
 use self::session::{Delivery, Session};
@@ -127,12 +129,14 @@ impl Pipeline<'_> {
             system,
         };
         let mut taken = taken;
+        let mut doubts = Doubts::default();
         loop {
             let mut session = Session::new(taken.stream, &mut delivery);
             let error = follow(&mut applier, &mut session);
             match error.kind() {
                 ErrorKind::Interrupted => return session.shut_down(),
                 ErrorKind::Disconnected => {}
+                ErrorKind::Doubtful if doubts.allow(session.delivery.ack.flush_lsn()) => {}
                 // What was delivered before is confirmed, so that it does not come again.
                 _ => {
                     if let Err(secondary) = session.shut_down() {
@@ -147,7 +151,8 @@ impl Pipeline<'_> {
             if let Some(token) = applier.end_session() {
                 delivery.ack.abandon(token);
             }
-            taken = match reconnect(&opener, &mut delivery, taken.backend_pid, backoff) {
+            let own_pid = taken.backend_pid;
+            taken = match reconnect(&opener, &mut delivery, own_pid, backoff, &mut doubts) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     let position = delivery.drain()?;
                     tracing::info!(%position, "stopped");
@@ -243,6 +248,7 @@ fn reconnect(
     delivery: &mut Delivery<'_>,
     own_pid: u32,
     mut backoff: Backoff,
+    doubts: &mut Doubts,
 ) -> Result<Taken> {
     delivery.flush()?;
     let position = delivery.ack.flush_lsn();
@@ -258,6 +264,7 @@ fn reconnect(
         let is_own_ghost = error.to_string().contains(&format!("PID {own_pid}"));
         match error.kind() {
             ErrorKind::Disconnected => {}
+            ErrorKind::Doubtful if doubts.allow(position) => {}
             ErrorKind::SlotInUse if is_own_ghost || start.elapsed() < RECONNECT_PATIENCE => {}
             _ => return Err(error),
         }

@@ -129,7 +129,7 @@ mod tests {
             ("57P03", ErrorKind::Disconnected),
             ("55006", ErrorKind::SlotInUse),
             ("42501", ErrorKind::Failed),
-            ("XX000", ErrorKind::Failed),
+            ("XX000", ErrorKind::Doubtful),
         ] {
             assert_eq!(server(sqlstate, "x").kind(), kind, "{sqlstate}");
         }
