@@ -74,6 +74,60 @@ fn a_topic_that_takes_less_than_a_batch_is_refused_when_it_is_opened() {
 }
 
 #[test]
+fn a_limit_that_is_lowered_while_the_client_runs_is_heeded_by_the_next_start() {
+    let world = World::new("sizes_lowered");
+    world.sql.run("create table t (id int primary key, v text)");
+    narrow_topic(&world, "t", 4000);
+    let plain = |batch| ["-X", "compression.type=none", "-X", batch];
+    let mut client = world.stream(&plain("batch.size=1000"));
+    client.streams();
+    world.sql.run("insert into t values (1, repeat('x', 2000))");
+    world.catches_up();
+    let settings = [("cleanup.policy", "compact"), ("max.message.bytes", "1000")];
+    kafka().configure_topic(&world.topic("t"), &settings);
+    world.sql.run("insert into t values (2, repeat('y', 2000))");
+    client.wait().expect(1, &["takes 1000 bytes now"]);
+
+    world
+        .stream(&plain("batch.size=1001"))
+        .wait()
+        .expect(1, &["-X batch.size=1000"]);
+    let mut arguments = plain("batch.size=1000").to_vec();
+    arguments.extend([
+        "--on-error",
+        "quarantine",
+        "--dead-letter-topic",
+        "sizes_lowered-dead",
+    ]);
+    world.streamed(&arguments, || {
+        world.sql.run("insert into t values (3, 'fine')")
+    });
+    assert_eq!(world.folded("t").len(), 2);
+    let letters = dead_letters("sizes_lowered-dead");
+    assert_eq!(letters["{\"id\":2}"].header("hw.limit"), "1000");
+}
+
+#[test]
+fn a_row_of_a_snapshot_that_its_topic_does_not_take_stops_it() {
+    let world = World::new("sizes_snapshot");
+    world.sql.run(
+        "create table t (id int primary key, v text);
+         insert into t values (1, 'fine'), (2, repeat('secret', 500))",
+    );
+    narrow_topic(&world, "t", 2000);
+    let plain = ["-X", "compression.type=none", "-X", "batch.size=2000"];
+    let ended = world.stream(&plain).wait();
+    let facts = [
+        "a row of sizes_snapshot.t cannot be sent",
+        "over the 2000",
+        "--on-error quarantine",
+    ];
+    ended.expect(5, &facts);
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
+    assert_eq!(world.slots(), [""; 0], "no slot retains WAL");
+}
+
+#[test]
 fn a_record_is_counted_as_the_broker_counts_it_to_the_byte() {
     let world = World::new("sizes_exact");
     world.sql.run("create table t (id int primary key, v text)");

@@ -276,12 +276,15 @@ impl KafkaSink {
 
     fn error(&self, failure: &Failure) -> Error {
         let brokers = self.options.brokers();
-        match self.producer.client().fatal_error() {
-            Some((code, reason)) if failure.wants_reason() => {
-                Failure::Producer { code, reason }.to_error(brokers)
-            }
-            _ => failure.to_error(brokers),
+        if let Some((code, reason)) = self.producer.client().fatal_error()
+            && failure.wants_reason()
+        {
+            return Failure::Producer { code, reason }.to_error(brokers, None);
         }
+        let limit = failure
+            .over_the_limit_of()
+            .and_then(|topic| self.maker.max_message_bytes(topic));
+        failure.to_error(brokers, limit)
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn send(
         sink.check()?;
         tick()?;
     }
+    in_flight.forget_alone();
     loop {
         let headers = written.clone();
         match sink.hand_over(&topic.name, record.key, record.value, headers, ALONE, None) {

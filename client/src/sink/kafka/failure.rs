@@ -25,10 +25,25 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The error that says so.
-    pub(super) fn to_error(&self, brokers: &str) -> Error {
+    /// The topic whose limit was exceeded, though the record was within the one that was known.
+    pub(super) fn over_the_limit_of(&self) -> Option<&str> {
         match self {
-            Failure::Record { topic, code, bytes } => record_error(brokers, topic, *code, *bytes),
+            Failure::Record {
+                topic,
+                code: RDKafkaErrorCode::MessageSizeTooLarge,
+                ..
+            } => Some(topic),
+            Failure::Record { .. } | Failure::Producer { .. } => None,
+        }
+    }
+
+    /// The error that says so. `limit` is what [`Self::over_the_limit_of`] takes now, if that may
+    /// be read.
+    pub(super) fn to_error(&self, brokers: &str, limit: Option<u64>) -> Error {
+        match self {
+            Failure::Record { topic, code, bytes } => {
+                record_error(brokers, topic, *code, *bytes, limit)
+            }
             Failure::Producer { code, reason } => Error::failed(format!(
                 "the producer for Kafka at {brokers} had to stop: {reason}"
             ))
@@ -51,19 +66,30 @@ impl Failure {
 
 const START_AGAIN: &str = "Start again: everything that Kafka has not acknowledged is sent again.";
 
-fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize) -> Error {
+fn record_error(
+    brokers: &str,
+    topic: &str,
+    code: RDKafkaErrorCode,
+    bytes: usize,
+    limit: Option<u64>,
+) -> Error {
     let kind = match kafka::of(code) {
         Remedy::Data => ErrorKind::Data,
         _ => ErrorKind::Failed,
     };
     let hint = match code {
-        // It was within the limit that was read, if one could be read.
-        RDKafkaErrorCode::MessageSizeTooLarge => format!(
-            "The topic takes less than it did when it was opened, or nobody may read what it \
-             takes. {START_AGAIN} Allow the user DescribeConfigs on the topic (kafka-acls.sh), make \
-             batches smaller than max.message.bytes with -X batch.size=N, or raise it: {}",
-            size::raise(brokers, topic, 1 << 20)
-        ),
+        RDKafkaErrorCode::MessageSizeTooLarge => match limit {
+            Some(limit) => format!(
+                "The topic takes {limit} bytes now (max.message.bytes), less than when it was \
+                 opened. Start again: the limit is heeded, and nothing is lost."
+            ),
+            None => format!(
+                "Nobody may read what the topic takes: allow the user DescribeConfigs on it \
+                 (kafka-acls.sh), make batches smaller than its max.message.bytes with \
+                 -X batch.size=N, or raise that: {}",
+                size::raise(brokers, topic, size::ASSUMED)
+            ),
+        },
         RDKafkaErrorCode::MessageTimedOut => {
             "Without -X message.timeout.ms records wait for ever.".to_owned()
         }
@@ -92,7 +118,7 @@ mod tests {
                 code,
                 bytes: 1,
             };
-            let error = failure.to_error("one:9092");
+            let error = failure.to_error("one:9092", None);
             assert_eq!(error.kind(), ErrorKind::Failed, "{code:?}");
         }
     }
@@ -104,7 +130,7 @@ mod tests {
             code: RDKafkaErrorCode::MessageSizeTooLarge,
             bytes: 2_000_000,
         };
-        let error = failure.to_error("one:9092");
+        let error = failure.to_error("one:9092", None);
         let text = error.to_string();
         assert!(
             text.starts_with("a record of 2000000 bytes for topic \"test\" was not delivered: "),
@@ -118,5 +144,9 @@ mod tests {
                 && hint.contains("batch.size"),
             "{hint}"
         );
+        assert_eq!(failure.over_the_limit_of(), Some("test"));
+        let error = failure.to_error("one:9092", Some(1000));
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.starts_with("The topic takes 1000 bytes now"), "{hint}");
     }
 }

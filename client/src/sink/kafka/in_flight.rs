@@ -166,6 +166,11 @@ impl InFlight {
     /// Lets nobody in any more but the record that is to be alone. Until [`Self::open`].
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Forgets what became of the last record that was sent alone. To be called when nothing is
+    /// in flight: its report, if nobody has waited for it, has come then.
+    pub(super) fn forget_alone(&self) {
         self.lock().alone = None;
     }
 
@@ -342,7 +347,7 @@ mod tests {
         in_flight.too_large(5000, ALONE, || failure("too large"));
         assert_eq!(in_flight.alone(), Some(false));
         assert!(in_flight.failure().is_none());
-        in_flight.close();
+        in_flight.forget_alone();
         assert_eq!(in_flight.alone(), None, "an answer to the one before");
         assert!(in_flight.charge(5000, ALONE));
         in_flight.delivered(5000, ALONE);
