@@ -240,7 +240,7 @@ pub struct StreamOptions {
     )]
     pub message_topic: Option<String>,
 
-    /// What a change does that cannot be delivered: one that cannot be encoded, or whose record is
+    /// What becomes of a change that cannot be delivered: that cannot be encoded, or whose record is
     /// larger than its topic takes
     #[arg(
         long,

@@ -115,6 +115,7 @@ impl KafkaSink {
             in_flight: InFlight::new(in_flight_limit(options)?),
             headers: options.headers,
         };
+        let limit = record_limit(options)?;
         let config = options.producer_config()?;
         let producer = producer(&config, reports, |reports| &reports.connection)?;
         let producer = Arc::new(producer);
@@ -128,7 +129,7 @@ impl KafkaSink {
             options: options.clone(),
             producer,
             topics: RwLock::default(),
-            limit: record_limit(options)?,
+            limit,
             alone: Mutex::default(),
             opened: Mutex::default(),
             maker,
