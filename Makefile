@@ -118,6 +118,11 @@ test-long: setup ## what takes minutes: a snapshot killed twenty times, a stream
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture --test-threads 1 fuse:: snapshot_kills::
 
+.PHONY: test-outage
+test-outage: setup ## a broker that is away for 90 s, during a copy and under load
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture outage::
+
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS
 	@$(MAKE) --no-print-directory client

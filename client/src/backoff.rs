@@ -33,7 +33,7 @@ impl Default for Backoff {
 impl Backoff {
     /// Says what is waited for, once for each reason.
     pub fn report(&mut self, error: &Error) {
-        self.report_as(error, "disconnected, trying again");
+        self.report_as(error, "trying again until it passes");
     }
 
     /// As [`Backoff::report`], in other words.

@@ -1,5 +1,13 @@
 //! What went wrong, what it means for the process, and what mends it.
 
+pub mod kafka;
+pub mod postgres;
+mod reference;
+mod remedy;
+
+pub use reference::reference;
+pub use remedy::Remedy;
+
 use std::fmt;
 
 /// What an error allows: the exit code and whether trying again can help follow from it.
@@ -17,11 +25,12 @@ pub enum ErrorKind {
     SlotInUse,
     /// A record that may not be skipped cannot be delivered.
     Data,
-    /// A connection broke or a server is starting or stopping: trying again can help.
+    /// A connection broke, a server is starting or stopping, or lacks something for the moment:
+    /// trying again can help.
     Disconnected,
-    /// Postgres failed inside, as in a panic of the plugin, and lives: trying again can help,
-    /// unless it is the data.
-    Internal,
+    /// The server or the plugin failed in a way that may be chance or a defect: a few more tries
+    /// tell.
+    Doubtful,
     /// A signal asked to stop, or the reader of stdout went away: nothing is wrong.
     Interrupted,
 }
@@ -31,7 +40,7 @@ impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Interrupted => 0,
-            ErrorKind::Failed | ErrorKind::Disconnected | ErrorKind::Internal => 1,
+            ErrorKind::Failed | ErrorKind::Disconnected | ErrorKind::Doubtful => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Gap => 3,
             ErrorKind::SlotInUse => 4,

@@ -9,7 +9,9 @@ mod topics;
 use std::fmt;
 
 pub use config::parse_property;
-pub(crate) use config::{Limit, Reading, creation_error, in_flight_limit};
+pub(crate) use config::{
+    Limit, Reading, RecordLimit, creation_error, in_flight_limit, record_limit,
+};
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
 pub(crate) use read::{Pace, Reader};
 pub(crate) use topics::{Existence, MAX_NAME_BYTES, Purpose, TopicMaker, is_name};

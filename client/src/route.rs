@@ -195,6 +195,8 @@ pub enum Owner {
     Reserved,
     /// The logical messages'.
     Messages,
+    /// The dead letters'.
+    DeadLetters,
     /// A table's, by schema and name.
     Table(String, String),
 }
@@ -230,6 +232,11 @@ impl Router {
         self.claim(topic, Owner::Messages)
     }
 
+    /// Keeps a topic for dead letters: nobody else may have it from now on.
+    pub fn reserve_for_dead_letters(&mut self, topic: &str) -> Result<(), Box<Collision>> {
+        self.claim(topic, Owner::DeadLetters)
+    }
+
     fn claim(&mut self, topic: &str, owner: Owner) -> Result<(), Box<Collision>> {
         match self.owners.entry(fold(topic)) {
             Entry::Occupied(holder) if holder.get().1 == owner => Ok(()),
@@ -259,6 +266,7 @@ impl fmt::Display for Owner {
         match self {
             Owner::Reserved => f.write_str("Headwater or Kafka itself"),
             Owner::Messages => f.write_str("logical messages"),
+            Owner::DeadLetters => f.write_str("dead letters"),
             Owner::Table(schema, table) => write!(f, "table \"{schema}\".\"{table}\""),
         }
     }
@@ -284,7 +292,9 @@ impl std::error::Error for Collision {}
 impl From<Box<Collision>> for Error {
     fn from(collision: Box<Collision>) -> Self {
         let owners = [&collision.first.1, &collision.second.1];
-        let hint = if owners.contains(&&Owner::Messages) {
+        let hint = if owners.contains(&&Owner::DeadLetters) {
+            "Choose another topic for dead letters with --dead-letter-topic."
+        } else if owners.contains(&&Owner::Messages) {
             "Choose another topic for logical messages with --message-topic, or leave them out \
              with --operations insert,update,delete,truncate."
         } else {

@@ -12,7 +12,8 @@ use headwater_protocol::table_pattern::TablePatterns;
 
 use crate::assemble;
 use crate::backoff::Backoff;
-use crate::cli::{CopyMode, SinkKind, SnapshotMode, StreamOptions, UnkeyedMode};
+use crate::cli::{CopyMode, ErrorMode, SinkKind, SnapshotMode, StreamOptions, UnkeyedMode};
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Pipeline, Positions};
 use crate::route::Router;
@@ -49,7 +50,11 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     check(&connection, &plugin, options)?;
     let database = connection.database()?;
     drop(connection);
-    let (sink, mut store) = match open_sink(options, &plugin, &database) {
+    let Target {
+        sink,
+        dead_letters,
+        mut store,
+    } = match Target::open(options, &plugin, &database) {
         Err(error) if error.kind() == ErrorKind::Disconnected => {
             return Err(watch::unreachable_sink(&connector, options, error));
         }
@@ -67,6 +72,7 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         connector: &connector,
         plugin: &plugin,
         sink: &sink,
+        dead_letters: dead_letters.as_ref(),
         router: router(options, &plugin)?,
         stop,
         attempt: 0,
@@ -76,6 +82,9 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         Some(begun) => launch.follow(&begun, store, restart_lsn),
         None => Ok(()),
     });
+    if let Some(dead_letters) = &dead_letters {
+        dead_letters.say_totals();
+    }
     // What is still in flight is given up before another instance may begin.
     drop(sink);
     match watch {
@@ -84,30 +93,53 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     }
 }
 
-/// Where records go, and where it is kept how far they have come.
-fn open_sink(
-    options: &StreamOptions,
-    plugin: &Plugin,
-    database: &str,
-) -> Result<(Arc<dyn Sink>, Store)> {
-    let sink = assemble::sink(options)?;
-    if options.message_topic.is_some() && plugin.sends_messages() {
-        // Asked for by name: a broker that refuses it is better heard now than with the
-        // first message.
-        sink.open_topic(&options.messages(), Keying::Events)?;
+/// Where everything goes.
+struct Target {
+    sink: Arc<dyn Sink>,
+    /// Where changes go that cannot be delivered; none to stop at them.
+    dead_letters: Option<DeadLetters>,
+    /// How far the stream has come.
+    store: Store,
+}
+
+impl Target {
+    fn open(options: &StreamOptions, plugin: &Plugin, database: &str) -> Result<Self> {
+        let sink = assemble::sink(options)?;
+        if options.message_topic.is_some() && plugin.sends_messages() {
+            // Asked for by name: a broker that refuses it is better heard now than with the
+            // first message.
+            sink.open_topic(&options.messages(), Keying::Events)?;
+        }
+        let dead_letters = match options.on_error {
+            ErrorMode::Stop => None,
+            ErrorMode::Quarantine => {
+                Some(DeadLetters::open(sink.as_ref(), &options.dead_letters())?)
+            }
+        };
+        let store = assemble::state_store(
+            options.sink,
+            &assemble::kafka_options(options),
+            &options.topic_prefix,
+            database,
+            &options.slot,
+        )?;
+        Ok(Target {
+            sink,
+            dead_letters,
+            store,
+        })
     }
-    let store = assemble::state_store(
-        options.sink,
-        &assemble::kafka_options(options),
-        &options.topic_prefix,
-        database,
-        &options.slot,
-    )?;
-    Ok((sink, store))
 }
 
 /// What options say of each other.
 fn check_options(options: &StreamOptions) -> Result<()> {
+    if options.on_error == ErrorMode::Quarantine && options.sink == SinkKind::Stdout {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "--on-error quarantine needs a topic for dead letters, which --sink stdout has not",
+        )
+        .with_hint("Leave out single changes with --quarantine LSN:SEQ."));
+    }
     let mode = match options.snapshot {
         SnapshotMode::Never if options.resnapshot => "never",
         SnapshotMode::Only if options.resnapshot => "only",
@@ -120,12 +152,15 @@ fn check_options(options: &StreamOptions) -> Result<()> {
     .with_hint("Leave one of them out, in the environment too."))
 }
 
-/// Knows the topic of logical messages before that of any table, so that a table which
-/// would have the same is refused, whenever it appears.
+/// Knows the topics of logical messages and of dead letters before that of any table, so that
+/// a table which would have the same is refused, whenever it appears.
 fn router(options: &StreamOptions, plugin: &Plugin) -> Result<Router> {
     let mut router = Router::new(options.topic.clone(), options.topic_prefix.clone());
     if plugin.sends_messages() && options.snapshot != SnapshotMode::Only {
         router.reserve_for_messages(&options.messages())?;
+    }
+    if options.on_error == ErrorMode::Quarantine {
+        router.reserve_for_dead_letters(&options.dead_letters())?;
     }
     Ok(router)
 }
@@ -201,6 +236,7 @@ struct Launch<'a> {
     connector: &'a Connector,
     plugin: &'a Plugin,
     sink: &'a Arc<dyn Sink>,
+    dead_letters: Option<&'a DeadLetters>,
     router: Router,
     stop: &'a Stop,
     /// Counts snapshots.
@@ -312,6 +348,7 @@ impl Launch<'_> {
             plugin: self.plugin,
             options: self.options,
             sink: self.sink.as_ref(),
+            dead_letters: self.dead_letters,
             router: &mut self.router,
             stop: self.stop,
             attempt: &mut self.attempt,
@@ -325,7 +362,11 @@ impl Launch<'_> {
         }
         let begun = Begun::at(system, consistent_point);
         if let Some(store) = store {
-            store.store(&begun.state(Phase::Copied, options))?;
+            let state = State {
+                stale: copied.stale().clone(),
+                ..begun.state(Phase::Copied, options)
+            };
+            store_patiently(store.as_mut(), &state, self.stop)?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -394,6 +435,7 @@ impl Launch<'_> {
             plugin: self.plugin,
             options,
             sink: self.sink,
+            dead_letters: self.dead_letters,
             router: &mut self.router,
             system: &begun.system,
             stop: self.stop,
@@ -407,12 +449,27 @@ impl Launch<'_> {
         let positions = match store {
             None => Positions::unrecorded(),
             Some(mut store) => {
-                store.store(&state)?;
+                store_patiently(store.as_mut(), &state, self.stop)?;
                 Positions::recorded(store, state, restart_lsn)?
             }
         };
         tracing::info!(slot = %options.slot, %position, "streaming");
         pipeline.run(taken, position, positions, runs)
+    }
+}
+
+/// Stores the state, waiting for Kafka as long as it takes: a copy of hours that is delivered is
+/// not to be made again because a broker was away at its end.
+fn store_patiently(store: &mut dyn StateStore, state: &State, stop: &Stop) -> Result<()> {
+    let mut backoff = Backoff::default();
+    loop {
+        match store.store(state) {
+            Err(error) if error.kind() == ErrorKind::Disconnected => {
+                backoff.report(&error);
+                backoff.wait(stop)?;
+            }
+            other => return other,
+        }
     }
 }
 

@@ -16,8 +16,9 @@ pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
 pub use snapshot::SnapshotOptions;
 pub use stream::{
-    CopyMode, EncodingMode, KafkaArguments, NumbersMode, OnRetainedWal, OriginMode, PartitionsMode,
-    SinkKind, SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode, ValueEnvelope,
+    CopyMode, EncodingMode, ErrorMode, KafkaArguments, NumbersMode, OnRetainedWal, OriginMode,
+    PartitionsMode, SinkKind, SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode,
+    ValueEnvelope,
 };
 pub use tables::TableOptions;
 pub use tail::TailOptions;

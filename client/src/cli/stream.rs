@@ -260,6 +260,28 @@ pub struct StreamOptions {
     )]
     pub message_topic: Option<String>,
 
+    /// What becomes of a change that cannot be delivered: that cannot be encoded, or whose record is
+    /// larger than its topic takes
+    #[arg(
+        long,
+        value_enum,
+        default_value = "stop",
+        env = "HEADWATER_ON_ERROR",
+        help_heading = "Records"
+    )]
+    pub on_error: ErrorMode,
+
+    /// Topic of the changes that --on-error quarantine keeps, `dead-letters` behind the prefix
+    /// where it is not given
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "HEADWATER_DEAD_LETTER_TOPIC",
+        value_parser = topic_name,
+        help_heading = "Sink"
+    )]
+    pub dead_letter_topic: Option<String>,
+
     /// Partitions of topics that are created; the cluster's default where it is not given
     #[arg(
         long,
@@ -312,6 +334,22 @@ impl StreamOptions {
             Some(name) => name.clone(),
             None => format!("{}messages", self.topic_prefix),
         }
+    }
+
+    /// The topic of changes that cannot be delivered.
+    pub fn dead_letters(&self) -> String {
+        match &self.dead_letter_topic {
+            Some(name) => name.clone(),
+            None => format!("{}dead-letters", self.topic_prefix),
+        }
+    }
+
+    /// Where such changes stop the stream: how to have them kept instead, as a sentence.
+    pub fn by_dead_letters(&self) -> String {
+        format!(
+            "To keep such changes in topic \"{}\" and go on, add --on-error quarantine.",
+            self.dead_letters()
+        )
     }
 }
 
@@ -446,6 +484,15 @@ pub enum TruncateMode {
     Ignore,
     /// Write a tombstone for every key of the topic
     Tombstone,
+}
+
+/// `--on-error`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ErrorMode {
+    /// Stop, exit code 5
+    Stop,
+    /// Keep it in the topic of dead letters and go on
+    Quarantine,
 }
 
 /// `--sink`

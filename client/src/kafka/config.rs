@@ -29,6 +29,12 @@ const DEFAULT_MEMORY_BYTES: u64 = 8 << 20;
 /// not wait for it (`sink::kafka::hurry`).
 const LINGER_MS: &str = "2";
 
+/// librdkafka's own `batch.size`.
+const DEFAULT_BATCH_BYTES: u64 = 1_000_000;
+
+/// librdkafka's largest `message.max.bytes`.
+const MESSAGE_MAX_BYTES: u64 = 1_000_000_000;
+
 /// Two names of one property: what users write, what is set.
 const ALIASES: [(&str, &str); 8] = [
     ("metadata.broker.list", "bootstrap.servers"),
@@ -51,7 +57,7 @@ const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
     ("partitioner", "murmur2_random"),
     // For ever: an outage delays records, it does not lose them.
     ("message.timeout.ms", "0"),
-    // The topic's limit decides, and only the broker knows it.
+    // The topic's limit decides, which the sink knows; this one would be before compression.
     ("message.max.bytes", "1000000000"),
     // A broker that was away is found again within two seconds, not ten.
     ("reconnect.backoff.max.ms", "2000"),
@@ -241,6 +247,40 @@ pub(crate) fn in_flight_limit(options: &KafkaOptions) -> Result<Limit> {
     })
 }
 
+/// What a producer may gather in one batch and send in one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordLimit {
+    /// `batch.size`: a batch of several records has no more bytes, compressed or not. A record
+    /// above it makes a batch alone.
+    pub(crate) batch: u64,
+    /// `message.max.bytes`: a record of more bytes, uncompressed, is not accepted.
+    pub(crate) record: u64,
+    /// Whether a batch can be smaller when it is sent than the records in it.
+    pub(crate) is_compressed: bool,
+}
+
+/// What the producer of these options gathers and accepts.
+///
+/// # Errors
+/// Of kind `Usage` where a property is not a number.
+pub(crate) fn record_limit(options: &KafkaOptions) -> Result<RecordLimit> {
+    let config = options.config(&PRODUCER_DEFAULTS);
+    let number = |name: &str, default: u64| match config.get(name) {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| {
+            Error::new(
+                ErrorKind::Usage,
+                format!("-X {name}={text} is not a number of bytes"),
+            )
+        }),
+    };
+    Ok(RecordLimit {
+        batch: number("batch.size", DEFAULT_BATCH_BYTES)?,
+        record: number("message.max.bytes", MESSAGE_MAX_BYTES)?,
+        is_compressed: config.get("compression.type") != Some("none"),
+    })
+}
+
 /// What librdkafka said when a client could not be made: properties are checked then.
 pub(crate) fn creation_error(error: &KafkaError) -> Error {
     let message = match error {
@@ -393,6 +433,30 @@ mod tests {
             let error = limit(&[("queue.buffering.max.kbytes", text)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{text:?}");
         }
+    }
+
+    #[test]
+    fn records_are_compressed_and_bounded_by_their_topic_alone_unless_told_otherwise() {
+        let limit = |properties: &[(&str, &str)]| record_limit(&options(properties)).unwrap();
+        let default = RecordLimit {
+            batch: 1_000_000,
+            record: 1_000_000_000,
+            is_compressed: true,
+        };
+        assert_eq!(limit(&[]), default);
+        let given = limit(&[
+            ("compression.codec", "none"),
+            ("batch.size", "2000"),
+            ("message.max.bytes", "3000"),
+        ]);
+        let expected = RecordLimit {
+            batch: 2000,
+            record: 3000,
+            is_compressed: false,
+        };
+        assert_eq!(given, expected);
+        let error = record_limit(&options(&[("batch.size", "some")])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use super::creation_error;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
 
 /// How long brokers may take to answer for the first time. Long enough for one that is
 /// just starting (two to eight seconds), short enough to read the error in a terminal.
@@ -128,23 +128,13 @@ impl Connection {
         if let Some(complaint) = &complaint {
             message = format!("{message}: {}", complaint.reason);
         }
-        let (kind, hint) = match complaint.map(|complaint| complaint.code) {
-            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
-                (
-                    ErrorKind::Failed,
-                    "Check -X security.protocol, sasl.mechanism, sasl.username and sasl.password.",
-                )
+        let code = complaint.map(|complaint| complaint.code);
+        let kind = code.map_or(ErrorKind::Disconnected, |code| kafka::of(code).kind());
+        let hint = match code {
+            Some(RDKafkaErrorCode::Resolve) => {
+                "Check --brokers (HEADWATER_BROKERS): host:port, several separated by commas."
             }
-            Some(RDKafkaErrorCode::SSL) => (
-                ErrorKind::Failed,
-                "Check -X security.protocol, ssl.ca.location and the broker's certificate.",
-            ),
-            Some(RDKafkaErrorCode::Resolve) => (
-                ErrorKind::Disconnected,
-                "Check --brokers (HEADWATER_BROKERS): host:port, several separated by commas.",
-            ),
-            _ => (
-                ErrorKind::Disconnected,
+            code => code.and_then(kafka::cure).unwrap_or(
                 "Start Kafka, or check --brokers (HEADWATER_BROKERS) and -X security.protocol.",
             ),
         };
@@ -153,14 +143,8 @@ impl Connection {
 
     /// Whether trying on is pointless: the brokers answer, and refuse.
     fn refused(&self) -> bool {
-        matches!(
-            self.complaint().map(|complaint| complaint.code),
-            Some(
-                RDKafkaErrorCode::Authentication
-                    | RDKafkaErrorCode::SaslAuthenticationFailed
-                    | RDKafkaErrorCode::SSL
-            )
-        )
+        self.complaint()
+            .is_some_and(|complaint| kafka::of(complaint.code) != Remedy::Retry)
     }
 }
 

@@ -21,7 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::QUESTION;
 use super::{Connection, KafkaOptions, Reading, Watch, creation_error, first_contact};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
 
 /// How long a reader waits for a message before it looks up.
 const POLL: Duration = Duration::from_millis(200);
@@ -329,16 +329,13 @@ impl Pace {
 /// though no group is used, and users without that permission can still read.
 fn final_code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     let code = error.rdkafka_error_code()?;
-    let last = matches!(error, KafkaError::MessageConsumptionFatal(_))
-        || matches!(
-            code,
-            RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::InvalidTopic
-        );
+    let is_final = kafka::of(code) != Remedy::Retry && !is_about_groups(code);
+    let last = is_final || matches!(error, KafkaError::MessageConsumptionFatal(_));
     last.then_some(code)
+}
+
+fn is_about_groups(code: RDKafkaErrorCode) -> bool {
+    code == RDKafkaErrorCode::GroupAuthorizationFailed
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{KafkaOptions, creation_error};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, kafka};
 use crate::sink::Keying;
 
 /// How long one question may take. A controller that is being elected needs some seconds;
@@ -46,6 +46,23 @@ pub(crate) enum Existence {
     Created,
 }
 
+/// A topic that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Topic {
+    /// How it was come by.
+    pub(crate) existence: Existence,
+    /// `max.message.bytes`: the size of a batch that it takes, as it is sent. None where
+    /// describing the topic is not allowed.
+    pub(crate) max_message_bytes: Option<u64>,
+}
+
+/// What a topic's configuration says, as far as it may be read.
+#[derive(Debug, Default)]
+struct Configuration {
+    cleanup_policy: Option<String>,
+    max_message_bytes: Option<u64>,
+}
+
 /// Makes sure that topics exist.
 pub(crate) struct TopicMaker {
     options: KafkaOptions,
@@ -74,7 +91,7 @@ impl TopicMaker {
         client: &Client<C>,
         name: &str,
         purpose: Purpose,
-    ) -> Result<Existence> {
+    ) -> Result<Topic> {
         check_name(name)?;
         let existence = match self.partitions(client, name, purpose)? {
             Some(partitions) => {
@@ -84,10 +101,19 @@ impl TopicMaker {
             None if !self.options.create_topics => return Err(self.missing(name, purpose)),
             None => self.create(name, purpose)?,
         };
+        let configuration = self.configuration(name);
         if existence == Existence::Found {
-            self.check_cleanup(name, purpose)?;
+            self.check_cleanup(name, purpose, configuration.cleanup_policy)?;
         }
-        Ok(existence)
+        Ok(Topic {
+            existence,
+            max_message_bytes: configuration.max_message_bytes,
+        })
+    }
+
+    /// What the topic takes now: it may be changed at any time. None as in [`Topic`].
+    pub(crate) fn max_message_bytes(&self, name: &str) -> Option<u64> {
+        self.configuration(name).max_message_bytes
     }
 
     /// Gives the administrative connection up when it is idle. Nobody serves its queue of
@@ -135,7 +161,7 @@ impl TopicMaker {
             partitions.unwrap_or(-1),
             TopicReplication::Fixed(replication.unwrap_or(-1)),
         );
-        for (key, value) in configuration(purpose) {
+        for (key, value) in settings(purpose) {
             topic = topic.set(key, value);
         }
         let created = self.administer(name, |admin, options| {
@@ -143,7 +169,7 @@ impl TopicMaker {
         })?;
         match created.into_iter().next() {
             Some(Ok(_)) => {
-                let policy = configuration(purpose)[0].1;
+                let policy = settings(purpose)[0].1;
                 tracing::info!(topic = name, cleanup.policy = policy, "created the topic");
                 Ok(Existence::Created)
             }
@@ -164,22 +190,37 @@ impl TopicMaker {
         }
     }
 
-    /// Warns where the topic expires records: rows that never change would disappear.
-    /// Refuses one that is compacted for records without key, which it would refuse.
-    fn check_cleanup(&self, name: &str, purpose: Purpose) -> Result<()> {
+    /// Describing a topic takes a permission that writing to it does not: what may not be read
+    /// is left unknown.
+    fn configuration(&self, name: &str) -> Configuration {
         let resource = ResourceSpecifier::Topic(name);
         let described = self.administer(name, |admin, options| {
             pollster::block_on(admin.describe_configs([&resource], options))
         });
-        let policy = match described.map(|resources| resources.into_iter().next()) {
-            Ok(Some(Ok(resource))) => resource
-                .get("cleanup.policy")
-                .and_then(|entry| entry.value.clone()),
-            // Describing a topic takes a permission that writing to it does not.
-            _ => None,
+        let configuration = match described.map(|resources| resources.into_iter().next()) {
+            Ok(Some(Ok(resource))) => {
+                let value = |setting| resource.get(setting).and_then(|entry| entry.value.clone());
+                Configuration {
+                    cleanup_policy: value("cleanup.policy"),
+                    max_message_bytes: value("max.message.bytes")
+                        .and_then(|bytes| bytes.parse().ok()),
+                }
+            }
+            _ => Configuration::default(),
         };
+        if configuration.max_message_bytes.is_none() {
+            tracing::debug!(
+                topic = name,
+                "the topic's cleanup.policy and max.message.bytes are unknown"
+            );
+        }
+        configuration
+    }
+
+    /// Warns where the topic expires records: rows that never change would disappear.
+    /// Refuses one that is compacted for records without key, which it would refuse.
+    fn check_cleanup(&self, name: &str, purpose: Purpose, policy: Option<String>) -> Result<()> {
         let Some(policy) = policy else {
-            tracing::debug!(topic = name, "the topic's cleanup.policy is unknown");
             return Ok(());
         };
         let is_compacted = policy.split(',').any(|part| part.trim() == "compact");
@@ -270,15 +311,18 @@ impl TopicMaker {
                 command.push_str(&format!(" --{option} {number}"));
             }
         }
-        for (key, value) in configuration(purpose) {
+        for (key, value) in settings(purpose) {
             command.push_str(&format!(" --config {key}={value}"));
         }
         command
     }
 
     fn unanswered(&self, topic: &str, error: &KafkaError) -> Error {
+        let kind = error
+            .rdkafka_error_code()
+            .map_or(ErrorKind::Disconnected, |code| kafka::of(code).kind());
         Error::new(
-            ErrorKind::Disconnected,
+            kind,
             format!(
                 "Kafka at {} did not answer about topic \"{topic}\"",
                 self.options.brokers()
@@ -333,7 +377,7 @@ impl TopicMaker {
             }
             _ => format!("Let an administrator create it: {command}"),
         };
-        Error::failed(format!("topic \"{name}\" {what}"))
+        Error::new(kafka::of(code).kind(), format!("topic \"{name}\" {what}"))
             .with_source(code)
             .with_hint(hint)
     }
@@ -357,7 +401,7 @@ fn described(what: &str, number: Option<i32>) -> String {
     }
 }
 
-fn configuration(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
+fn settings(purpose: Purpose) -> &'static [(&'static str, &'static str)] {
     match purpose {
         Purpose::Records(Keying::Keyed) => &[("cleanup.policy", "compact")],
         Purpose::Records(Keying::Unkeyed | Keying::Events) => &[("cleanup.policy", "delete")],

@@ -6,7 +6,8 @@
 //! | update that changes the key | a tombstone for the old key, then the value |
 //! | delete | the envelope where there is one, then a tombstone |
 //! | truncate | as `--truncate` says: [`truncate`] |
-//! | quarantined change | none: [`quarantine`] |
+//! | quarantined change | none, or a dead letter: [`quarantine`] |
+//! | record that its topic does not take | none, or a dead letter: [`undelivered`] |
 //! | logical message | its content, in a topic of its own: [`message`] |
 //!
 //! All records of one change carry its position, so that `(hw.lsn, hw.seq)` names it.
@@ -17,6 +18,7 @@ mod quarantine;
 mod target;
 mod transaction;
 mod truncate;
+mod undelivered;
 
 use std::collections::HashMap;
 
@@ -29,14 +31,16 @@ use headwater_protocol::{Lsn, VERSION};
 use self::notices::{Notice, Notices};
 use self::target::Target;
 use self::transaction::Transaction;
+pub(super) use self::undelivered::Policy;
+use self::undelivered::Undelivered;
 use super::chunks::Chunks;
 use super::fetch::{Fetch, Fetched};
 use super::session::Session;
 use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, Result};
 use crate::route::Router;
 use crate::sink::{Headers, Keying, Record, Token, TopicId};
-use crate::state::Mark;
 
 /// Why a table is stale of which a row could not be fetched.
 const LOST_ROW: &str = "it or its key has changed since an update that left large values out of the \
@@ -45,6 +49,7 @@ const LOST_ROW: &str = "it or its key has changed since an update that left larg
 /// The frames' reader. What it knows of relations lasts one session.
 pub(super) struct Applier<'a> {
     options: &'a StreamOptions,
+    policy: Policy<'a>,
     router: &'a mut Router,
     fetch: Fetch<'a>,
     relations: HashMap<u32, Target>,
@@ -60,12 +65,17 @@ impl<'a> Applier<'a> {
     /// Knows nothing of any relation yet.
     pub(super) fn new(
         options: &'a StreamOptions,
+        dead_letters: Option<&'a DeadLetters>,
         router: &'a mut Router,
         fetch: Fetch<'a>,
         chunks: Chunks<'a>,
     ) -> Self {
         Applier {
             options,
+            policy: Policy {
+                options,
+                dead_letters,
+            },
             router,
             fetch,
             relations: HashMap::new(),
@@ -101,7 +111,7 @@ impl<'a> Applier<'a> {
             Frame::Change(change) => self.change(change, session),
             Frame::Truncate(truncate) => self.truncate(truncate, session),
             Frame::Quarantine(quarantine) => self.quarantine(quarantine, session),
-            Frame::QuarantinedMessage(message) => self.quarantined_message(message),
+            Frame::QuarantinedMessage(message) => self.quarantined_message(message, session),
             Frame::Stale(stale) => self.stale(stale, session),
             Frame::Commit(commit) => self.commit(commit, session),
             Frame::Message(message) => self.message(message, session),
@@ -211,6 +221,7 @@ impl<'a> Applier<'a> {
         if change.key.is_none() {
             self.chunks.lose(table, transaction.xid);
         }
+        let policy = self.policy;
         let send = |session: &mut Session<'_, '_>, key, value, headers| {
             let record = Record {
                 topic,
@@ -218,7 +229,7 @@ impl<'a> Applier<'a> {
                 value,
                 headers,
             };
-            session.send(&record, transaction.token)
+            policy.deliver(target, &record, transaction.token, session)
         };
         if change.old_key.is_some() {
             let headers = transaction.headers(Op::Delete.code(), change.seq);
@@ -260,17 +271,30 @@ impl<'a> Applier<'a> {
                             fetched: true,
                             ..headers
                         };
-                        let value = row.value()?;
-                        let value = value.map_err(|reason| {
-                            target.unreadable(&transaction, change.seq, &reason)
-                        })?;
-                        send(session, change.key, Some(value), headers)
+                        let reason = match row.value()? {
+                            Ok(value) => return send(session, change.key, Some(value), headers),
+                            Err(reason) => reason,
+                        };
+                        let Some(dead_letters) = policy.dead_letters else {
+                            let (seq, options) = (change.seq, self.options);
+                            return Err(target.unreadable(&transaction, seq, &reason, options));
+                        };
+                        let undelivered = Undelivered {
+                            topic: Some(topic),
+                            key: change.key,
+                            value: None,
+                            headers,
+                            reason: &reason,
+                            size: None,
+                        };
+                        let token = transaction.token;
+                        policy.bury(dead_letters, target, &undelivered, token, session)
                     }
                     Fetched::Nothing => Ok(()),
                     Fetched::Lost => {
                         let since = transaction.end_lsn;
                         self.chunks.stale(&target.schema, &target.table, since);
-                        self.mark_stale(target, since, LOST_ROW, session);
+                        policy.mark_stale(target, since, LOST_ROW, session);
                         Ok(())
                     }
                 }
@@ -302,19 +326,8 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         self.chunks.stale(&target.schema, &target.table, since);
-        self.mark_stale(target, since, stale.reason, session);
+        self.policy.mark_stale(target, since, stale.reason, session);
         Ok(())
-    }
-
-    fn mark_stale(&self, target: &Target, since: Lsn, reason: &str, session: &Session<'_, '_>) {
-        let mark = Mark {
-            since,
-            reason: reason.to_owned(),
-        };
-        let positions = &session.delivery.positions;
-        if positions.mark_stale(&target.schema, &target.table, mark.clone()) {
-            mark.warn(&target.schema, &target.table, &self.options.slot);
-        }
     }
 
     fn transaction_end(&self) -> Lsn {

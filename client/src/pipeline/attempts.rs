@@ -45,7 +45,7 @@ impl Attempts {
     pub(super) fn may_pass(&mut self, error: &Error) -> bool {
         match error.kind() {
             ErrorKind::Disconnected => {}
-            ErrorKind::Internal if self.faults < FAULTS => self.faults += 1,
+            ErrorKind::Doubtful if self.faults < FAULTS => self.faults += 1,
             _ => return false,
         }
         self.backoff.report(error);
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn internal() -> Error {
-        Error::new(ErrorKind::Internal, "Postgres says: it failed")
+        Error::new(ErrorKind::Doubtful, "Postgres says: it failed")
     }
 
     #[test]

@@ -36,6 +36,7 @@ use self::session::{Delivery, Session};
 use crate::ack::Ack;
 use crate::backoff::Backoff;
 use crate::cli::StreamOptions;
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::route::Router;
 use crate::sink::Sink;
@@ -68,6 +69,8 @@ pub struct Pipeline<'a> {
     pub options: &'a StreamOptions,
     /// Where records go.
     pub sink: &'a Arc<dyn Sink>,
+    /// Where changes go that cannot be delivered; none to stop at them.
+    pub dead_letters: Option<&'a DeadLetters>,
     /// Names the topics.
     pub router: &'a mut Router,
     /// The server that the slot belongs to.
@@ -116,6 +119,7 @@ impl Pipeline<'_> {
             plugin,
             options,
             sink,
+            dead_letters,
             system,
             stop,
             router,
@@ -126,9 +130,11 @@ impl Pipeline<'_> {
             plugin,
             sink,
             options,
+            dead_letters,
         };
         let chunks = Chunks::new(parts, runs)?;
-        let mut applier = Applier::new(options, router, Fetch::new(connector, plugin), chunks);
+        let fetch = Fetch::new(connector, plugin);
+        let mut applier = Applier::new(options, dead_letters, router, fetch, chunks);
         let opener = Opener {
             connector,
             plugin,
@@ -143,7 +149,7 @@ impl Pipeline<'_> {
             let error = follow(&mut applier, &mut session);
             match error.kind() {
                 ErrorKind::Interrupted => return session.shut_down(),
-                ErrorKind::Disconnected | ErrorKind::Internal => {}
+                ErrorKind::Disconnected | ErrorKind::Doubtful => {}
                 // What was delivered before is confirmed, so that it does not come again.
                 _ => {
                     if let Err(secondary) = session.shut_down() {

@@ -67,8 +67,9 @@ pub(super) struct Step {
     pub end_lsn: Lsn,
     /// What is on record behind it.
     pub runs: Arc<Runs>,
-    /// A table that equals its topic again: whatever made it stale before is mended.
-    pub mended: Option<RowsOf>,
+    /// A table that was copied again, and the position up to which that mends whatever has made
+    /// it stale. Dead letters of later changes, and of the copy itself, are not.
+    pub mended: Option<(RowsOf, Lsn)>,
 }
 
 impl Positions {
@@ -139,9 +140,9 @@ impl Positions {
         match &self.keeper {
             Some(keeper) => keeper.shared.lock().steps.push_back(step),
             None => {
-                if let Some(table) = step.mended {
+                if let Some((table, since)) = step.mended {
                     let mut stale = self.unrecorded.borrow_mut();
-                    stale.forget(&table.schema, &table.name);
+                    stale.mended(&table.schema, &table.name, since);
                 }
             }
         }
@@ -192,6 +193,7 @@ impl Shared {
 
     fn keep(&self, mut store: Box<dyn StateStore>, mut state: State, restart_lsn: &RestartLsn) {
         let mut progress = self.lock();
+        let mut waits = false;
         loop {
             while progress.wanted <= progress.recorded && !progress.closing {
                 progress = self
@@ -210,11 +212,21 @@ impl Shared {
                 let stored = store.store(&state);
                 progress = self.lock();
                 match stored {
-                    Ok(()) => progress.recorded = state.position,
+                    Ok(()) => {
+                        progress.recorded = state.position;
+                        if std::mem::take(&mut waits) {
+                            tracing::info!(position = %state.position, "recording positions again");
+                        }
+                    }
                     // Nothing is confirmed meanwhile, so waiting loses nothing.
                     Err(error) if error.kind() == ErrorKind::Disconnected && !closing => {
-                        tracing::warn!(%error, "cannot record the position, trying again");
                         ahead_bytes = u64::MAX;
+                        if !std::mem::replace(&mut waits, true) {
+                            tracing::warn!(
+                                %error,
+                                "cannot record the position, trying again until it passes"
+                            );
+                        }
                     }
                     Err(error) => {
                         progress.failure = Some(error);
@@ -242,7 +254,7 @@ impl Progress {
     fn mark_stale(&mut self, schema: &str, table: &str, mark: Mark) -> bool {
         let mut is_to_be_mended = false;
         for step in &mut self.steps {
-            let mends = |of: &mut RowsOf| of.schema == schema && of.name == table;
+            let mends = |(of, _): &mut (RowsOf, Lsn)| of.schema == schema && of.name == table;
             is_to_be_mended |= step.mended.take_if(mends).is_some();
         }
         if is_to_be_mended {
@@ -255,8 +267,8 @@ impl Progress {
     fn take_steps(&mut self, state: &mut State) {
         let is_covered = |step: &mut Step| step.end_lsn <= state.position;
         while let Some(step) = self.steps.pop_front_if(is_covered) {
-            if let Some(table) = step.mended {
-                self.stale.forget(&table.schema, &table.name);
+            if let Some((table, since)) = step.mended {
+                self.stale.mended(&table.schema, &table.name, since);
             }
             state.runs = Arc::unwrap_or_clone(step.runs);
         }
@@ -382,9 +394,12 @@ mod tests {
         Step {
             end_lsn: Lsn(end),
             runs: Arc::new(ran(id)),
-            mended: mended.then(|| RowsOf {
-                schema: "shop".to_owned(),
-                name: "orders".to_owned(),
+            mended: mended.then(|| {
+                let table = RowsOf {
+                    schema: "shop".to_owned(),
+                    name: "orders".to_owned(),
+                };
+                (table, Lsn(end))
             }),
         }
     }

@@ -8,8 +8,10 @@ use headwater_protocol::Lsn;
 use super::positions::Positions;
 use super::status::{Attention, StatusTimer, Update};
 use crate::ack::Ack;
-use crate::error::Result;
-use crate::sink::{Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sink::{
+    DeadLetter, Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId, Verdict,
+};
 use crate::source::replication::{Event, ReplicationStream};
 use crate::stop::Stop;
 
@@ -136,19 +138,45 @@ impl<'s, 'a> Session<'s, 'a> {
         }
     }
 
-    /// Sends a record, waiting for room as long as it takes.
-    pub(super) fn send(&mut self, record: &Record<'_>, token: Token) -> Result<()> {
-        self.send_by(token, |sink| sink.send(record, token))
+    /// Sends a record, waiting for room as long as it takes, and says whether its topic takes it.
+    pub(super) fn offer(&mut self, record: &Record<'_>, token: Token) -> Result<Verdict> {
+        loop {
+            match self.delivery.sink.send(record, token) {
+                Ok(()) => break,
+                Err(SendError::Full) => self.wait_for_room()?,
+                Err(SendError::Large) => {
+                    let sink = self.delivery.sink;
+                    let verdict = sink.send_alone(record, token, &mut || self.tick_blocked())?;
+                    if matches!(verdict, Verdict::TooLarge(_)) {
+                        return Ok(verdict);
+                    }
+                    break;
+                }
+                Err(SendError::Failed(error)) => return Err(error),
+            }
+        }
+        self.delivery.ack.sent(token);
+        Ok(Verdict::Accepted)
     }
 
-    /// As [`Session::send`], into this partition of the topic.
-    pub(super) fn send_to(
+    /// Sends a tombstone, into this partition of its topic where it is given, waiting for room as
+    /// long as it takes.
+    pub(super) fn send_tombstone(
         &mut self,
         record: &Record<'_>,
-        partition: i32,
+        partition: Option<i32>,
         token: Token,
     ) -> Result<()> {
-        self.send_by(token, |sink| sink.send_to(record, partition, token))
+        match partition {
+            Some(partition) => self.send_by(token, |sink| sink.send_to(record, partition, token)),
+            None => self.send_by(token, |sink| sink.send(record, token)),
+        }
+    }
+
+    /// Sends a dead letter, waiting for room as long as it takes. Its delivery counts as that of
+    /// a record of the transaction.
+    pub(super) fn send_dead_letter(&mut self, letter: &DeadLetter<'_>, token: Token) -> Result<()> {
+        self.send_by(token, |sink| sink.send_dead_letter(letter, token))
     }
 
     fn send_by(
@@ -162,13 +190,22 @@ impl<'s, 'a> Session<'s, 'a> {
                     self.delivery.ack.sent(token);
                     return Ok(());
                 }
-                Err(SendError::Failed(error)) => return Err(error),
-                Err(SendError::Full) => {
-                    self.delivery.sink.wait(SINK_WAIT);
-                    self.tick_blocked()?;
+                Err(SendError::Full) => self.wait_for_room()?,
+                // A dead letter is cut to what its topic takes, and a tombstone has no value.
+                Err(SendError::Large) => {
+                    return Err(Error::new(
+                        ErrorKind::Data,
+                        "a key is larger than its topic takes",
+                    ));
                 }
+                Err(SendError::Failed(error)) => return Err(error),
             }
         }
+    }
+
+    fn wait_for_room(&mut self) -> Result<()> {
+        self.delivery.sink.wait(SINK_WAIT);
+        self.tick_blocked()
     }
 
     /// Writes a tombstone for every key of a topic, behind everything sent before.

@@ -18,14 +18,20 @@
 //! What ends a record is a broker that refuses it; then the sink fails as a whole, the
 //! record's token is never reported, and the source sends it again after a restart.
 //!
+//! **Sizes.** A record that its topic does not take is found before anything follows it: [`size`]
+//! and [`alone`].
+//!
 //! **One call a record.** A record costs one copy into librdkafka, its headers, one opaque
 //! number that comes back with the report, and no allocation or future of our own.
 
+mod alone;
+mod dead_letter;
 mod failure;
 mod headers;
 mod hurry;
 mod in_flight;
 mod search;
+mod size;
 mod sweep;
 
 use std::collections::HashMap;
@@ -38,6 +44,7 @@ use rdkafka::Message;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 pub(crate) use self::headers::{lacks_columns, read_lsn};
@@ -45,10 +52,15 @@ pub(crate) use self::headers::{lacks_columns, read_lsn};
 use self::failure::Failure;
 use self::hurry::Hurry;
 use self::in_flight::InFlight;
+use self::size::{Fit, OpenTopic};
 use crate::error::{Error, Result};
-use crate::kafka::{Connection, KafkaOptions, Purpose, TopicMaker, in_flight_limit, producer};
+use crate::kafka::{
+    Connection, KafkaOptions, Purpose, RecordLimit, TopicMaker, in_flight_limit, producer,
+    record_limit,
+};
 use crate::sink::{
-    Delivered, GhostSearch, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId,
+    DeadLetter, Delivered, GhostSearch, Ghosts, Headers, Keying, Record, SendError, Sink, Token,
+    TopicId, Verdict,
 };
 
 /// What a record takes beside its key, its value and `hw.unchanged`: librdkafka's message,
@@ -69,7 +81,10 @@ const _: () = assert!(usize::BITS >= u64::BITS);
 pub struct KafkaSink {
     options: KafkaOptions,
     producer: Arc<BaseProducer<Reports>>,
-    topics: RwLock<Vec<String>>,
+    topics: RwLock<Vec<Arc<OpenTopic>>>,
+    limit: RecordLimit,
+    /// Held by the one who sends a record alone.
+    alone: Mutex<()>,
     /// What each was opened for last.
     opened: Mutex<HashMap<String, (TopicId, Keying)>>,
     maker: Arc<TopicMaker>,
@@ -103,6 +118,7 @@ impl KafkaSink {
             in_flight: InFlight::new(in_flight_limit(options)?),
             headers: options.headers,
         };
+        let limit = record_limit(options)?;
         let config = options.producer_config()?;
         let producer = producer(&config, reports, |reports| &reports.connection)?;
         let producer = Arc::new(producer);
@@ -116,6 +132,8 @@ impl KafkaSink {
             options: options.clone(),
             producer,
             topics: RwLock::default(),
+            limit,
+            alone: Mutex::default(),
             opened: Mutex::default(),
             maker,
             thread: Some(thread),
@@ -127,41 +145,84 @@ impl KafkaSink {
         &self.producer.context().in_flight
     }
 
-    /// Hands a record to librdkafka; `partition` overrides the partitioner.
+    /// Sends a record with others; `partition` overrides the partitioner.
     fn produce(
         &self,
         record: &Record<'_>,
         token: Token,
         partition: Option<i32>,
     ) -> Result<(), SendError> {
+        let unchanged = headers::unchanged_text(record.headers.unchanged);
+        let headers = self.written(&record.headers, unchanged.as_deref());
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topic = topics
+            .get(record.topic.0 as usize)
+            .ok_or_else(|| SendError::Failed(never_opened(record.topic)))?;
+        if !self.fits(record, topic, headers.as_ref(), unchanged.as_deref()) {
+            return Err(SendError::Large);
+        }
+        self.hand_over(
+            &topic.name,
+            record.key,
+            record.value,
+            headers,
+            token,
+            partition,
+        )
+    }
+
+    fn written(&self, facts: &Headers<'_>, unchanged: Option<&str>) -> Option<OwnedHeaders> {
+        let is_on = self.options.headers;
+        is_on.then(|| headers::write(facts, unchanged))
+    }
+
+    /// Whether the topic takes the record whatever becomes of it.
+    fn fits(
+        &self,
+        record: &Record<'_>,
+        topic: &OpenTopic,
+        headers: Option<&OwnedHeaders>,
+        unchanged: Option<&str>,
+    ) -> bool {
+        let limit = topic.limit();
+        let bound = limit.unwrap_or(size::ASSUMED).min(self.limit.record);
+        let [key, value] = [record.key, record.value].map(|part| part.map_or(0, <[u8]>::len));
+        size::is_surely_within(bound, key, value, unchanged.map_or(0, str::len)) || {
+            let bytes = size::alone(
+                record,
+                headers::lengths(headers.map(|own| own.as_borrowed())),
+            );
+            size::fit(bytes, limit, self.limit) == Fit::Sure
+        }
+    }
+
+    /// Hands a record to librdkafka.
+    fn hand_over(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+        token: Token,
+        partition: Option<i32>,
+    ) -> Result<(), SendError> {
         if let Some(failure) = self.in_flight().failure() {
             return Err(SendError::Failed(self.error(&failure)));
         }
-        let unchanged = headers::unchanged_text(record.headers.unchanged);
-        let written = self
-            .options
-            .headers
-            .then(|| headers::write(&record.headers, unchanged.as_deref()));
         let unchanged_bytes =
-            headers::unchanged_bytes(written.as_ref().map(|headers| headers.as_borrowed()));
-        let lengths = [record.key, record.value].map(|part| part.map_or(0, <[u8]>::len));
+            headers::unchanged_bytes(headers.as_ref().map(|headers| headers.as_borrowed()));
+        let lengths = [key, value].map(|part| part.map_or(0, <[u8]>::len));
         let charge = charge(lengths[0], lengths[1], unchanged_bytes);
         if !self.in_flight().charge(charge, token) {
             return Err(SendError::Full);
         }
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(topic) = topics.get(record.topic.0 as usize) else {
-            self.in_flight().discharge(charge, token);
-            let message = format!("topic number {} was never opened", record.topic.0);
-            return Err(SendError::Failed(Error::failed(message)));
-        };
         let produced = self.producer.send(BaseRecord {
             topic,
             partition,
-            payload: record.value,
-            key: record.key,
+            payload: value,
+            key,
             timestamp: None,
-            headers: written,
+            headers,
             delivery_opaque: token.0 as usize,
         });
         let Err((error, _)) = produced else {
@@ -170,21 +231,44 @@ impl KafkaSink {
         self.in_flight().discharge(charge, token);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
+            // librdkafka counts a few bytes more than the record has.
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Err(SendError::Large),
             code => Err(SendError::Failed(self.error(&Failure::Record {
-                topic: topic.clone(),
+                topic: topic.to_owned(),
                 code: code.unwrap_or(RDKafkaErrorCode::Fail),
                 bytes: lengths[0] + lengths[1],
             }))),
         }
     }
 
-    fn topic_name(&self, topic: TopicId) -> Result<String> {
+    fn topic(&self, topic: TopicId) -> Result<Arc<OpenTopic>> {
         self.topics
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(topic.0 as usize)
-            .cloned()
-            .ok_or_else(|| Error::failed(format!("topic number {} was never opened", topic.0)))
+            .map(Arc::clone)
+            .ok_or_else(|| never_opened(topic))
+    }
+
+    fn topic_name(&self, topic: TopicId) -> Result<String> {
+        self.topic(topic).map(|topic| topic.name.clone())
+    }
+
+    /// Refuses a topic that takes less than the producer gathers: records that fit each for
+    /// itself would be refused together.
+    fn check_batches(&self, name: &str, limit: Option<u64>) -> Result<()> {
+        let batch = self.limit.batch;
+        match limit.filter(|limit| *limit < batch) {
+            None => Ok(()),
+            Some(limit) => Err(Error::failed(format!(
+                "topic \"{name}\" takes batches of up to {limit} bytes (max.message.bytes), and the \
+                 producer makes them of up to {batch} (batch.size)"
+            ))
+            .with_hint(format!(
+                "Make batches smaller with -X batch.size={limit}, or raise the topic's limit: {}",
+                size::raise(self.options.brokers(), name, batch)
+            ))),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -196,12 +280,15 @@ impl KafkaSink {
 
     fn error(&self, failure: &Failure) -> Error {
         let brokers = self.options.brokers();
-        match self.producer.client().fatal_error() {
-            Some((code, reason)) if failure.wants_reason() => {
-                Failure::Producer { code, reason }.to_error(brokers)
-            }
-            _ => failure.to_error(brokers),
+        if let Some((code, reason)) = self.producer.client().fatal_error()
+            && failure.wants_reason()
+        {
+            return Failure::Producer { code, reason }.to_error(brokers, None);
         }
+        let limit = failure
+            .over_the_limit_of()
+            .and_then(|topic| self.maker.max_message_bytes(topic));
+        failure.to_error(brokers, limit)
     }
 }
 
@@ -218,16 +305,19 @@ impl Sink for KafkaSink {
             opened.insert(name.to_owned(), (topic, keying));
             return Ok(topic);
         }
-        self.maker
+        let found = self
+            .maker
             .ensure(self.producer.client(), name, Purpose::Records(keying))?;
+        self.check_batches(name, found.max_message_bytes)?;
         if let Some((topic, _)) = known {
+            self.topic(topic)?.learn(found.max_message_bytes);
             opened.insert(name.to_owned(), (topic, keying));
             return Ok(topic);
         }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let number = u32::try_from(topics.len())
             .map_err(|_| Error::failed(format!("too many topics to open \"{name}\"")))?;
-        topics.push(name.to_owned());
+        topics.push(Arc::new(OpenTopic::new(name, found.max_message_bytes)));
         opened.insert(name.to_owned(), (TopicId(number), keying));
         Ok(TopicId(number))
     }
@@ -238,6 +328,19 @@ impl Sink for KafkaSink {
 
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError> {
         self.produce(record, token, None)
+    }
+
+    fn send_alone(
+        &self,
+        record: &Record<'_>,
+        token: Token,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Verdict> {
+        alone::send(self, record, token, tick)
+    }
+
+    fn send_dead_letter(&self, letter: &DeadLetter<'_>, token: Token) -> Result<(), SendError> {
+        dead_letter::send(self, letter, token)
     }
 
     fn hurry(&self) {
@@ -374,13 +477,26 @@ impl ProducerContext for Reports {
                 self.connection.alive();
                 self.in_flight.delivered(charge, token);
             }
-            Err((error, message)) => self.in_flight.failed(charge, token, || Failure::Record {
-                topic: message.topic().to_owned(),
-                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
-                bytes: message.key_len() + message.payload_len(),
-            }),
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                let failure = || Failure::Record {
+                    topic: message.topic().to_owned(),
+                    code,
+                    bytes: message.key_len() + message.payload_len(),
+                };
+                match code {
+                    RDKafkaErrorCode::MessageSizeTooLarge => {
+                        self.in_flight.too_large(charge, token, failure);
+                    }
+                    _ => self.in_flight.failed(charge, token, failure),
+                }
+            }
         }
     }
+}
+
+fn never_opened(topic: TopicId) -> Error {
+    Error::failed(format!("topic number {} was never opened", topic.0))
 }
 
 /// What a record takes, from being sent to being acknowledged. The same at both ends.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use headwater_protocol::Lsn;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A topic that a sink has opened. Valid for the sink's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,8 +69,79 @@ pub enum SendError {
     /// The sink's memory is used up: nothing was accepted; call
     /// [`Sink::wait`] and send the same record again.
     Full,
+    /// It is over what its topic is known to take, unless compression makes it fit: nothing was
+    /// accepted; [`Sink::send_alone`] finds out.
+    Large,
     /// It will never be accepted.
     Failed(Error),
+}
+
+/// What became of a record that its topic may not take.
+#[derive(Debug)]
+#[must_use]
+pub enum Verdict {
+    /// It is accepted, and its delivery will be reported.
+    Accepted,
+    /// Its topic does not take it, and nothing of it was accepted.
+    TooLarge(TooLarge),
+}
+
+/// A record that its topic does not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Its topic.
+    pub topic: String,
+    /// Its size as the target counts it, uncompressed.
+    pub bytes: u64,
+    /// What the topic takes; none where that is not to be learned.
+    pub limit: Option<u64>,
+    /// What makes the topic take it, as a sentence.
+    pub cure: String,
+}
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TooLarge { topic, bytes, .. } = self;
+        match self.limit {
+            Some(limit) => write!(
+                f,
+                "a record of {bytes} bytes is over the {limit} that topic \"{topic}\" takes"
+            ),
+            None => write!(
+                f,
+                "a record of {bytes} bytes is over what topic \"{topic}\" takes"
+            ),
+        }
+    }
+}
+
+impl From<TooLarge> for Error {
+    fn from(record: TooLarge) -> Self {
+        Error::new(ErrorKind::Data, record.to_string()).with_hint(record.cure)
+    }
+}
+
+/// A change that cannot be delivered, and what is kept of it.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetter<'a> {
+    /// The topic of dead letters.
+    pub topic: TopicId,
+    /// The key of the row, or the prefix of the message, where it is known.
+    pub key: Option<&'a [u8]>,
+    /// The bytes that could not be delivered, where there are some.
+    pub value: Option<&'a [u8]>,
+    /// What the record's headers would have said.
+    pub headers: Headers<'a>,
+    /// The table as `schema.table`; none for a message.
+    pub relation: Option<&'a str>,
+    /// Where the record would have gone, where there was one.
+    pub meant_for: Option<TopicId>,
+    /// Why it cannot be delivered. Never a row's value.
+    pub reason: &'a str,
+    /// The size of the record as its target counts it, where there was one.
+    pub bytes: Option<u64>,
+    /// What its topic takes, where that is the reason and known.
+    pub limit: Option<u64>,
 }
 
 /// Whether a topic's records have keys, which decides what it may forget.
@@ -125,6 +196,34 @@ pub trait Sink: Send + Sync {
 
     /// Accepts a record, copying its bytes, or nothing at all.
     fn send(&self, record: &Record<'_>, token: Token) -> Result<(), SendError>;
+
+    /// Accepts a record for which [`Sink::send`] returned [`SendError::Large`], once everything
+    /// sent before it is delivered, and returns when it is delivered or its topic has
+    /// refused it. Nothing is accepted meanwhile, so that a refusal concerns this record alone.
+    /// `tick` is called at least once a second; its error ends the wait, and the record may
+    /// then be delivered nevertheless. A sink that never returns `Large` is never asked.
+    fn send_alone(
+        &self,
+        record: &Record<'_>,
+        token: Token,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Verdict> {
+        let _ = (token, tick);
+        Err(Error::failed(format!(
+            "topic number {} takes no record alone",
+            record.topic.0
+        )))
+    }
+
+    /// Accepts a dead letter, or nothing at all. It always fits: what does not is cut off its
+    /// value. Its delivery is reported like a record's. A sink without topics has none for it.
+    fn send_dead_letter(&self, letter: &DeadLetter<'_>, token: Token) -> Result<(), SendError> {
+        let _ = token;
+        Err(SendError::Failed(Error::failed(format!(
+            "topic number {} takes no dead letters",
+            letter.topic.0
+        ))))
+    }
 
     /// The source has nothing more for now: records that wait for company may wait in vain.
     fn hurry(&self) {}

@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use self::newest::Newest;
 pub use self::record::StateKey;
 use super::{State, StateStore};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, kafka as kafka_errors};
 use crate::kafka::{Connection, Existence, KafkaOptions, Purpose, TopicMaker, producer};
 
 /// Where the state of every pipeline is kept.
@@ -73,14 +73,13 @@ impl KafkaState {
             newest: Mutex::new(None),
         };
         let producer = producer(&config, reports, |reports| &reports.connection)?;
-        let existence =
-            TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
+        let topic = TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
         Ok(KafkaState {
             options: options.clone(),
             key: record::key(key)?,
             stored: 0,
             producer,
-            existence,
+            existence: topic.existence,
             epoch: None,
         })
     }
@@ -116,15 +115,10 @@ impl KafkaState {
     }
 
     fn not_stored(&self, code: RDKafkaErrorCode) -> Error {
-        let (kind, hint) = match code {
-            RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::AllBrokersDown => {
-                (ErrorKind::Disconnected, "Kafka has to answer first.")
-            }
-            RDKafkaErrorCode::TopicAuthorizationFailed => (
-                ErrorKind::Failed,
-                "Allow the user Read, Write and Describe on the topic (kafka-acls.sh).",
-            ),
-            _ => (ErrorKind::Failed, "Start again; nothing is lost."),
+        let kind = kafka_errors::of(code).kind();
+        let hint = match kind {
+            ErrorKind::Disconnected => "Kafka has to answer first.",
+            _ => kafka_errors::cure(code).unwrap_or("Start again; nothing is lost."),
         };
         let brokers = self.options.brokers();
         let message =

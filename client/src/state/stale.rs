@@ -16,7 +16,7 @@ use headwater_protocol::table_pattern::TablePattern;
 /// megabyte of by default. Those beyond it are named in the log alone.
 const TABLES: usize = 1_000;
 
-/// The tables that are stale, each with its first mark.
+/// The tables that are stale, each for its first reason, since its last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StaleTables {
     marks: BTreeMap<Name, Mark>,
@@ -30,7 +30,7 @@ type Name = (String, String);
 /// Since when a table is stale, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The end of the transaction that made it so.
+    /// The end of the last transaction that made it so.
     pub since: Lsn,
     /// What that did to the table.
     pub reason: String,
@@ -55,7 +55,8 @@ impl StaleTables {
     /// is no news, and what happens to a table that is stale already makes it no staler.
     pub fn mark(&mut self, schema: &str, table: &str, mark: Mark) -> bool {
         let name = (schema.to_owned(), table.to_owned());
-        if self.marks.contains_key(&name) {
+        if let Some(known) = self.marks.get_mut(&name) {
+            known.since = known.since.max(mark.since);
             return false;
         }
         if self.marks.len() < TABLES {
@@ -63,6 +64,15 @@ impl StaleTables {
             return true;
         }
         self.unrecorded.insert(name)
+    }
+
+    /// Forgets what made a table stale up to `since`, which a copy of it has mended.
+    pub fn mended(&mut self, schema: &str, table: &str, since: Lsn) {
+        let name = (schema.to_owned(), table.to_owned());
+        if self.marks.get(&name).is_none_or(|mark| mark.since <= since) {
+            self.marks.remove(&name);
+            self.unrecorded.remove(&name);
+        }
     }
 
     /// Forgets a table that is gone: no snapshot would come to mend it.

@@ -59,7 +59,8 @@ pub(super) fn scan(
                         if let Some(count) = counts.get(number as usize) {
                             count.fetch_add(1, Ordering::Relaxed);
                         }
-                        write(number, row, values, &mut writer)
+                        let row = row.encoded(|| subjects.source_name(table))?;
+                        write(number, &row, values, &mut writer)
                     });
                     if let Err(error) = writer.finish() {
                         scan.give_up(error);
@@ -210,12 +211,13 @@ impl Lookup<'_> {
         let array = format!("{}::pg_catalog.json", sql::literal(&array));
         let (values, writer) = (self.values, &mut self.writer);
         self.session.query("SAVEPOINT keys")?;
+        let name = subject.name.sql();
         let outcome = copy_rows(
             self.session,
             &by_key.rows(self.plugin, &array),
             subject.relation.unwrap_or(0),
-            &subject.name.sql(),
-            &mut |row| write(number, row, values, writer),
+            &name,
+            &mut |row| write(number, &row.encoded(|| name.clone())?, values, writer),
         )?;
         match outcome {
             Ok(()) => {

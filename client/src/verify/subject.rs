@@ -34,6 +34,12 @@ pub(super) struct Subjects {
 }
 
 impl Subjects {
+    /// The table of [`Subjects::sources`] with this number, quoted as in SQL.
+    pub(super) fn source_name(&self, number: usize) -> String {
+        let source = self.sources.get(number);
+        source.map_or_else(String::new, |source| source.table.sql_name())
+    }
+
     /// What a view sees.
     ///
     /// # Errors

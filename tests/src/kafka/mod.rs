@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -239,6 +241,30 @@ impl Kafka {
             .filter_map(Result::ok)
             .find_map(|config| config.get(setting)?.value.clone())
             .unwrap_or_else(|| panic!("topic \"{topic}\" has no setting \"{setting}\""))
+    }
+
+    /// Gives a topic these settings and no others.
+    ///
+    /// # Panics
+    ///
+    /// If the broker refuses them.
+    #[track_caller]
+    pub fn configure_topic(&self, topic: &str, settings: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for &(setting, value) in settings {
+            change = change.set(setting, value);
+        }
+        let altered = block_on(self.admin().alter_configs([&change], &AdminOptions::new()));
+        match altered.as_deref() {
+            Ok([Ok(_)]) => {}
+            other => panic!("cannot configure topic \"{topic}\": {other:?}"),
+        }
+        for &(setting, value) in settings {
+            eventually("the setting is in force", SOON, || {
+                let found = self.topic_setting(topic, setting);
+                if found == value { Ok(()) } else { Err(found) }
+            });
+        }
     }
 
     /// How many records were ever written to a topic; 0 if there is no such topic.

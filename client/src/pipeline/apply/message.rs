@@ -22,12 +22,15 @@
 //! Messages with a prefix of [`headwater_protocol::reserved`] are no records: they are said to
 //! this client.
 
+use headwater_protocol::Lsn;
 use headwater_protocol::frame::Message;
 use headwater_protocol::reserved;
 
+use super::quarantine::unsent;
+use super::undelivered::Undelivered;
 use super::{Applier, Session, broken};
 use crate::error::Result;
-use crate::sink::{Headers, Keying, Record, Token, TopicId};
+use crate::sink::{Headers, Keying, Record, Token, TopicId, Verdict};
 
 impl Applier<'_> {
     pub(super) fn message(
@@ -65,21 +68,10 @@ impl Applier<'_> {
     }
 
     fn lone_message(&mut self, message: &Message<'_>, session: &mut Session<'_, '_>) -> Result<()> {
-        let headers = Headers {
-            op: "m",
-            lsn: message.lsn,
-            seq: message.seq,
-            transaction: None,
-            unchanged: &[],
-            fetched: false,
-        };
+        let headers = outside_transactions(message.lsn, message.seq);
         let token = session.delivery.ack.begin(message.lsn);
         let sent = self.send_message(message, headers, token, session);
-        match sent {
-            Ok(()) => session.delivery.ack.commit(token),
-            // It comes again with the next session, under another token.
-            Err(_) => session.delivery.ack.abandon(token),
-        }
+        end_alone(&sent, token, session);
         sent
     }
 
@@ -96,16 +88,53 @@ impl Applier<'_> {
             value: Some(message.content),
             headers,
         };
-        session.send(&record, token)
+        let Verdict::TooLarge(size) = session.offer(&record, token)? else {
+            return Ok(());
+        };
+        let reason = size.to_string();
+        let undelivered = Undelivered::too_large(&record, &reason, &size);
+        match self.policy.dead_letters {
+            Some(dead_letters) => {
+                self.policy
+                    .bury_message(dead_letters, &undelivered, token, session)
+            }
+            None => Err(unsent(
+                message.prefix,
+                undelivered.change(),
+                &reason,
+                self.options,
+            )),
+        }
     }
 
     /// Opened with the first message: most databases have none.
-    fn message_topic(&mut self, session: &Session<'_, '_>) -> Result<TopicId> {
+    pub(super) fn message_topic(&mut self, session: &Session<'_, '_>) -> Result<TopicId> {
         if let Some(topic) = self.messages {
             return Ok(topic);
         }
         let name = self.options.messages();
         let topic = session.delivery.sink.open_topic(&name, Keying::Events)?;
         Ok(*self.messages.insert(topic))
+    }
+}
+
+/// The headers of a message outside transactions, of which its own position is all that there is.
+pub(super) fn outside_transactions(lsn: Lsn, seq: u64) -> Headers<'static> {
+    Headers {
+        op: "m",
+        lsn,
+        seq,
+        transaction: None,
+        unchanged: &[],
+        fetched: false,
+    }
+}
+
+/// A message outside transactions was sent, or not.
+pub(super) fn end_alone(sent: &Result<()>, token: Token, session: &mut Session<'_, '_>) {
+    match sent {
+        Ok(()) => session.delivery.ack.commit(token),
+        // It comes again with the next session, under another token.
+        Err(_) => session.delivery.ack.abandon(token),
     }
 }

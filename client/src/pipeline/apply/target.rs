@@ -1,11 +1,14 @@
 //! A relation that the stream has described, and what is said of it when its changes
 //! may not be sent.
 
-use headwater_protocol::frame::Change;
+use headwater_protocol::ChangeId;
+use headwater_protocol::frame::{Change, Quarantine};
 
 use super::transaction::Transaction;
+use crate::cli::StreamOptions;
 use crate::error::{Error, ErrorKind};
-use crate::sink::TopicId;
+use crate::sink::{Record, TooLarge, TopicId};
+use crate::snapshot_request::RowsOf;
 use crate::source::sql;
 
 /// A relation and where its rows go.
@@ -20,6 +23,13 @@ pub(super) struct Target {
 }
 
 impl Target {
+    pub(super) fn table_name(&self) -> RowsOf {
+        RowsOf {
+            schema: self.schema.clone(),
+            name: self.table.clone(),
+        }
+    }
+
     pub(super) fn name(&self) -> String {
         format!("{}.{}", self.schema, self.table)
     }
@@ -64,8 +74,72 @@ impl Target {
         ))
     }
 
+    /// The server says why it has no bytes for the change.
+    pub(super) fn unencodable(
+        &self,
+        quarantine: &Quarantine<'_>,
+        change: ChangeId,
+        options: &StreamOptions,
+    ) -> Error {
+        let key = if quarantine.key.is_some() {
+            "its key is known"
+        } else {
+            "its key is not known"
+        };
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "a change of {} at {change} cannot be encoded ({key}): {}",
+                self.name(),
+                quarantine.reason
+            ),
+        )
+        .with_hint(format!(
+            "To go on without this change, add --quarantine {change}; the topic then keeps what it \
+             has of the row until that changes again. {} To go on without the table, leave it \
+             out with --exclude-table.",
+            options.by_dead_letters()
+        ))
+    }
+
+    /// The record is over what its topic takes.
+    pub(super) fn too_large(
+        &self,
+        record: &Record<'_>,
+        size: &TooLarge,
+        options: &StreamOptions,
+    ) -> Error {
+        let change = ChangeId {
+            lsn: record.headers.lsn,
+            seq: record.headers.seq,
+        };
+        let key = match record.key {
+            Some(_) => format!("its key is {}", self.key_columns.join(", ")),
+            None => "it has no key".to_owned(),
+        };
+        Error::new(
+            ErrorKind::Data,
+            format!(
+                "a change of {} at {change} cannot be sent ({key}): {size}",
+                self.name()
+            ),
+        )
+        .with_hint(format!(
+            "{} To go on without this change, add --quarantine {change}; the topic then keeps what \
+             it has of the row until that changes again. {}",
+            size.cure,
+            options.by_dead_letters()
+        ))
+    }
+
     /// `reason` is why the row that was read for an update cannot be encoded.
-    pub(super) fn unreadable(&self, transaction: &Transaction, seq: u64, reason: &str) -> Error {
+    pub(super) fn unreadable(
+        &self,
+        transaction: &Transaction,
+        seq: u64,
+        reason: &str,
+        options: &StreamOptions,
+    ) -> Error {
         let (table, lsn) = (self.name(), transaction.end_lsn);
         Error::new(
             ErrorKind::Data,
@@ -76,7 +150,8 @@ impl Target {
         )
         .with_hint(format!(
             "Mend the row, or go on without this change with --quarantine {lsn}:{seq}; the topic \
-             then keeps what it has of the row until that changes again."
+             then keeps what it has of the row until that changes again. {}",
+            options.by_dead_letters()
         ))
     }
 

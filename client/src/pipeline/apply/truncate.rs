@@ -77,7 +77,8 @@ impl Applier<'_> {
                     value: Some(value),
                     headers,
                 };
-                session.send(&record, transaction.token)?;
+                self.policy
+                    .deliver(target, &record, transaction.token, session)?;
             }
             if let Some(topic) = target.topic.filter(|_| empties) {
                 let tombstones = session.empty_topic(topic, headers)?;
@@ -99,7 +100,7 @@ impl Applier<'_> {
                 let reason = format!("{what} was truncated, and its rows stay in the topic");
                 let since = transaction.end_lsn;
                 self.chunks.stale(&target.schema, &target.table, since);
-                self.mark_stale(target, since, &reason, session);
+                self.policy.mark_stale(target, since, &reason, session);
             }
         }
         Ok(())

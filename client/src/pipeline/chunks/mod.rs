@@ -91,6 +91,7 @@ use self::worker::Worker;
 use super::positions;
 use super::session::Session;
 use crate::cli::StreamOptions;
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, Result};
 use crate::route::Router;
 use crate::sink::{Keys, Sink, Token, TopicId};
@@ -106,6 +107,7 @@ pub(super) struct Parts<'a> {
     pub(super) plugin: &'a Plugin,
     pub(super) sink: &'a Arc<dyn Sink>,
     pub(super) options: &'a StreamOptions,
+    pub(super) dead_letters: Option<&'a DeadLetters>,
 }
 
 /// The stream's side of runs. What it knows outlives a session.
@@ -279,7 +281,7 @@ impl<'a> Chunks<'a> {
         self.record(since, None, session);
     }
 
-    fn record(&self, end_lsn: Lsn, mended: Option<RowsOf>, session: &Session<'_, '_>) {
+    fn record(&self, end_lsn: Lsn, mended: Option<(RowsOf, Lsn)>, session: &Session<'_, '_>) {
         session.delivery.positions.step(positions::Step {
             end_lsn,
             runs: Arc::new(self.runs.clone()),

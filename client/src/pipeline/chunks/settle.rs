@@ -7,6 +7,7 @@ use super::Chunks;
 use super::step::{Order, Then, Verdict, Work};
 use super::window::Window;
 use crate::error::{Error, Result};
+use crate::pipeline::apply::Policy;
 use crate::pipeline::session::Session;
 use crate::sink::{Headers, Keys, Record, Token, TopicId};
 use crate::snapshot_request::RowsOf;
@@ -70,11 +71,18 @@ impl Chunks<'_> {
             active.say(Order::Verdict(number, verdict));
             return Ok(());
         }
+        let policy = Policy {
+            options: self.parts.options,
+            dead_letters: self.parts.dead_letters,
+        };
         let mut stand = Stand {
             token,
             end_lsn,
             next: 0,
         };
+        let place = self.runs.queue.first().and_then(|run| run.place.as_ref());
+        let at_hand = step.table.as_ref().or(place.map(|place| &place.table));
+        let table_of_rows = || at_hand.ok_or_else(|| Error::failed("a step has rows of no table"));
         let sent = match &step.work {
             Work::None => Sent::default(),
             Work::Rows {
@@ -82,7 +90,12 @@ impl Chunks<'_> {
                 frames,
                 count,
             } => {
-                send_rows(&active.window, *topic, frames, &mut stand, session)?;
+                let rows = Rows {
+                    table: table_of_rows()?,
+                    topic: *topic,
+                    frames,
+                };
+                rows.send(&active.window, policy, &mut stand, session)?;
                 Sent {
                     rows: *count,
                     tombstones: 0,
@@ -94,7 +107,12 @@ impl Chunks<'_> {
                 count,
                 absent,
             } => {
-                send_rows(&active.window, *topic, frames, &mut stand, session)?;
+                let rows = Rows {
+                    table: table_of_rows()?,
+                    topic: *topic,
+                    frames,
+                };
+                rows.send(&active.window, policy, &mut stand, session)?;
                 let gone = absent.iter().map(Vec::as_slice);
                 let gone = gone.filter(|key| !active.window.holds(*topic, key));
                 Sent {
@@ -158,7 +176,7 @@ impl Chunks<'_> {
                     tombstones = run.sent.tombstones,
                     "copied again: the topic is what the table holds"
                 );
-                mended = Some(place.table.clone());
+                mended = Some((place.table.clone(), place.since));
                 run.place = Some(place);
             }
             Then::Left(place, reason) => {
@@ -230,32 +248,41 @@ impl Chunks<'_> {
     }
 }
 
-/// Sends the rows whose keys are not in the window.
-fn send_rows(
-    window: &Window,
+/// Rows of one table, as frames.
+struct Rows<'a> {
+    table: &'a RowsOf,
     topic: TopicId,
-    frames: &[u8],
-    stand: &mut Stand,
-    session: &mut Session<'_, '_>,
-) -> Result<()> {
-    for frame in Frames::new(frames) {
-        let Ok(Frame::Change(change)) = frame else {
-            // The reader has looked at each.
-            return Err(Error::failed("a chunk holds something else than rows"));
-        };
-        let headers = stand.headers(Op::Read);
-        if change.key.is_some_and(|key| window.holds(topic, key)) {
-            continue;
+    frames: &'a [u8],
+}
+
+impl Rows<'_> {
+    /// Sends those whose keys are not in the window.
+    fn send(
+        &self,
+        window: &Window,
+        policy: Policy<'_>,
+        stand: &mut Stand,
+        session: &mut Session<'_, '_>,
+    ) -> Result<()> {
+        for frame in Frames::new(self.frames) {
+            let Ok(Frame::Change(change)) = frame else {
+                // The reader has looked at each.
+                return Err(Error::failed("a chunk holds something else than rows"));
+            };
+            let headers = stand.headers(Op::Read);
+            if change.key.is_some_and(|key| window.holds(self.topic, key)) {
+                continue;
+            }
+            let record = Record {
+                topic: self.topic,
+                key: change.key,
+                value: change.value,
+                headers,
+            };
+            policy.deliver_row(self.table, &record, stand.token, session)?;
         }
-        let record = Record {
-            topic,
-            key: change.key,
-            value: change.value,
-            headers,
-        };
-        session.send(&record, stand.token)?;
+        Ok(())
     }
-    Ok(())
 }
 
 fn send_tombstones<'k>(
@@ -273,10 +300,7 @@ fn send_tombstones<'k>(
             value: None,
             headers: stand.headers(Op::Delete),
         };
-        match partition {
-            Some(partition) => session.send_to(&record, partition, stand.token)?,
-            None => session.send(&record, stand.token)?,
-        }
+        session.send_tombstone(&record, partition, stand.token)?;
     }
     Ok(stand.next - before)
 }

@@ -2,7 +2,8 @@
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::error::{Error, ErrorKind};
+use super::size;
+use crate::error::{Error, ErrorKind, Remedy, kafka};
 
 /// The first thing that failed for good. The sink is of no use afterwards, so its error is
 /// never one that trying again within this process could help.
@@ -24,17 +25,29 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The error that says so.
-    pub(super) fn to_error(&self, brokers: &str) -> Error {
+    /// The topic whose limit was exceeded, though the record was within the one that was known.
+    pub(super) fn over_the_limit_of(&self) -> Option<&str> {
         match self {
-            Failure::Record { topic, code, bytes } => record_error(brokers, topic, *code, *bytes),
+            Failure::Record {
+                topic,
+                code: RDKafkaErrorCode::MessageSizeTooLarge,
+                ..
+            } => Some(topic),
+            Failure::Record { .. } | Failure::Producer { .. } => None,
+        }
+    }
+
+    /// The error that says so. `limit` is what [`Self::over_the_limit_of`] takes now, if that may
+    /// be read.
+    pub(super) fn to_error(&self, brokers: &str, limit: Option<u64>) -> Error {
+        match self {
+            Failure::Record { topic, code, bytes } => {
+                record_error(brokers, topic, *code, *bytes, limit)
+            }
             Failure::Producer { code, reason } => Error::failed(format!(
                 "the producer for Kafka at {brokers} had to stop: {reason}"
             ))
-            .with_hint(match code {
-                RDKafkaErrorCode::ClusterAuthorizationFailed => WRITE_SOMEWHERE,
-                _ => START_AGAIN,
-            }),
+            .with_hint(kafka::cure(*code).unwrap_or(START_AGAIN)),
         }
     }
 
@@ -51,56 +64,39 @@ impl Failure {
     }
 }
 
-const WRITE_SOMEWHERE: &str = "Allow the user Write on the topics, or IdempotentWrite on the \
-                               cluster before Kafka 3.0 (kafka-acls.sh).";
-
 const START_AGAIN: &str = "Start again: everything that Kafka has not acknowledged is sent again.";
 
-fn record_error(brokers: &str, topic: &str, code: RDKafkaErrorCode, bytes: usize) -> Error {
-    let (kind, hint) = match code {
-        RDKafkaErrorCode::MessageSizeTooLarge => (
-            ErrorKind::Data,
-            format!(
-                "Raise the topic's limit, which is for a batch as it is sent: kafka-configs.sh \
-                     --bootstrap-server {brokers} --alter --entity-type topics --entity-name \
-                     {topic} --add-config max.message.bytes=N. Where the limit is below a \
-                     megabyte and rows are small, -X batch.size=N makes batches smaller."
+fn record_error(
+    brokers: &str,
+    topic: &str,
+    code: RDKafkaErrorCode,
+    bytes: usize,
+    limit: Option<u64>,
+) -> Error {
+    let kind = match kafka::of(code) {
+        Remedy::Data => ErrorKind::Data,
+        _ => ErrorKind::Failed,
+    };
+    let hint = match code {
+        RDKafkaErrorCode::MessageSizeTooLarge => match limit {
+            Some(limit) => format!(
+                "The topic takes {limit} bytes now (max.message.bytes), less than when it was \
+                 opened. Start again: the limit is heeded, and nothing is lost."
             ),
-        ),
-        RDKafkaErrorCode::InvalidRecord => (
-            ErrorKind::Data,
-            "The broker refuses the record as such: a compacted topic takes none without a \
-                 key, and message.timestamp.* settings may refuse its time."
-                .to_owned(),
-        ),
-        RDKafkaErrorCode::TopicAuthorizationFailed => (
-            ErrorKind::Failed,
-            "Allow the user Write and Describe on the topic (kafka-acls.sh).".to_owned(),
-        ),
-        RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            (ErrorKind::Failed, WRITE_SOMEWHERE.to_owned())
+            None => format!(
+                "Nobody may read what the topic takes: allow the user DescribeConfigs on it \
+                 (kafka-acls.sh), make batches smaller than its max.message.bytes with \
+                 -X batch.size=N, or raise that: {}",
+                size::raise(brokers, topic, size::ASSUMED)
+            ),
+        },
+        RDKafkaErrorCode::MessageTimedOut => {
+            "Without -X message.timeout.ms records wait for ever.".to_owned()
         }
-        RDKafkaErrorCode::UnknownTopic
-        | RDKafkaErrorCode::UnknownTopicOrPartition
-        | RDKafkaErrorCode::UnknownPartition => (
-            ErrorKind::Failed,
-            "The topic was there and is gone: if it was deleted on purpose, its rows are \
-                 in Kafka again only after a new snapshot."
-                .to_owned(),
-        ),
-        RDKafkaErrorCode::MessageTimedOut => (
-            ErrorKind::Failed,
-            "Without -X message.timeout.ms records wait for ever.".to_owned(),
-        ),
-        RDKafkaErrorCode::BrokerDestroy => (
-            ErrorKind::Failed,
-            format!("A broker left the cluster with records under way. {START_AGAIN}"),
-        ),
-        RDKafkaErrorCode::PolicyViolation => (
-            ErrorKind::Failed,
-            "A policy of the cluster refuses the record; its operator can say which.".to_owned(),
-        ),
-        _ => (ErrorKind::Failed, START_AGAIN.to_owned()),
+        RDKafkaErrorCode::BrokerDestroy => {
+            format!("A broker left the cluster with records under way. {START_AGAIN}")
+        }
+        _ => kafka::cure(code).unwrap_or(START_AGAIN).to_owned(),
     };
     let message = format!("a record of {bytes} bytes for topic \"{topic}\" was not delivered");
     Error::new(kind, message).with_source(code).with_hint(hint)
@@ -122,7 +118,7 @@ mod tests {
                 code,
                 bytes: 1,
             };
-            let error = failure.to_error("one:9092");
+            let error = failure.to_error("one:9092", None);
             assert_eq!(error.kind(), ErrorKind::Failed, "{code:?}");
         }
     }
@@ -134,17 +130,23 @@ mod tests {
             code: RDKafkaErrorCode::MessageSizeTooLarge,
             bytes: 2_000_000,
         };
-        let error = failure.to_error("one:9092");
+        let error = failure.to_error("one:9092", None);
         let text = error.to_string();
         assert!(
             text.starts_with("a record of 2000000 bytes for topic \"test\" was not delivered: "),
             "{text}"
         );
-        assert_eq!(error.kind(), ErrorKind::Data);
+        // The next start knows the limit.
+        assert_eq!(error.kind(), ErrorKind::Failed);
         let hint = error.hint().unwrap_or_default();
         assert!(
-            hint.contains("--entity-name test --add-config max.message.bytes"),
+            hint.contains("--entity-name test --add-config max.message.bytes")
+                && hint.contains("batch.size"),
             "{hint}"
         );
+        assert_eq!(failure.over_the_limit_of(), Some("test"));
+        let error = failure.to_error("one:9092", Some(1000));
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.starts_with("The topic takes 1000 bytes now"), "{hint}");
     }
 }

@@ -7,7 +7,7 @@
 use headwater_protocol::Lsn;
 use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
 
-use crate::sink::Headers;
+use crate::sink::{DeadLetter, Headers};
 
 const OP: &str = "hw.op";
 const LSN: &str = "hw.lsn";
@@ -16,6 +16,13 @@ const XID: &str = "hw.xid";
 const TS: &str = "hw.ts";
 const UNCHANGED: &str = "hw.unchanged";
 const FETCHED: &str = "hw.fetched";
+const RELATION: &str = "hw.relation";
+const TOPIC: &str = "hw.topic";
+const REASON: &str = "hw.reason";
+const SIZE: &str = "hw.size";
+const LIMIT: &str = "hw.limit";
+const TRUNCATED: &str = "hw.truncated";
+const KEY_OMITTED: &str = "hw.key.omitted";
 
 /// Op, LSN, sequence number, xid and time: those that nearly every record has.
 const USUAL: usize = 5;
@@ -42,6 +49,47 @@ pub(super) fn write(facts: &Headers<'_>, unchanged: Option<&str>) -> OwnedHeader
     if facts.fetched {
         headers = put(headers, FETCHED, b"true");
     }
+    headers
+}
+
+/// How much of a dead letter's bytes it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// The length of the whole value, where the end of it was cut off.
+    pub(super) value: Option<u64>,
+    /// The length of the key, where it was left out.
+    pub(super) key: Option<u64>,
+}
+
+/// Writes the headers of a dead letter behind those that the record would have had.
+/// `meant_for` is the name of the topic that the record was for.
+pub(super) fn write_dead_letter(
+    letter: &DeadLetter<'_>,
+    unchanged: Option<&str>,
+    meant_for: Option<&str>,
+    cut: Cut,
+) -> OwnedHeaders {
+    let mut headers = write(&letter.headers, unchanged);
+    let mut put = |key, value: Option<&[u8]>| {
+        if value.is_some() {
+            let taken = std::mem::take(&mut headers);
+            headers = taken.insert(Header { key, value });
+        }
+    };
+    let mut numbers = [
+        Text::default(),
+        Text::default(),
+        Text::default(),
+        Text::default(),
+    ];
+    let [size, limit, value, key] = &mut numbers;
+    put(RELATION, letter.relation.map(str::as_bytes));
+    put(TOPIC, meant_for.map(str::as_bytes));
+    put(REASON, Some(letter.reason.as_bytes()));
+    put(SIZE, letter.bytes.map(|bytes| size.decimal(bytes)));
+    put(LIMIT, letter.limit.map(|bytes| limit.decimal(bytes)));
+    put(TRUNCATED, cut.value.map(|bytes| value.decimal(bytes)));
+    put(KEY_OMITTED, cut.key.map(|bytes| key.decimal(bytes)));
     headers
 }
 
@@ -78,6 +126,14 @@ pub(super) fn unchanged_bytes(headers: Option<&BorrowedHeaders>) -> usize {
         .find(|header| header.key == UNCHANGED)
         .and_then(|header| header.value)
         .map_or(0, <[u8]>::len)
+}
+
+/// Name and length of each header that was written.
+pub(super) fn lengths(headers: Option<&BorrowedHeaders>) -> impl Iterator<Item = (&str, usize)> {
+    headers
+        .into_iter()
+        .flat_map(rdkafka::message::Headers::iter)
+        .map(|header| (header.key, header.value.map_or(0, <[u8]>::len)))
 }
 
 /// `hw.lsn` of a record in a topic; none where it is missing or no LSN.

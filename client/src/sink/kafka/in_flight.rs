@@ -12,6 +12,10 @@
 //! sender that gets in forgets that one was refused: it has a report due itself, and that one
 //! wakes the others. So no wake-up is lost.
 //!
+//! **Alone.** A record whose size its topic may refuse is sent with nothing beside it: while
+//! one waits for that or is under way, everything else is refused, and woken when it is over. Its
+//! report goes to the one who sent it, and a refusal of its size is no failure.
+//!
 //! **Reports** of one transaction arrive in a row, so they are kept as runs: a
 //! million reports of one transaction are one pair of numbers.
 
@@ -25,6 +29,9 @@ use crate::sink::{Delivered, Token};
 
 /// Tombstones of a sweep carry it; it is never reported. No transaction has this number.
 pub(super) const SWEEP: Token = Token(u64::MAX);
+
+/// The one record that was sent alone carries it. Its own token is reported in its place.
+pub(super) const ALONE: Token = Token(1 << 63);
 
 /// The ledger between the threads that send and the one that takes delivery reports.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub(super) struct InFlight {
     /// A sender was refused and none has got in since.
     refused: AtomicBool,
     failed: AtomicBool,
+    /// One record is to be alone: no other is let in.
+    closed: AtomicBool,
     reports: Mutex<Reports>,
     changed: Condvar,
 }
@@ -48,6 +57,8 @@ pub(super) struct InFlight {
 struct Reports {
     runs: Vec<Delivered>,
     failure: Option<Failure>,
+    /// Whether the record that was sent alone was delivered, or was too large.
+    alone: Option<bool>,
     /// Reports so far, of any kind.
     taken: u64,
     waiting: usize,
@@ -68,6 +79,7 @@ impl InFlight {
             was_empty: AtomicBool::new(true),
             refused: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             reports: Mutex::new(Reports::default()),
             changed: Condvar::new(),
         }
@@ -80,7 +92,9 @@ impl InFlight {
             let total = held.saturating_add(bytes);
             (total <= self.limit.bytes || held == 0).then_some(total)
         };
-        let room = self.records() < self.limit.records
+        let is_let_in = token == ALONE || !self.closed.load(Ordering::Relaxed);
+        let room = is_let_in
+            && self.records() < self.limit.records
             && self
                 .bytes
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
@@ -117,7 +131,9 @@ impl InFlight {
         let mut reports = self.lock();
         self.settle(bytes, token);
         reports.taken += 1;
-        if token != SWEEP {
+        if token == ALONE {
+            reports.alone = Some(true);
+        } else if token != SWEEP {
             match reports.runs.last_mut() {
                 Some(run) if run.token == token => run.count += 1,
                 _ => reports.runs.push(Delivered { token, count: 1 }),
@@ -132,6 +148,48 @@ impl InFlight {
         self.settle(bytes, token);
         reports.taken += 1;
         self.fail(&mut reports, failure);
+    }
+
+    /// Takes the report that a record was refused for its size. That is the answer to one that
+    /// was sent alone, and a failure of any other.
+    pub(super) fn too_large(&self, bytes: u64, token: Token, failure: impl FnOnce() -> Failure) {
+        if token != ALONE {
+            return self.failed(bytes, token, failure);
+        }
+        let mut reports = self.lock();
+        self.settle(bytes, token);
+        reports.taken += 1;
+        reports.alone = Some(false);
+        self.wake(&reports);
+    }
+
+    /// Lets nobody in any more but the record that is to be alone. Until [`Self::open`].
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Forgets what became of the last record that was sent alone. To be called when nothing is
+    /// in flight: its report, if nobody has waited for it, has come then.
+    pub(super) fn forget_alone(&self) {
+        self.lock().alone = None;
+    }
+
+    /// Lets everybody in again.
+    pub(super) fn open(&self) {
+        let reports = self.lock();
+        self.closed.store(false, Ordering::Relaxed);
+        self.wake(&reports);
+    }
+
+    /// What became of the record that was sent alone: whether it was delivered. None until
+    /// that is known.
+    pub(super) fn alone(&self) -> Option<bool> {
+        self.lock().alone
+    }
+
+    /// Has a delivery reported that somebody has seen for himself.
+    pub(super) fn report(&self, token: Token) {
+        self.lock().runs.push(Delivered { token, count: 1 });
     }
 
     /// Takes the news that nothing will be delivered any more.
@@ -242,7 +300,8 @@ impl InFlight {
     fn is_roomy(&self) -> bool {
         let bytes = self.bytes.load(Ordering::Relaxed);
         let records = self.records();
-        (bytes <= self.roomy.bytes && records <= self.roomy.records) || records == 0
+        let has_room = bytes <= self.roomy.bytes && records <= self.roomy.records;
+        (has_room || records == 0) && !self.closed.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Reports> {
@@ -276,6 +335,45 @@ mod tests {
         let mut into = Vec::new();
         assert!(in_flight.collect(&mut into).is_none());
         into.iter().map(|run| (run.token.0, run.count)).collect()
+    }
+
+    #[test]
+    fn a_record_alone_keeps_others_out_and_its_refusal_is_no_failure() {
+        let in_flight = in_flight(1000);
+        in_flight.close();
+        assert!(!in_flight.charge(1, ONE), "let in beside it");
+        assert!(in_flight.charge(5000, ALONE));
+        assert_eq!(in_flight.alone(), None);
+        in_flight.too_large(5000, ALONE, || failure("too large"));
+        assert_eq!(in_flight.alone(), Some(false));
+        assert!(in_flight.failure().is_none());
+        in_flight.forget_alone();
+        assert_eq!(in_flight.alone(), None, "an answer to the one before");
+        assert!(in_flight.charge(5000, ALONE));
+        in_flight.delivered(5000, ALONE);
+        assert_eq!(in_flight.alone(), Some(true));
+        in_flight.report(ONE);
+        in_flight.open();
+        assert!(in_flight.charge(1, ONE));
+        assert_eq!(collected(&in_flight), [(1, 1)]);
+        in_flight.too_large(1, ONE, || failure("too large"));
+        assert!(in_flight.failure().is_some());
+    }
+
+    #[test]
+    fn who_was_kept_out_sleeps_until_the_record_alone_is_through() {
+        let in_flight = Arc::new(in_flight(1000));
+        in_flight.close();
+        assert!(!in_flight.charge(1, ONE));
+        let waiting = Arc::clone(&in_flight);
+        let waiter = thread::spawn(move || waiting.wait(FOREVER));
+        while in_flight.lock().waiting == 0 {
+            thread::yield_now();
+        }
+        assert!(!in_flight.worth_waking(&in_flight.lock()), "it would spin");
+        in_flight.open();
+        waiter.join().unwrap();
+        assert!(in_flight.charge(1, ONE));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use rdkafka::Message;
 
 use super::in_flight::SWEEP;
 use super::{KafkaSink, headers};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::{Connection, Pace, Reader, Reading};
 use crate::sink::{Ghosts, Headers, Record, SendError, TopicId};
 
@@ -49,10 +49,12 @@ pub(super) fn sweep(
         );
         return Ok(0);
     }
-    let reader = Reader::connect(&sink.options, Reading::Own, Connection::silent, tick)?;
+    let reader = patiently(tick, |tick| {
+        Reader::connect(&sink.options, Reading::Own, Connection::silent, tick)
+    })?;
     let mut total = 0;
     let mut foreign = 0;
-    for partition in reader.partitions(&name, tick)? {
+    for partition in patiently(tick, |tick| reader.partitions(&name, tick))? {
         let found = ghost_keys(&reader, &name, partition, ghosts, tick)?;
         total += found.keys.len() as u64;
         foreign += found.foreign;
@@ -67,6 +69,29 @@ pub(super) fn sweep(
         );
     }
     Ok(total)
+}
+
+/// Asks again for as long as Kafka does not answer. The sink has met the cluster and says itself
+/// that it waits; a sweep that gave up would undo the copy before it.
+fn patiently<T>(
+    tick: &mut dyn FnMut() -> Result<()>,
+    mut ask: impl FnMut(&mut dyn FnMut() -> Result<()>) -> Result<T>,
+) -> Result<T> {
+    loop {
+        let mut has_ended = false;
+        let answer = ask(&mut || {
+            let ticked = tick();
+            has_ended = ticked.is_err();
+            ticked
+        });
+        match answer {
+            Err(error) if error.kind() == ErrorKind::Disconnected && !has_ended => {
+                tracing::debug!(%error, "the sweep waits for Kafka");
+                tick()?;
+            }
+            other => return other,
+        }
+    }
 }
 
 fn ghost_keys(
@@ -110,6 +135,13 @@ fn bury(
             match sink.produce(&tombstone, SWEEP, Some(partition)) {
                 Ok(()) => break,
                 Err(SendError::Full) => sink.in_flight().wait(WAIT),
+                Err(SendError::Large) => {
+                    return Err(Error::failed(format!(
+                        "topic \"{}\" holds a key of {} bytes and does not take a tombstone for it",
+                        sink.topic_name(topic)?,
+                        key.len()
+                    )));
+                }
                 Err(SendError::Failed(error)) => return Err(error),
             }
         }
@@ -211,6 +243,21 @@ mod tests {
         let not_of = Ghosts::NotOf(Lsn(100));
         assert_eq!(ghosts(not_of, &records), BTreeSet::from([1, 5]));
         assert_eq!(ghosts(Ghosts::All, &records), BTreeSet::from([1, 2, 4, 5]));
+    }
+
+    #[test]
+    fn an_outage_is_waited_for_and_the_end_of_the_caller_is_not() {
+        let away = || Error::new(ErrorKind::Disconnected, "away");
+        let mut asked = 0;
+        let answered = patiently(&mut || Ok(()), |_| {
+            asked += 1;
+            if asked < 3 { Err(away()) } else { Ok(asked) }
+        });
+        assert_eq!(answered.unwrap(), 3);
+        let ended = patiently(&mut || Err(away()), |tick| tick());
+        assert_eq!(ended.unwrap_err().to_string(), "away");
+        let refused = patiently(&mut || Ok(()), |_| Err::<(), _>(Error::failed("refused")));
+        assert_eq!(refused.unwrap_err().to_string(), "refused");
     }
 
     #[test]

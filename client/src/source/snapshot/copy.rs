@@ -2,17 +2,24 @@
 //! goes to the sink as it comes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use headwater_protocol::Lsn;
-use headwater_protocol::frame::{Change, Op};
+use headwater_protocol::frame::{Change, Op, Quarantine};
+use headwater_protocol::{ChangeId, Lsn};
 
+use super::rows::Row;
 use super::scan::{Scan, Source};
+use crate::cli::StreamOptions;
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
-use crate::sink::{Headers, Record, SendError, Sink, Token, TopicId};
+use crate::sink::{
+    DeadLetter, Headers, Record, SendError, Sink, Token, TooLarge, TopicId, Verdict,
+};
 use crate::source::connection::Connection;
 use crate::source::plugin::Plugin;
+use crate::state::{Mark, StaleTables};
 use crate::stop::Stop;
 
 /// How long to wait for the sink at a time.
@@ -26,6 +33,12 @@ pub(super) struct Target {
     pub topic: TopicId,
 }
 
+impl Target {
+    fn name(&self) -> String {
+        format!("{}.{}", self.source.table.schema, self.source.table.name)
+    }
+}
+
 /// What every session of one copy shares.
 pub(super) struct Copy<'a> {
     /// What is copied.
@@ -34,6 +47,10 @@ pub(super) struct Copy<'a> {
     pub plugin: &'a Plugin,
     /// Where they go.
     pub sink: &'a dyn Sink,
+    /// The command line.
+    pub options: &'a StreamOptions,
+    /// Where those go that cannot be delivered; none to stop at them.
+    pub dead_letters: Option<&'a DeadLetters>,
     /// Under which token they are reported.
     pub token: Token,
     /// What their headers say.
@@ -42,23 +59,54 @@ pub(super) struct Copy<'a> {
     pub stop: &'a Stop,
 }
 
+/// What the sessions have done.
+struct Done<'a> {
+    scan: Scan<'a>,
+    rows: AtomicU64,
+    /// Tables of which rows are among the dead letters.
+    stale: Mutex<StaleTables>,
+}
+
+impl Done<'_> {
+    /// Ends the waits of a session when another one has failed.
+    fn check(&self) -> Result<()> {
+        if self.scan.has_given_up() {
+            return Err(Error::new(ErrorKind::Interrupted, "the copy was given up"));
+        }
+        Ok(())
+    }
+
+    /// A row, or the dead letter that stands for it, was sent.
+    fn count(&self) {
+        self.rows.fetch_add(1, Ordering::Release);
+    }
+}
+
 impl Copy<'_> {
     /// Copies everything through `sessions` and returns once the sink has delivered
-    /// every row, with their number.
-    pub(super) fn run(&self, sessions: Vec<Connection>, progress: &mut Progress) -> Result<u64> {
-        let scan = Scan::new(
-            self.plugin,
-            self.targets.iter().map(|target| &target.source),
-        );
-        let rows = AtomicU64::new(0);
+    /// every row, with their number and the tables of which it delivered not all as they are.
+    pub(super) fn run(
+        &self,
+        sessions: Vec<Connection>,
+        progress: &mut Progress,
+    ) -> Result<(u64, StaleTables)> {
+        let done = Done {
+            scan: Scan::new(
+                self.plugin,
+                self.targets.iter().map(|target| &target.source),
+            ),
+            rows: AtomicU64::new(0),
+            stale: Mutex::default(),
+        };
         let mut delivered = 0;
         std::thread::scope(|scope| {
             let threads: Vec<_> = sessions
                 .into_iter()
                 .map(|session| {
-                    let (scan, rows) = (&scan, &rows);
+                    let done = &done;
                     scope.spawn(move || {
-                        scan.read(&session, |table, row| self.row(row, table, scan, rows));
+                        done.scan
+                            .read(&session, |table, row| self.row(&row, table, done));
                     })
                 })
                 .collect();
@@ -66,20 +114,24 @@ impl Copy<'_> {
                 let finished = threads
                     .iter()
                     .all(std::thread::ScopedJoinHandle::is_finished);
-                let sent = rows.load(Ordering::Acquire);
-                if finished && (delivered >= sent || scan.has_given_up()) {
+                let sent = done.rows.load(Ordering::Acquire);
+                if finished && (delivered >= sent || done.scan.has_given_up()) {
                     break;
                 }
                 progress.update(sent);
                 self.sink.wait(WAIT);
                 match self.stop.check().and_then(|()| self.collect()) {
                     Ok(count) => delivered += count,
-                    Err(error) => scan.give_up(error),
+                    Err(error) => done.scan.give_up(error),
                 }
             }
         });
-        scan.outcome()?;
-        Ok(rows.into_inner())
+        done.scan.outcome()?;
+        let stale = done.stale.into_inner();
+        Ok((
+            done.rows.into_inner(),
+            stale.unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 
     fn collect(&self) -> Result<u64> {
@@ -92,42 +144,154 @@ impl Copy<'_> {
             .sum())
     }
 
-    fn row(
-        &self,
-        change: &Change<'_>,
-        table: usize,
-        scan: &Scan<'_>,
-        rows: &AtomicU64,
-    ) -> Result<()> {
+    fn row(&self, row: &Row<'_>, table: usize, done: &Done<'_>) -> Result<()> {
         let Some(target) = self.targets.get(table) else {
             return Ok(());
         };
+        match row {
+            Row::Encoded(change) => self.send(change, target, done)?,
+            Row::Quarantined(quarantine) => self.quarantined(quarantine, target, done)?,
+        }
+        done.count();
+        Ok(())
+    }
+
+    fn send(&self, change: &Change<'_>, target: &Target, done: &Done<'_>) -> Result<()> {
         let record = Record {
             topic: target.topic,
             key: change.key,
             value: change.value,
-            headers: Headers {
-                op: Op::Read.code(),
-                lsn: self.consistent_point,
-                seq: change.seq,
-                transaction: None,
-                unchanged: &change.unchanged,
-                fetched: false,
-            },
+            headers: self.headers(change.seq, &change.unchanged),
         };
         loop {
             match self.sink.send(&record, self.token) {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(SendError::Failed(error)) => return Err(error),
                 Err(SendError::Full) => {
-                    if scan.has_given_up() {
-                        return Err(Error::new(ErrorKind::Interrupted, "the copy was given up"));
-                    }
+                    done.check()?;
+                    self.sink.wait(WAIT);
+                }
+                Err(SendError::Large) => {
+                    let mut tick = || done.check();
+                    return match self.sink.send_alone(&record, self.token, &mut tick)? {
+                        Verdict::Accepted => Ok(()),
+                        Verdict::TooLarge(size) => self.too_large(&record, &size, target, done),
+                    };
+                }
+            }
+        }
+    }
+
+    fn headers<'h>(&self, seq: u64, unchanged: &'h [&'h str]) -> Headers<'h> {
+        Headers {
+            op: Op::Read.code(),
+            lsn: self.consistent_point,
+            seq,
+            transaction: None,
+            unchanged,
+            fetched: false,
+        }
+    }
+
+    fn quarantined(
+        &self,
+        quarantine: &Quarantine<'_>,
+        target: &Target,
+        done: &Done<'_>,
+    ) -> Result<()> {
+        let name = target.name();
+        let Some(dead_letters) = self.dead_letters else {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("a row of {name} cannot be encoded: {}", quarantine.reason),
+            )
+            .with_hint(format!(
+                "Mend the row, or leave the table out with --exclude-table. {}",
+                self.options.by_dead_letters()
+            )));
+        };
+        let letter = DeadLetter {
+            topic: dead_letters.topic(),
+            key: quarantine.key,
+            value: None,
+            headers: self.headers(quarantine.seq, &[]),
+            relation: Some(&name),
+            meant_for: Some(target.topic),
+            reason: quarantine.reason,
+            bytes: None,
+            limit: None,
+        };
+        self.bury(dead_letters, &letter, target, done)
+    }
+
+    fn too_large(
+        &self,
+        record: &Record<'_>,
+        size: &TooLarge,
+        target: &Target,
+        done: &Done<'_>,
+    ) -> Result<()> {
+        let name = target.name();
+        let Some(dead_letters) = self.dead_letters else {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("a row of {name} cannot be sent: {size}"),
+            )
+            .with_hint(format!(
+                "{} Or leave the table out with --exclude-table. {}",
+                size.cure,
+                self.options.by_dead_letters()
+            )));
+        };
+        let letter = DeadLetter {
+            topic: dead_letters.topic(),
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+            relation: Some(&name),
+            meant_for: Some(target.topic),
+            reason: &size.to_string(),
+            bytes: Some(size.bytes),
+            limit: size.limit,
+        };
+        self.bury(dead_letters, &letter, target, done)
+    }
+
+    /// A dead letter is the delivery of its row.
+    fn bury(
+        &self,
+        dead_letters: &DeadLetters,
+        letter: &DeadLetter<'_>,
+        target: &Target,
+        done: &Done<'_>,
+    ) -> Result<()> {
+        loop {
+            match self.sink.send_dead_letter(letter, self.token) {
+                Ok(()) => break,
+                Err(SendError::Failed(error)) => return Err(error),
+                Err(SendError::Full | SendError::Large) => {
+                    done.check()?;
                     self.sink.wait(WAIT);
                 }
             }
         }
-        rows.fetch_add(1, Ordering::Release);
+        let change = ChangeId {
+            lsn: self.consistent_point,
+            seq: letter.headers.seq,
+        };
+        dead_letters.count(&target.name(), change, letter.reason);
+        let sent_as = &target.source.table.sent_as;
+        let mark = Mark {
+            since: self.consistent_point,
+            reason: format!(
+                "rows of the snapshot are among the dead letters: {}",
+                letter.reason
+            ),
+        };
+        done.stale
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .mark(&sent_as.schema, &sent_as.table, mark);
         Ok(())
     }
 }

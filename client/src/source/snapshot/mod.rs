@@ -55,10 +55,12 @@ use super::plugin::Plugin;
 use super::sql_error::sqlstate;
 use crate::backoff::Backoff;
 use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
+use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::route::Router;
 use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
+use crate::state::StaleTables;
 use crate::stop::Stop;
 
 /// How often to begin anew because a table came, went or was wanted by another
@@ -78,6 +80,8 @@ pub struct Snapshot<'a> {
     pub options: &'a StreamOptions,
     /// Where rows go.
     pub sink: &'a dyn Sink,
+    /// Where rows go that cannot be delivered; none to stop at them.
+    pub dead_letters: Option<&'a DeadLetters>,
     /// Names the topics.
     pub router: &'a mut Router,
     /// Whether to stop.
@@ -93,14 +97,20 @@ pub struct Copied {
     exporter: Exporter,
     // Keeps the advisory lock until the permanent slot takes its place.
     _guard: Guard,
-    /// How many rows.
+    /// How many rows, dead letters among them.
     pub rows: u64,
+    stale: StaleTables,
 }
 
 impl Copied {
     /// Where the stream goes on.
     pub fn consistent_point(&self) -> Lsn {
         self.exporter.consistent_point()
+    }
+
+    /// Tables of which rows are among the dead letters.
+    pub fn stale(&self) -> &StaleTables {
+        &self.stale
     }
 
     /// The slot to promote.
@@ -129,6 +139,7 @@ pub fn without_rows(
         exporter,
         _guard: guard,
         rows: 0,
+        stale: StaleTables::default(),
     })
 }
 
@@ -164,7 +175,7 @@ impl Snapshot<'_> {
         let consistent_point = view.consistent_point();
         tracing::info!(tables = targets.len(), %consistent_point, "snapshot begins");
         let sessions = view.take_sessions();
-        let rows = self.copy(&targets, consistent_point, sessions)?;
+        let (rows, stale) = self.copy(&targets, consistent_point, sessions)?;
         view.release()?;
         self.flush()?;
         self.sweep(&swept, consistent_point)?;
@@ -173,6 +184,7 @@ impl Snapshot<'_> {
             exporter,
             _guard: guard,
             rows,
+            stale,
         }))
     }
 
@@ -237,22 +249,24 @@ impl Snapshot<'_> {
         targets: &[Target],
         consistent_point: Lsn,
         sessions: Vec<Connection>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, StaleTables)> {
         let estimates = targets
             .iter()
             .map(|target| target.source.table.estimated_rows);
         let mut progress = Progress::new("snapshot", estimates.sum());
-        let rows = Copy {
+        let (rows, stale) = Copy {
             targets,
             plugin: self.plugin,
             sink: self.sink,
+            options: self.options,
+            dead_letters: self.dead_letters,
             token: self.token(),
             consistent_point,
             stop: self.stop,
         }
         .run(sessions, &mut progress)?;
         progress.finish(rows, "every row of the snapshot is delivered");
-        Ok(rows)
+        Ok((rows, stale))
     }
 
     /// Tokens of snapshots count down from the top; the stream's count up from zero.

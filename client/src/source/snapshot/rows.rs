@@ -20,17 +20,54 @@ pub(super) fn query(plugin: &Plugin, table: &Table, part: &Job) -> String {
     )
 }
 
+/// What the server made of a row.
+#[derive(Debug)]
+pub enum Row<'a> {
+    /// Its key and its value.
+    Encoded(Change<'a>),
+    /// Why it has none.
+    Quarantined(Quarantine<'a>),
+}
+
+impl<'a> Row<'a> {
+    /// The row, for whom nothing else will do. `table` is for the error.
+    ///
+    /// # Errors
+    /// Of kind `Data`: it cannot be encoded.
+    pub fn encoded(self, table: impl FnOnce() -> String) -> Result<Change<'a>> {
+        match self {
+            Row::Encoded(change) => Ok(change),
+            Row::Quarantined(quarantine) => Err(Error::new(
+                ErrorKind::Data,
+                format!(
+                    "a row of {} cannot be encoded: {}",
+                    table(),
+                    quarantine.reason
+                ),
+            )
+            .with_hint("Mend the row, or leave the table out with --exclude-table.")),
+        }
+    }
+
+    fn relation(&self) -> u32 {
+        match self {
+            Row::Encoded(change) => change.relation,
+            Row::Quarantined(quarantine) => quarantine.relation,
+        }
+    }
+}
+
 /// Hands each row of `query` on, as it comes. `table` is for errors. What the server refuses
 /// is told apart, since it may quote a value; the session can be used on after that.
 ///
 /// # Errors
-/// A row that cannot be encoded, one that is no row of `relation`, or what `each` returns.
+/// One that is no row of `relation`, or what `each` returns.
 pub fn copy(
     session: &Connection,
     query: &str,
     relation: u32,
     table: &str,
-    each: &mut dyn FnMut(&Change<'_>) -> Result<()>,
+    each: &mut dyn FnMut(Row<'_>) -> Result<()>,
 ) -> Result<Result<(), SqlError>> {
     let refused = |error| {
         // Whatever else the statement has to say: the connection is free behind it.
@@ -42,11 +79,11 @@ pub fn copy(
     let mut reader = CopyBinary::default();
     while let Some(message) = session.copy_next()? {
         reader.push(&message, &mut |row: &[u8]| {
-            let change = read_frame(row, table)?;
-            if change.relation != relation {
+            let row = read_frame(row, table)?;
+            if row.relation() != relation {
                 return Err(moved(table));
             }
-            each(&change)
+            each(row)
         })?;
     }
     if let Err(error) = session.copy_result() {
@@ -67,10 +104,10 @@ impl From<CopyError> for Error {
     }
 }
 
-fn read_frame<'a>(row: &'a [u8], table: &str) -> Result<Change<'a>> {
+fn read_frame<'a>(row: &'a [u8], table: &str) -> Result<Row<'a>> {
     match Frames::new(row).next() {
-        Some(Ok(Frame::Change(change))) if change.op == Op::Read => Ok(change),
-        Some(Ok(Frame::Quarantine(quarantine))) => Err(quarantined(&quarantine, table)),
+        Some(Ok(Frame::Change(change))) if change.op == Op::Read => Ok(Row::Encoded(change)),
+        Some(Ok(Frame::Quarantine(quarantine))) => Ok(Row::Quarantined(quarantine)),
         Some(Err(error)) => {
             Err(Error::failed(format!("a row of {table} is no frame")).with_source(error))
         }
@@ -86,12 +123,4 @@ fn moved(table: &str) -> Error {
         "table {table} was attached to another table or detached from one while it was copied",
     ))
     .with_hint("Start again: the snapshot begins anew.")
-}
-
-fn quarantined(quarantine: &Quarantine<'_>, table: &str) -> Error {
-    Error::new(
-        ErrorKind::Data,
-        format!("a row of {table} cannot be encoded: {}", quarantine.reason),
-    )
-    .with_hint("Mend the row, or leave the table out with --exclude-table.")
 }

@@ -1,9 +1,7 @@
 //! Reads every row of tables once, through several sessions at a time.
 
-use headwater_protocol::frame::Change;
-
 use super::job::{self, Job};
-use super::rows;
+use super::rows::{self, Row};
 use crate::error::{Error, Result};
 use crate::parallel::Jobs;
 use crate::source::catalog::Table;
@@ -38,11 +36,7 @@ impl<'a> Scan<'a> {
 
     /// Reads in the calling thread until nothing is left or a thread has failed. `each` is
     /// given the row and the number of its table.
-    pub fn read(
-        &self,
-        session: &Connection,
-        mut each: impl FnMut(usize, &Change<'_>) -> Result<()>,
-    ) {
+    pub fn read(&self, session: &Connection, mut each: impl FnMut(usize, Row<'_>) -> Result<()>) {
         self.parts.work(|part| {
             let Some(source) = self.sources.get(part.table) else {
                 return Ok(());
@@ -52,7 +46,7 @@ impl<'a> Scan<'a> {
                 &rows::query(self.plugin, &source.table, part),
                 source.relation,
                 &source.table.sql_name(),
-                &mut |change| each(part.table, change),
+                &mut |row| each(part.table, row),
             )?
             .map_err(Error::from)
         });

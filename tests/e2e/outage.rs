@@ -1,0 +1,114 @@
+//! A broker that is away for longer than any timeout of ours: a copy is not made again for it, a
+//! stream goes on where it was, and what it waits for is said once.
+
+use std::time::{Duration, Instant};
+
+use headwater_tests::topic;
+use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Client, Kafka};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::world::{World, postgres};
+
+/// Longer than the first contact with a broker may take, and than a position may take to be
+/// recorded: ten seconds each.
+const LONG: Duration = Duration::from_secs(12);
+
+const ROWS: u64 = 60_000;
+
+#[test]
+fn a_copy_and_a_stream_wait_for_a_broker_that_is_away() {
+    waits("outage", LONG);
+}
+
+#[test]
+#[ignore = "waits for minutes: make test-outage"]
+fn a_copy_and_a_stream_wait_for_a_broker_that_is_away_for_long() {
+    waits("outage_long", Duration::from_secs(90));
+}
+
+fn waits(name: &str, outage: Duration) {
+    let mut kafka = Kafka::new();
+    let world = World::on(postgres(), &kafka, name);
+    world.sql.run(&format!(
+        "create table t (id int primary key, n int, v text);
+         insert into t select n, 0, repeat(md5(n::text), 8) from generate_series(1, {ROWS}) n"
+    ));
+    let topic = world.topic("t");
+    let arguments = world.arguments(&[]);
+    let (sql, writer) = (world.session(), world.session());
+    let table = |sql: &_| crate::world::rows(sql, "t", "t.id");
+
+    let mut client = Client::start(&arguments);
+    let arrives = |kafka: &Kafka, more_than: u64| {
+        eventually("records arrive", SOON, || {
+            let written = kafka.written(&topic);
+            check(written > more_than, || format!("{written}"))
+        });
+    };
+    arrives(&kafka, 0);
+    let copied = kafka.written(&topic);
+    // A broker that hangs keeps its connections, and answers none.
+    stopped(&kafka, outage);
+    client.streams();
+    assert!(copied < ROWS, "the copy had ended before the broker hung");
+    let said = client.stderr();
+    assert_eq!(said.matches("snapshot begins").count(), 1, "{said}");
+    assert_eq!(kafka.written(&topic), ROWS, "the copy was made once");
+
+    let load = std::thread::spawn(move || {
+        for n in 1..=100 {
+            writer.run(&format!("update t set n = {n} where id % 50 = {n} % 50"));
+        }
+    });
+    arrives(&kafka, ROWS + 1000);
+    // One that was killed refuses them.
+    kafka.kill();
+    let gone = Instant::now();
+    load.join().unwrap();
+    assert!(client.is_running(), "{}", client.stderr());
+    sleep_until(gone + outage);
+    assert!(client.is_running(), "{}", client.stderr());
+    kafka.start();
+
+    let end = sql.value("select pg_current_wal_insert_lsn()");
+    eventually("the slot passes all that is committed", SOON, || {
+        let reached = format!(
+            "select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = '{name}'"
+        );
+        check(sql.holds(&reached), || end.clone())
+    });
+    let said = client.stderr();
+    client.terminate().expect(0, &["answers again"]);
+    let waits = said.matches("waiting for Kafka at").count();
+    // A broker that wakes answers what is left of its connections, and drops them then.
+    assert!((2..=4).contains(&waits), "once for each outage: {said}");
+    let records = topic::read(&kafka, &topic);
+    crate::world::assert_same(&topic::fold(&records), &table(&sql));
+    assert_in_order(&records);
+}
+
+/// Each key's records are in the order of their changes.
+fn assert_in_order(records: &[topic::Record]) {
+    let mut newest = std::collections::HashMap::new();
+    for record in records {
+        let value = record.value.as_deref().unwrap_or_default();
+        let row: serde_json::Value = serde_json::from_str(value).unwrap();
+        let n = row["n"].as_u64().unwrap();
+        let before = newest.insert(record.key.clone(), n).unwrap_or(0);
+        assert!(n >= before, "{n} follows {before}: {record:?}");
+    }
+}
+
+fn stopped(kafka: &Kafka, outage: Duration) {
+    let broker = Pid::from_raw(i32::try_from(kafka.pid()).unwrap());
+    kill(broker, Signal::SIGSTOP).unwrap();
+    sleep_until(Instant::now() + outage);
+    kill(broker, Signal::SIGCONT).unwrap();
+}
+
+/// An outage is nothing but time.
+fn sleep_until(end: Instant) {
+    std::thread::sleep(end.saturating_duration_since(Instant::now()));
+}
