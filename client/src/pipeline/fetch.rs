@@ -19,7 +19,7 @@
 //!
 //! # How the row is found
 //!
-//! By the relation's OID, so that a rename does not matter, and as [`ByKey`] says.
+//! By the relation's OID, so that a rename does not matter, and as [`Key`] says.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

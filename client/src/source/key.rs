@@ -118,18 +118,25 @@ impl Key {
     }
 
     /// A query of the row that has a key, `$1`, as JSON. `encoded` is an expression of row `t`.
-    ///
+    pub fn lookup(&self, encoded: &str) -> String {
+        self.rows_of(encoded, "pg_catalog.json_to_record($1::pg_catalog.json)")
+    }
+
+    /// A query of the rows that have one of several keys: `keys` is SQL of a JSON array.
+    pub fn lookup_all(&self, encoded: &str, keys: &str) -> String {
+        self.rows_of(encoded, &format!("pg_catalog.json_to_recordset({keys})"))
+    }
+
     /// A partitioned table is read through: by itself it has no rows. Any other is read
     /// without its children, which are tables of their own.
-    pub fn lookup(&self, encoded: &str) -> String {
+    fn rows_of(&self, encoded: &str, keys: &str) -> String {
         let conditions: Vec<String> = self
             .columns
             .iter()
             .map(|Column { name, equals, .. }| format!("t.{name} {equals} k.{name}"))
             .collect();
         format!(
-            "SELECT {encoded} FROM {}{} AS t, \
-             pg_catalog.json_to_record($1::pg_catalog.json) AS k({}) WHERE {}",
+            "SELECT {encoded} FROM {}{} AS t, {keys} AS k({}) WHERE {}",
             if self.is_partitioned { "" } else { "ONLY " },
             sql::qualified(&self.schema, &self.table),
             self.fields(),

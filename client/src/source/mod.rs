@@ -1,6 +1,5 @@
 //! Postgres: connecting, the catalog, the slot, the snapshot, the stream.
 
-pub mod by_key;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;

@@ -12,8 +12,8 @@ use super::values::Values;
 use crate::error::{Error, Result};
 use crate::parallel::Jobs;
 use crate::progress::Progress;
-use crate::source::by_key::ByKey;
 use crate::source::connection::Connection;
+use crate::source::key::Key;
 use crate::source::plugin::Plugin;
 use crate::source::snapshot::{Scan, copy_rows};
 use crate::source::sql;
@@ -108,20 +108,20 @@ pub(super) fn look_up(
     let Some(first) = sessions.first() else {
         return Err(Error::failed("a snapshot needs a session"));
     };
-    let by_key = subjects
+    let tables = subjects
         .iter()
-        .map(|subject| subject.relation.map(|oid| ByKey::read(first, oid)))
+        .map(|subject| subject.relation.map(|oid| Key::read(first, oid)))
         .map(|found| found.transpose().map(Option::flatten))
         .collect::<Result<Vec<_>, _>>()?;
     let buckets = Jobs::new((0..spill.buckets().len()).collect());
     std::thread::scope(|scope| {
         for session in sessions {
-            let (by_key, buckets) = (&by_key, &buckets);
+            let (tables, buckets) = (&tables, &buckets);
             scope.spawn(move || {
                 let mut lookup = Lookup {
                     session: &session,
                     subjects,
-                    by_key,
+                    tables,
                     plugin,
                     values,
                     writer: spill.writer(),
@@ -140,7 +140,7 @@ pub(super) fn look_up(
 struct Lookup<'a> {
     session: &'a Connection,
     subjects: &'a [Subject],
-    by_key: &'a [Option<ByKey>],
+    tables: &'a [Option<Key>],
     plugin: &'a Plugin,
     values: Values,
     writer: Writer<'a>,
@@ -182,9 +182,9 @@ impl Lookup<'_> {
     #[allow(clippy::needless_pass_by_value)]
     fn look_up(&mut self, batch: Batch) -> Result<()> {
         let number = batch.subject as usize;
-        match (self.subjects.get(number), self.by_key.get(number)) {
-            (Some(subject), Some(Some(by_key))) => {
-                self.look_up_keys(subject, batch.subject, by_key, &batch.keys)
+        match (self.subjects.get(number), self.tables.get(number)) {
+            (Some(subject), Some(Some(key))) => {
+                self.look_up_keys(subject, batch.subject, key, &batch.keys)
             }
             (Some(subject), _) if subject.relation.is_some() => Err(Error::failed(format!(
                 "table {} was dropped or has lost its key while it was verified",
@@ -201,7 +201,7 @@ impl Lookup<'_> {
         &mut self,
         subject: &Subject,
         number: u32,
-        by_key: &ByKey,
+        key: &Key,
         keys: &[String],
     ) -> Result<()> {
         if keys.is_empty() {
@@ -214,7 +214,7 @@ impl Lookup<'_> {
         let name = subject.name.sql();
         let outcome = copy_rows(
             self.session,
-            &by_key.rows(self.plugin, &array),
+            &key.lookup_all(&self.plugin.encode_call("t.*"), &array),
             subject.relation.unwrap_or(0),
             &name,
             &mut |row| write(number, &row.encoded(|| name.clone())?, values, writer),
@@ -231,8 +231,8 @@ impl Lookup<'_> {
                     return Ok(());
                 }
                 let (one, other) = keys.split_at(keys.len() / 2);
-                self.look_up_keys(subject, number, by_key, one)?;
-                self.look_up_keys(subject, number, by_key, other)
+                self.look_up_keys(subject, number, key, one)?;
+                self.look_up_keys(subject, number, key, other)
             }
             Err(error) => Err(error.into()),
         }
