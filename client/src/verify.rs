@@ -4,7 +4,7 @@
 //! ```text
 //! view at C ─► rows ──────────────┐
 //!     │                           ├─► spill ─► compare ─► same
-//!     └► passage: position ≥ C    │      ▲        ├─────► differs ─► report
+//!     └► passage: position ≥ C    │      ▲        ├─────► differs ─► report, repair
 //!                └► records ──────┘      └────────┴─ questions: another look
 //! ```
 //!
@@ -30,6 +30,7 @@ mod compare;
 mod entry;
 mod passage;
 mod records;
+mod repair;
 mod report;
 mod rows;
 mod spill;
@@ -39,7 +40,7 @@ mod values;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::ValueEnum;
 
@@ -47,9 +48,10 @@ use self::compare::{Known, Verdict, each_key, keys_within};
 use self::entry::{Digests, Entry, Fact};
 use self::passage::Passage;
 use self::records::Topics;
+use self::repair::Repair;
 use self::report::{Finding, Report};
 use self::spill::{Spill, Writer};
-use self::subject::Subjects;
+use self::subject::{Subject, Subjects};
 use self::values::Values;
 use crate::assemble;
 use crate::cli::{NumbersMode, PartitionsMode, ValueEnvelope, VerifyOptions};
@@ -189,11 +191,29 @@ struct Verification<'a> {
     stop: &'a Stop,
 }
 
-/// What a look leaves.
-struct Questions {
+/// Keys on disk, each as a question with its newest records.
+struct Keys {
     spill: Spill,
-    /// The subjects that they are about, by their numbers.
-    subjects: BTreeSet<u32>,
+    /// The subjects that they are of, by their numbers.
+    subjects: Mutex<BTreeSet<u32>>,
+}
+
+/// What the looks have found.
+struct Findings {
+    report: Report,
+    /// What differs.
+    differing: Keys,
+}
+
+/// Which keys a look is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// All.
+    First,
+    /// Those in question.
+    Again,
+    /// The same, and what is not decided then stays so.
+    Last,
 }
 
 impl Verification<'_> {
@@ -205,59 +225,94 @@ impl Verification<'_> {
             return Err(Error::failed("there is no table to verify"));
         }
         self.name_stale(&subjects);
-        let mut report = Report::new(&subjects, point, self.options.limit);
-        let spill = Spill::new(self.folder, self.bucket_bits(&subjects))?;
+        let bits = self.bucket_bits(&subjects);
+        let mut findings = Findings {
+            report: Report::new(&subjects, point, self.options.limit),
+            differing: Keys::none(self.folder, bits)?,
+        };
+        let spill = Spill::new(self.folder, bits)?;
         let sessions = view.take_sessions();
         tracing::info!(tables = subjects.list.len(), %point, "comparing");
-        report.rows(&rows::scan(
-            &subjects,
-            sessions,
-            self.plugin,
-            self.values,
-            &spill,
-            self.stop,
-        )?);
+        let (plugin, values) = (self.plugin, self.values);
+        let rows = rows::scan(&subjects, sessions, plugin, values, &spill, self.stop)?;
+        findings.report.rows(&rows);
         view.release()?;
         drop(view);
         self.passage.wait(point)?;
-        report.records(&topics.read(&subjects.list, point, &spill)?);
-        let mut questions = self.compare(&spill, &mut report)?;
+        let read = topics.read(&subjects.list, point, &spill)?;
+        findings.report.records(&read);
+        let open = self.compare(&spill, Look::First, &mut findings)?;
         drop(spill);
-        while let Some(open) = questions {
-            questions = self.look_again(&open, &subjects, &mut topics, &mut report)?;
+        let list = &subjects.list;
+        self.settle(open, LOOKS - 1, list, &mut topics, &mut findings)?;
+        if self.options.repair && findings.report.differs() {
+            self.repair(list, &mut topics, &mut findings)?;
         }
-        Ok(report)
+        Ok(findings.report)
     }
 
-    /// Looks at the keys in question as of a later point.
-    fn look_again(
+    /// Has the keys that differ sent again, and looks whether they still do.
+    fn repair(
         &self,
-        open: &Questions,
-        subjects: &Subjects,
+        subjects: &[Subject],
         topics: &mut Topics<'_>,
-        report: &mut Report,
-    ) -> Result<Option<Questions>> {
-        let asked: BTreeSet<&TableName> = open
-            .subjects
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let bits = findings.differing.spill.bits();
+        let none = Keys::none(self.folder, bits)?;
+        let differing = std::mem::replace(&mut findings.differing, none);
+        let connection = self.connector.connect()?;
+        Repair::new(subjects, self.passage, &connection).run(&differing.spill)?;
+        findings.report.repair();
+        self.settle(differing, LOOKS, subjects, topics, findings)
+    }
+
+    /// Looks again until nothing is in question, `looks` times at most.
+    fn settle(
+        &self,
+        mut open: Keys,
+        looks: u32,
+        subjects: &[Subject],
+        topics: &mut Topics<'_>,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        for left in (0..looks).rev() {
+            if open.is_empty() {
+                break;
+            }
+            self.look_up(&open, subjects, topics, findings)?;
+            let look = if left == 0 { Look::Last } else { Look::Again };
+            open = self.compare(&open.spill, look, findings)?;
+        }
+        Ok(())
+    }
+
+    /// Adds to keys in question their rows as of a later point, and what the topics have come
+    /// to hold.
+    fn look_up(
+        &self,
+        open: &Keys,
+        subjects: &[Subject],
+        topics: &mut Topics<'_>,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let numbers = open.subjects();
+        let asked: BTreeSet<&TableName> = numbers
             .iter()
-            .filter_map(|number| subjects.list.get(*number as usize))
+            .filter_map(|number| subjects.get(*number as usize))
             .map(|subject| &subject.name)
             .collect();
         let mut view = self.view(&|table| table.is_keyed && asked.contains(&table.sent_as))?;
         let point = view.consistent_point();
         tracing::info!(tables = asked.len(), %point, "looking again at keys that are not decided");
-        rows::look_up(
-            &subjects.list,
-            view.take_sessions(),
-            self.plugin,
-            self.values,
-            &open.spill,
-        )?;
+        let sessions = view.take_sessions();
+        rows::look_up(subjects, sessions, self.plugin, self.values, &open.spill)?;
         view.release()?;
         drop(view);
         self.passage.wait(point)?;
-        report.records(&topics.read(&subjects.list, point, &open.spill)?);
-        self.compare(&open.spill, report)
+        let read = topics.read(subjects, point, &open.spill)?;
+        findings.report.records(&read);
+        Ok(())
     }
 
     fn view(&self, captures: &dyn Fn(&Table) -> bool) -> Result<View> {
@@ -283,40 +338,37 @@ impl Verification<'_> {
         bits.clamp(*BUCKET_BITS.start(), *BUCKET_BITS.end())
     }
 
-    /// Compares every key of the first look, and those in question of any later one.
-    fn compare(&self, spill: &Spill, report: &mut Report) -> Result<Option<Questions>> {
-        let next = Spill::new(self.folder, spill.buckets().len().trailing_zeros())?;
+    /// Compares what a look has brought, and returns the keys that another one is needed for.
+    fn compare(&self, spill: &Spill, look: Look, findings: &mut Findings) -> Result<Keys> {
+        findings.report.looks();
+        let questions = Keys::none(self.folder, spill.bits())?;
         let comparison = Comparison {
             digests: self.values.digests,
-            look: report.looks(),
-            found: Mutex::new(report),
-            asked: Mutex::default(),
+            look,
+            report: Mutex::new(&mut findings.report),
+            questions: &questions,
+            differing: &findings.differing,
         };
         let buckets = Jobs::new(spill.buckets().iter().collect());
         std::thread::scope(|scope| {
             for _ in 0..self.options.workers {
                 scope.spawn(|| {
-                    let mut writer = next.writer();
+                    let mut writers = comparison.writers();
                     buckets.work(|bucket| {
                         self.stop.check()?;
                         let memory = self.memory_bytes();
                         each_key(spill, bucket, memory, &mut |subject, key, known| {
-                            comparison.key(subject, key, known, &mut writer)
+                            comparison.key(subject, key, known, &mut writers)
                         })
                     });
-                    if let Err(error) = writer.finish() {
+                    if let Err(error) = writers.finish() {
                         buckets.give_up(error);
                     }
                 });
             }
         });
         buckets.outcome()?;
-        let asked = comparison.asked.into_inner();
-        let subjects = asked.unwrap_or_else(PoisonError::into_inner);
-        Ok((!subjects.is_empty()).then_some(Questions {
-            spill: next,
-            subjects,
-        }))
+        Ok(questions)
     }
 
     /// Differences in such a table are no surprise, and known how to be mended.
@@ -330,56 +382,93 @@ impl Verification<'_> {
     }
 }
 
+impl Keys {
+    fn none(folder: &Path, bits: u32) -> Result<Self> {
+        Ok(Keys {
+            spill: Spill::new(folder, bits)?,
+            subjects: Mutex::default(),
+        })
+    }
+
+    fn subjects(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.subjects().is_empty()
+    }
+}
+
 /// What the threads of one comparison share.
 struct Comparison<'a> {
     digests: Digests,
-    look: u32,
-    found: Mutex<&'a mut Report>,
-    /// The subjects of questions that are left.
-    asked: Mutex<BTreeSet<u32>>,
+    look: Look,
+    report: Mutex<&'a mut Report>,
+    questions: &'a Keys,
+    differing: &'a Keys,
 }
 
-impl Comparison<'_> {
+/// What one of them writes.
+struct Writers<'a> {
+    questions: Writer<'a>,
+    differing: Writer<'a>,
+}
+
+impl Writers<'_> {
+    fn finish(self) -> Result<()> {
+        self.questions.finish()?;
+        self.differing.finish()
+    }
+}
+
+impl<'a> Comparison<'a> {
+    fn writers(&self) -> Writers<'_> {
+        Writers {
+            questions: self.questions.spill.writer(),
+            differing: self.differing.spill.writer(),
+        }
+    }
+
     fn key(
         &self,
         subject: u32,
         key: &[u8],
         known: &Known,
-        questions: &mut Writer<'_>,
+        writers: &mut Writers<'_>,
     ) -> Result<()> {
-        if self.look > 1 && !known.is_asked() {
+        if self.look != Look::First && !known.is_asked() {
             return Ok(());
         }
-        match known.verdict(self.digests) {
-            Verdict::Same => Ok(()),
+        let (finding, keys, writer, seen) = match known.verdict(self.digests) {
+            Verdict::Same => return Ok(()),
             Verdict::Differs(difference) => {
-                self.find(subject, key, Finding::Is(difference));
-                Ok(())
+                let finding = Some(Finding::Is(difference));
+                (finding, self.differing, &mut writers.differing, None)
             }
-            Verdict::Open(_) if self.look == LOOKS => {
-                self.find(subject, key, Finding::Undecided);
-                Ok(())
+            Verdict::Open(_) if self.look == Look::Last => {
+                self.report().add(subject, key, Finding::Undecided);
+                return Ok(());
             }
-            Verdict::Open(seen) => {
-                let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-                asked.insert(subject);
-                drop(asked);
-                let place = self.digests.place(subject, key);
-                let records = known.carried().map(Fact::Record);
-                records.chain([Fact::Question(seen)]).try_for_each(|fact| {
-                    questions.write(&Entry {
-                        place,
-                        subject,
-                        key,
-                        fact,
-                    })
-                })
-            }
+            Verdict::Open(seen) => (None, self.questions, &mut writers.questions, seen),
+        };
+        if let Some(finding) = finding {
+            self.report().add(subject, key, finding);
         }
+        keys.subjects().insert(subject);
+        let place = self.digests.place(subject, key);
+        let records = known.carried().map(Fact::Record);
+        let mut facts = records.chain([Fact::Question(seen)]);
+        facts.try_for_each(|fact| {
+            writer.write(&Entry {
+                place,
+                subject,
+                key,
+                fact,
+            })
+        })
     }
 
-    fn find(&self, subject: u32, key: &[u8], finding: Finding) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.add(subject, key, finding);
+    fn report(&self) -> MutexGuard<'_, &'a mut Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

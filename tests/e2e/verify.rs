@@ -57,7 +57,7 @@ fn topics_under_load_are_equal_to_their_tables() {
 }
 
 #[test]
-fn what_somebody_else_did_to_a_topic_is_named_key_by_key() {
+fn what_somebody_else_did_to_a_topic_is_named_key_by_key_and_repaired() {
     let mut random = Random::from_environment("foreign records");
     let world = World::new("verify_foreign");
     workload::create_tables(&world.sql, 500);
@@ -104,8 +104,25 @@ fn what_somebody_else_did_to_a_topic_is_named_key_by_key() {
     assert_eq!(table["different"]["keys"][0]["id"], 7);
     assert_eq!(table["extra"]["count"], 3);
     assert_eq!(table["extra"]["keys"].as_array().unwrap().len(), 1);
+
+    let repaired = world.verify(&["--repair"]);
+    repaired.expect(0, &["asked the stream"]);
+    assert_eq!(
+        keys(&repaired),
+        [
+            "was different {\"id\":7}",
+            "was extra no JSON",
+            "was extra {\"id\":\"none\"}",
+            "was extra {\"id\":1001}",
+            "was missing {\"id\":8}",
+        ],
+        "{}",
+        repaired.stdout
+    );
     assert!(writers.stop() > 0, "nothing was written meanwhile");
+    world.catches_up();
     client.terminate().expect(0, &[]);
+    world.topic_equals_table("items", "t.id");
 }
 
 #[test]

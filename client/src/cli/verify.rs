@@ -16,7 +16,8 @@ use super::{ConnectionOptions, EncodingMode, KafkaArguments, TableOptions};
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
     headwater verify -d shop -b kafka:9092\n  \
-    headwater verify -d shop -b kafka:9092 -t 'orders*' --json")]
+    headwater verify -d shop -b kafka:9092 -t 'orders*' --json\n  \
+    headwater verify -d shop -b kafka:9092 -t orders --repair")]
 pub struct VerifyOptions {
     /// The database.
     #[command(flatten)]
@@ -61,6 +62,11 @@ pub struct VerifyOptions {
     /// The cluster.
     #[command(flatten)]
     pub kafka: KafkaArguments,
+
+    /// Have the running stream send the keys that differ again, rows as the tables have them by
+    /// then and tombstones for those that have none, and look whether they are equal after that
+    #[arg(long, help_heading = "Comparison")]
+    pub repair: bool,
 
     /// Sessions, readers and comparisons at once, 1 to 64
     #[arg(

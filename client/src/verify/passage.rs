@@ -83,11 +83,47 @@ impl<'a> Passage<'a> {
         &self.begun
     }
 
+    /// The stream's slot.
+    pub(super) fn slot(&self) -> &str {
+        &self.key.slot
+    }
+
     /// Returns when the stream has passed `point`. Says what it waits for, once.
     ///
     /// # Errors
     /// The stream was begun anew or dropped meanwhile, its slot is gone, or `stop` is set.
     pub(super) fn wait(&self, point: Lsn) -> Result<()> {
+        self.wait_until(point, |state| (state.position >= point).then_some(Ok(())))
+    }
+
+    /// Returns when the stream has done what request `id` asks for; `end` is behind it in the
+    /// WAL.
+    ///
+    /// # Errors
+    /// The stream has not taken it up, or as [`Self::wait`].
+    pub(super) fn wait_for_run(&self, id: &str, end: Lsn) -> Result<()> {
+        self.wait_until(end, |state| {
+            if let Some(ended) = state.runs.ended.iter().find(|ended| ended.id == id) {
+                for reason in &ended.failures {
+                    tracing::warn!(reason, "keys were not sent again");
+                }
+                return Some(Ok(()));
+            }
+            let waits = state.runs.queue.iter().any(|run| run.request.id == id);
+            (state.position >= end && !waits).then(|| {
+                Err(
+                    Error::failed("the stream has not taken up the request to send keys again")
+                        .with_hint("Stream with the release that verifies."),
+                )
+            })
+        })
+    }
+
+    fn wait_until(
+        &self,
+        point: Lsn,
+        mut reached: impl FnMut(&State) -> Option<Result<()>>,
+    ) -> Result<()> {
         let start = Instant::now();
         let mut said = false;
         loop {
@@ -99,8 +135,8 @@ impl<'a> Passage<'a> {
                 ))
                 .with_hint("Verify again.")
             })?;
-            if state.position >= point {
-                return Ok(());
+            if let Some(outcome) = reached(&state) {
+                return outcome;
             }
             if start.elapsed() > PATIENCE && !std::mem::replace(&mut said, true) {
                 self.say(point, state.position)?;

@@ -42,6 +42,16 @@ struct Table {
     records: u64,
     /// Records that do not say their LSN.
     foreign: u64,
+    #[serde(flatten)]
+    found: Found,
+    /// What was found before it was sent again.
+    #[serde(skip_serializing_if = "Found::is_empty")]
+    repaired: Found,
+}
+
+/// Keys that are not the same, by kind.
+#[derive(Default, Serialize)]
+struct Found {
     missing: Keys,
     extra: Keys,
     different: Keys,
@@ -66,10 +76,8 @@ impl Report {
             rows: 0,
             records: 0,
             foreign: 0,
-            missing: Keys::default(),
-            extra: Keys::default(),
-            different: Keys::default(),
-            undecided: Keys::default(),
+            found: Found::default(),
+            repaired: Found::default(),
         });
         Report {
             point,
@@ -81,9 +89,8 @@ impl Report {
     }
 
     /// Another look begins.
-    pub(super) fn looks(&mut self) -> u32 {
+    pub(super) fn looks(&mut self) {
         self.looks += 1;
-        self.looks
     }
 
     /// What the tables hold.
@@ -108,16 +115,30 @@ impl Report {
             return;
         };
         let keys = match finding {
-            Finding::Is(Difference::Missing) => &mut table.missing,
-            Finding::Is(Difference::Extra) => &mut table.extra,
-            Finding::Is(Difference::Different) => &mut table.different,
-            Finding::Undecided => &mut table.undecided,
+            Finding::Is(Difference::Missing) => &mut table.found.missing,
+            Finding::Is(Difference::Extra) => &mut table.found.extra,
+            Finding::Is(Difference::Different) => &mut table.found.different,
+            Finding::Undecided => &mut table.found.undecided,
         };
         keys.count += 1;
         keys.keys.insert(key.into());
         if keys.keys.len() > limit {
             keys.keys.pop_last();
         }
+    }
+
+    /// What differs was sent again: what is found from now on is what is left of it.
+    pub(super) fn repair(&mut self) {
+        for table in &mut self.tables {
+            let undecided = std::mem::take(&mut table.found.undecided);
+            table.repaired = std::mem::take(&mut table.found);
+            table.found.undecided = undecided;
+        }
+    }
+
+    /// Whether any key differs.
+    pub(super) fn differs(&self) -> bool {
+        self.tables.iter().any(|table| table.found.differing() > 0)
     }
 
     /// Names in the log what the numbers do not say.
@@ -139,8 +160,13 @@ impl Report {
 
     /// An error unless every key is the same.
     pub(super) fn verdict(&self) -> Result<()> {
-        let wrong: u64 = self.tables.iter().map(Table::differing).sum();
-        let undecided: u64 = self.tables.iter().map(|table| table.undecided.count).sum();
+        let wrong: u64 = self
+            .tables
+            .iter()
+            .map(|table| table.found.differing())
+            .sum();
+        let undecided = self.tables.iter().map(|table| table.found.undecided.count);
+        let undecided: u64 = undecided.sum();
         if wrong > 0 {
             let and = match undecided {
                 0 => String::new(),
@@ -148,7 +174,10 @@ impl Report {
             };
             return Err(Error::failed(format!(
                 "topics do not equal their tables: {wrong} keys differ{and}"
-            )));
+            ))
+            .with_hint(
+                "To have the stream send these keys again, as the tables have them, add --repair.",
+            ));
         }
         if undecided > 0 {
             return Err(Error::failed(format!(
@@ -207,26 +236,55 @@ impl Report {
     }
 }
 
-impl Table {
-    fn differing(&self) -> u64 {
-        self.missing.count + self.extra.count + self.different.count
-    }
-
-    fn kinds(&self) -> [(&'static str, &Keys); 4] {
-        [
+impl Found {
+    fn kinds(&self) -> impl Iterator<Item = (&'static str, &Keys)> {
+        let kinds = [
             ("missing", &self.missing),
             ("extra", &self.extra),
             ("different", &self.different),
             ("undecided", &self.undecided),
-        ]
+        ];
+        kinds.into_iter().filter(|(_, keys)| keys.count > 0)
     }
 
+    fn is_empty(&self) -> bool {
+        self.kinds().next().is_none()
+    }
+
+    fn differing(&self) -> u64 {
+        self.missing.count + self.extra.count + self.different.count
+    }
+
+    /// The keys, a line each.
+    fn print(&self, what: &str, out: &mut impl Write) -> io::Result<()> {
+        for (kind, keys) in self.kinds() {
+            for key in &keys.keys {
+                write!(out, "  {what}{kind} ")?;
+                print_key(key, out)?;
+                writeln!(out)?;
+            }
+            let more = keys.count - keys.keys.len() as u64;
+            if more > 0 {
+                writeln!(out, "  {more} more {what}{kind}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Table {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let found = self.kinds().into_iter().filter(|(_, keys)| keys.count > 0);
-        let counts: Vec<String> = found
-            .clone()
+        let kinds = self.found.kinds();
+        let mut said: Vec<String> = kinds
             .map(|(kind, keys)| format!("{} {kind}", keys.count))
             .collect();
+        if said.is_empty() {
+            said.push("equal".to_owned());
+        }
+        let repaired = self.repaired.differing();
+        if repaired > 0 {
+            said.push(format!("{repaired} sent again"));
+        }
         writeln!(
             out,
             "{}.{}: {} rows, {} records: {}",
@@ -234,24 +292,10 @@ impl Table {
             self.table,
             self.rows,
             self.records,
-            if counts.is_empty() {
-                "equal".to_owned()
-            } else {
-                counts.join(", ")
-            }
+            said.join(", ")
         )?;
-        for (kind, keys) in found {
-            for key in &keys.keys {
-                write!(out, "  {kind} ")?;
-                print_key(key, out)?;
-                writeln!(out)?;
-            }
-            let more = keys.count - keys.keys.len() as u64;
-            if more > 0 {
-                writeln!(out, "  {more} more {kind}")?;
-            }
-        }
-        Ok(())
+        self.repaired.print("was ", out)?;
+        self.found.print("", out)
     }
 }
 
@@ -329,6 +373,26 @@ mod tests {
             "shop.items: 3 rows, 7 records: equal\ncompared at 16/1, in one look\n"
         );
         assert!(report.verdict().is_ok());
+    }
+
+    #[test]
+    fn what_was_sent_again_is_told_from_what_is_left() {
+        let mut report = report(5);
+        report.add(0, b"1", Finding::Is(Difference::Missing));
+        report.add(0, b"2", Finding::Is(Difference::Extra));
+        assert!(report.differs());
+        report.repair();
+        assert!(!report.differs() && report.verdict().is_ok());
+        report.add(0, b"2", Finding::Is(Difference::Extra));
+        assert_eq!(
+            text(&report),
+            "shop.items: 3 rows, 7 records: 1 extra, 2 sent again\n  \
+               was missing 1\n  \
+               was extra 2\n  \
+               extra 2\n\
+             compared at 16/1, in one look\n"
+        );
+        assert!(report.verdict().is_err());
     }
 
     #[test]

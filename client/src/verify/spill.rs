@@ -74,6 +74,11 @@ impl Spill {
         })
     }
 
+    /// As many buckets as these bits tell apart.
+    pub(super) fn bits(&self) -> u32 {
+        self.bits
+    }
+
     /// The buckets, by number.
     pub(super) fn buckets(&self) -> &[Bucket] {
         &self.buckets
