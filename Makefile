@@ -123,6 +123,11 @@ test-outage: setup ## a broker that is away for 90 s, during a copy and under lo
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture outage::
 
+.PHONY: test-verify
+test-verify: setup ## five million rows under load compared with their topic: time and memory
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture verify_large::
+
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS
 	@$(MAKE) --no-print-directory client

@@ -46,6 +46,7 @@ mod unencodable;
 mod unkeyed;
 mod values;
 mod verify;
+mod verify_large;
 mod walkthrough;
 mod workload;
 mod world;
