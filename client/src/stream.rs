@@ -547,6 +547,7 @@ fn state_of_taken(
         state.runs = recorded.runs;
     }
     if let Start::BehindGap { lost_after, .. } = start {
+        state.runs.begin_anew(state.position);
         for table in &Catalog::read(&connection, plugin)?.tables {
             let mark = Mark {
                 since: state.position,

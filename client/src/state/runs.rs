@@ -133,6 +133,14 @@ impl Runs {
         Ok(true)
     }
 
+    /// Changes up to a position are lost: whatever was copied before is worth nothing.
+    pub fn begin_anew(&mut self, position: Lsn) {
+        for run in &mut self.queue {
+            run.since = position;
+            run.place = None;
+        }
+    }
+
     /// The first run has ended.
     pub fn finish(&mut self) {
         if self.queue.is_empty() {

@@ -3,6 +3,7 @@
 
 use headwater_protocol::ChangeId;
 use headwater_protocol::frame::{Change, Quarantine};
+use headwater_protocol::table_pattern::TablePattern;
 
 use super::transaction::Transaction;
 use crate::cli::StreamOptions;
@@ -185,11 +186,11 @@ impl Target {
                 transaction.end_lsn
             ),
         )
-        .with_hint(
-            "Go on with --truncate ignore, which keeps the partition's rows in the topic; a new \
-             snapshot removes them (headwater drop, then headwater stream). For the future, \
-             DELETE from the partition, or give partitions topics of their own with \
-             --partitions leaf.",
-        )
+        .with_hint(format!(
+            "Go on with --truncate ignore, which keeps the partition's rows in the topic; headwater \
+             snapshot --table '{}' removes them then. For the future, DELETE from the partition, \
+             or give partitions topics of their own with --partitions leaf.",
+            TablePattern::exact(&self.schema, &self.table)
+        ))
     }
 }

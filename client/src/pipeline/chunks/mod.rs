@@ -84,7 +84,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use headwater_protocol::Lsn;
 
-use self::step::{Order, Report, Step, Watch};
+use self::step::{Order, Report, Step, Verdict, Watch};
 use self::watermark::Watermark;
 use self::window::Window;
 use self::worker::Worker;
@@ -130,6 +130,8 @@ struct Active {
     stop: Stop,
     window: Window,
     pending: Option<Box<Step>>,
+    /// A verdict that changes what the reader does, until a step shows that it was heard.
+    owed: Option<(u64, Verdict)>,
     watched: Option<Watched>,
     /// The table at hand has gone stale with the transaction that ended here.
     stale_since: Option<Lsn>,
@@ -229,6 +231,10 @@ impl<'a> Chunks<'a> {
         while let Some(active) = &mut self.active
             && let Ok(report) = active.reports.try_recv()
         {
+            // A step that the reader does not wait for any more, since its session broke, is not
+            // taken, even if its watermark came to be: the window forgets what newer snapshots
+            // see and that of the step did not.
+            active.pending = None;
             match report {
                 Report::Seen(snapshot) => active.window.seen_by(&snapshot),
                 Report::Step(step) => {
@@ -319,6 +325,8 @@ impl<'a> Chunks<'a> {
             run: run.clone(),
             reader: reader.clone(),
             number: 0,
+            heard: 0,
+            must_wait: true,
             reports,
             orders: to_reader,
             stop: stop.clone(),
@@ -330,6 +338,7 @@ impl<'a> Chunks<'a> {
             stop,
             window: Window::default(),
             pending: None,
+            owed: None,
             watched: None,
             stale_since: None,
         });
@@ -345,5 +354,16 @@ impl Active {
     /// A reader that has ended hears nothing, and needs not.
     fn say(&self, order: Order) {
         let _ = self.orders.send(order);
+    }
+
+    /// Says what came of a step. A verdict may be said to a reader whose session has broken
+    /// meanwhile and who takes another step: one that may not be missed is said again then.
+    fn judge(&mut self, number: u64, verdict: Verdict) {
+        self.pending = None;
+        self.owed = match &verdict {
+            Verdict::Over(_) | Verdict::Anew => Some((number, verdict.clone())),
+            Verdict::Applied | Verdict::Again => None,
+        };
+        self.say(Order::Verdict(number, verdict));
     }
 }

@@ -4,7 +4,7 @@ use headwater_protocol::Lsn;
 use headwater_protocol::frame::{Frame, Frames, Op};
 
 use super::Chunks;
-use super::step::{Order, Then, Verdict, Work};
+use super::step::{Then, Verdict, Work};
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::pipeline::apply::Policy;
@@ -54,21 +54,32 @@ impl Chunks<'_> {
         let Some(step) = active.pending.as_ref().filter(|step| step.number == number) else {
             return Ok(());
         };
+        if let Some((owed, verdict)) = active.owed.take()
+            && step.heard < owed
+        {
+            active.judge(number, verdict);
+            return Ok(());
+        }
         if let Some(since) = active.stale_since.take() {
             let table = step.table.clone();
-            active.pending = None;
             return self.begin_anew(number, table, since, end_lsn, session);
         }
         let needs_window = matches!(step.work, Work::Rows { .. } | Work::Keys { .. });
-        if needs_window && !active.window.is_whole_for(&step.snapshot) {
-            active.pending = None;
-            let verdict = if active.window.is_blind() {
+        let is_unwatched = match &step.work {
+            Work::Ghosts { watch, .. } => {
+                let watched = active.watched.as_ref();
+                watched.is_none_or(|watched| watched.watch.number != *watch)
+            }
+            _ => false,
+        };
+        if is_unwatched || needs_window && !active.window.is_whole_for(&step.snapshot) {
+            let verdict = if needs_window && active.window.is_blind() {
                 active.window = Window::default();
                 Verdict::Anew
             } else {
                 Verdict::Again
             };
-            active.say(Order::Verdict(number, verdict));
+            active.judge(number, verdict);
             return Ok(());
         }
         let policy = Policy {
@@ -125,6 +136,7 @@ impl Chunks<'_> {
                 partition,
                 keys,
                 renewed,
+                ..
             } => {
                 let none = Keys::new();
                 let sent = active
@@ -151,7 +163,7 @@ impl Chunks<'_> {
             active.watched = None;
         }
         let step = active.pending.take();
-        active.say(Order::Verdict(number, Verdict::Applied));
+        active.judge(number, Verdict::Applied);
         if let Some(step) = step {
             self.advance(step.then, sent, end_lsn, session);
         }
@@ -242,7 +254,7 @@ impl Chunks<'_> {
             part: Part::Begin,
         };
         run.place = Some(place.clone());
-        active.say(Order::Verdict(number, Verdict::Over(place)));
+        active.judge(number, Verdict::Over(place));
         self.record(end_lsn, None, session);
         Ok(())
     }

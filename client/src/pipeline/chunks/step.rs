@@ -30,6 +30,8 @@ pub(super) struct Watch {
 /// What is done at a watermark.
 pub(super) struct Step {
     pub(super) number: u64,
+    /// The last step whose verdict was heard.
+    pub(super) heard: u64,
     /// What the chunk was read under.
     pub(super) snapshot: Visible,
     pub(super) table: Option<RowsOf>,
@@ -56,6 +58,8 @@ pub(super) enum Work {
     /// Keys that are gone if they have not come again: neither to the topic, which was read,
     /// nor through the stream, which watched.
     Ghosts {
+        /// Of these keys.
+        watch: u64,
         topic: TopicId,
         partition: i32,
         keys: Arc<Keys>,

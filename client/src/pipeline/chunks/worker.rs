@@ -58,6 +58,10 @@ pub(super) struct Worker {
     /// Names the thread in its watermarks.
     pub(super) reader: String,
     pub(super) number: u64,
+    /// The last step whose verdict was heard.
+    pub(super) heard: u64,
+    /// The window was just opened.
+    pub(super) must_wait: bool,
     pub(super) reports: Sender<Report>,
     pub(super) orders: Receiver<Order>,
     /// Set when nobody listens any more.
@@ -75,10 +79,9 @@ impl Worker {
     /// Runs to the end of the run, or until nobody listens.
     pub(super) fn work(mut self) {
         let mut backoff = Backoff::default();
-        let mut is_new = true;
         loop {
             let number = self.number;
-            let error = match self.session(&mut is_new) {
+            let error = match self.session() {
                 Ok(()) => return,
                 Err(error) => error,
             };
@@ -101,13 +104,13 @@ impl Worker {
     }
 
     /// Takes steps in one session with the server.
-    fn session(&mut self, is_new: &mut bool) -> Result<()> {
+    fn session(&mut self) -> Result<()> {
         let connector = self.connector.clone();
         let plugin = self.plugin.clone();
         let mut session = ChunkSession::open(&connector, &plugin)?;
-        if *is_new {
+        if self.must_wait {
             self.await_running(&session)?;
-            *is_new = false;
+            self.must_wait = false;
         }
         let mut locked_out = Waiting::new();
         loop {
@@ -335,6 +338,7 @@ impl Worker {
         while !matches!(self.order()?, Order::Watching(of) if of == number) {}
         let renewed = search.renewed(partition, end, &keys, &mut tick)?;
         let work = Work::Ghosts {
+            watch: number,
             topic,
             partition,
             keys,
@@ -399,6 +403,7 @@ impl Worker {
         };
         self.report(Report::Step(Box::new(Step {
             number,
+            heard: self.heard,
             snapshot,
             table,
             work,
@@ -416,13 +421,19 @@ impl Worker {
             &watermark.encode(),
         )?;
         session.commit()?;
-        match self.verdict(number)? {
+        let verdict = self.verdict(number)?;
+        self.heard = number;
+        match verdict {
             Verdict::Applied if next.is_none() => return Ok(Progress::Ended),
             Verdict::Applied => self.run.place = next,
             Verdict::Over(place) => self.run.place = Some(place),
             // What the stream has sent is seen in a moment.
             Verdict::Again => std::thread::sleep(QUIET_INTERVAL),
-            Verdict::Anew => self.await_running(session)?,
+            Verdict::Anew => {
+                self.must_wait = true;
+                self.await_running(session)?;
+                self.must_wait = false;
+            }
         }
         Ok(Progress::Going)
     }
