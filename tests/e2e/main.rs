@@ -37,6 +37,7 @@ mod rows;
 mod same_bytes;
 mod sizes;
 mod snapshot_again;
+mod snapshot_kills;
 mod stale;
 mod take_over;
 mod toast;
