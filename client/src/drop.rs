@@ -6,13 +6,14 @@ use crate::assemble;
 use crate::cli::DropOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connection::Connector;
-use crate::source::slot::Slot;
+use crate::source::slot::{Slot, System};
+use crate::state::State;
 use crate::stop::Stop;
 
 /// Runs the command to its end.
 pub fn run(options: &DropOptions) -> Result<()> {
     let connector = Connector::new(options.connection.conninfo(), Stop::default());
-    let connection = connector.connect()?;
+    let connection = connector.connect_replication()?;
     let database = connection.database()?;
     let mut store = assemble::state_store(
         options.sink,
@@ -22,10 +23,14 @@ pub fn run(options: &DropOptions) -> Result<()> {
         &options.slot,
     )?;
     let slot = Slot::find(&connection, &options.slot)?;
-    let has_state = match &mut store {
-        Some(store) => store.load()?.is_some(),
-        None => false,
+    let state = match &mut store {
+        Some(store) => store.load()?,
+        None => None,
     };
+    if let Some(state) = &state {
+        check_server(state, &System::identify(&connection)?, &options.slot)?;
+    }
+    let has_state = state.is_some();
     if slot.is_none() && !has_state {
         return Err(Error::failed(format!(
             "replication slot \"{}\" does not exist in database \"{database}\"",
@@ -49,6 +54,22 @@ pub fn run(options: &DropOptions) -> Result<()> {
     }
     tracing::info!(slot = %options.slot, "dropped");
     Ok(())
+}
+
+/// A slot of the same name on another server is another stream's.
+fn check_server(state: &State, system: &System, slot: &str) -> Result<()> {
+    if state.system_identifier == system.identifier {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "the stream of slot \"{slot}\" came from the server with system identifier {}, this one has \
+         {}: nothing was dropped",
+        state.system_identifier, system.identifier
+    ))
+    .with_hint(
+        "Connect to that server, or name the stream of this one with --slot and --topic-prefix. To \
+         go on with this server in its place, run headwater stream with --resnapshot.",
+    ))
 }
 
 fn confirm(options: &DropOptions, slot: Option<&Slot>, has_state: bool) -> Result<()> {

@@ -256,16 +256,7 @@ type Store = Option<Box<dyn StateStore>>;
 impl Launch<'_> {
     /// Gets to a slot that can be streamed from; none if a copy was all that was asked for.
     fn begin(&mut self, store: &mut Store) -> Result<Option<Begun>> {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.try_begin(store) {
-                Err(error) if error.kind() == ErrorKind::Disconnected => {
-                    backoff.report(&error);
-                    backoff.wait(self.stop)?;
-                }
-                other => return other,
-            }
-        }
+        retried(self.stop, || self.try_begin(store))
     }
 
     fn try_begin(&mut self, store: &mut Store) -> Result<Option<Begun>> {
@@ -366,7 +357,8 @@ impl Launch<'_> {
                 stale: copied.stale().clone(),
                 ..begun.state(Phase::Copied, options)
             };
-            store_patiently(store.as_mut(), &state, self.stop)?;
+            // A copy of hours is not to be made again because a broker was away at its end.
+            retried(self.stop, || store.store(&state))?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -394,10 +386,11 @@ impl Launch<'_> {
         runs.add(SnapshotRequest::new(&options.slot, scope), consistent_point)
             .map_err(Error::failed)?;
         if let Some(store) = store {
-            store.store(&State {
+            let state = State {
                 runs,
                 ..begun.state(Phase::Copied, options)
-            })?;
+            };
+            retried(self.stop, || store.store(&state))?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -440,30 +433,32 @@ impl Launch<'_> {
             system: &begun.system,
             stop: self.stop,
         };
-        let taken = pipeline.take_slot(begun.position)?;
-        let state = state_of_taken(connector, options, self.plugin, &mut store, begun)?;
+        let (taken, state) = retried(self.stop, || {
+            let taken = pipeline.take_slot(begun.position)?;
+            let state = state_of_taken(connector, options, self.plugin, &mut store, begun)?;
+            if let Some(store) = &mut store {
+                store.store(&state)?;
+            }
+            Ok((taken, state))
+        })?;
         let (position, runs) = (state.position, state.runs.clone());
         for (schema, table, mark) in state.stale.iter() {
             mark.warn(schema, table, &options.slot);
         }
         let positions = match store {
             None => Positions::unrecorded(),
-            Some(mut store) => {
-                store_patiently(store.as_mut(), &state, self.stop)?;
-                Positions::recorded(store, state, restart_lsn)?
-            }
+            Some(store) => Positions::recorded(store, state, restart_lsn)?,
         };
         tracing::info!(slot = %options.slot, %position, "streaming");
         pipeline.run(taken, position, positions, runs)
     }
 }
 
-/// Stores the state, waiting for Kafka as long as it takes: a copy of hours that is delivered is
-/// not to be made again because a broker was away at its end.
-fn store_patiently(store: &mut dyn StateStore, state: &State, stop: &Stop) -> Result<()> {
+/// Tries as often as connections break.
+fn retried<T>(stop: &Stop, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let mut backoff = Backoff::default();
     loop {
-        match store.store(state) {
+        match attempt() {
             Err(error) if error.kind() == ErrorKind::Disconnected => {
                 backoff.report(&error);
                 backoff.wait(stop)?;
@@ -533,9 +528,10 @@ fn state_of_taken(
     store: &mut Store,
     begun: &Begun,
 ) -> Result<State> {
-    let connection = connector.connect()?;
+    let connection = connector.connect_replication()?;
+    let system = System::identify(&connection)?;
     let slot = Slot::find(&connection, &options.slot)?;
-    let (start, recorded) = decide(options, store, slot.as_ref(), &begun.system)?;
+    let (start, recorded) = decide(options, store, slot.as_ref(), &system)?;
     let confirmed = slot.map_or(Lsn::INVALID, |slot| slot.confirmed_flush);
     let mut state = State {
         position: begun.position.max(confirmed),
@@ -546,20 +542,41 @@ fn state_of_taken(
         state.restart_lsn = recorded.restart_lsn;
         state.runs = recorded.runs;
     }
-    if let Start::BehindGap { lost_after, .. } = start {
-        state.runs.begin_anew(state.position);
-        for table in &Catalog::read(&connection, plugin)?.tables {
-            let mark = Mark {
-                since: state.position,
-                reason: format!("changes after {lost_after} are lost, as --accept-gap said"),
-            };
-            let (schema, table) = (&table.sent_as.schema, &table.sent_as.table);
-            state.stale.mark(schema, table, mark);
+    match start {
+        Start::Stream { .. } => {}
+        Start::BehindGap { lost_after, .. } => {
+            mark_all(&mut state, lost_after, &connection, plugin)?
         }
-        // It may be another slot than the one that this was seen of.
-        state.restart_lsn = None;
+        Start::Snapshot | Start::CreateSlot | Start::Anew => {
+            return Err(Error::failed(format!(
+                "replication slot \"{}\" or its server changed while it was taken",
+                options.slot
+            ))
+            .with_hint("Start again."));
+        }
     }
     Ok(state)
+}
+
+/// Every table may differ from its topic behind a gap that was accepted.
+fn mark_all(
+    state: &mut State,
+    lost_after: Lsn,
+    connection: &Connection,
+    plugin: &Plugin,
+) -> Result<()> {
+    for table in &Catalog::read(connection, plugin)?.tables {
+        let mark = Mark {
+            since: state.position,
+            reason: format!("changes after {lost_after} are lost, as --accept-gap said"),
+        };
+        let (schema, table) = (&table.sent_as.schema, &table.sent_as.table);
+        state.stale.mark(schema, table, mark);
+    }
+    state.runs.begin_anew(state.position);
+    // It may be another slot than the one that this was seen of.
+    state.restart_lsn = None;
+    Ok(())
 }
 
 impl Begun {

@@ -267,10 +267,21 @@ fn drop_removes_the_slot_and_what_belongs_to_it() {
     let world = stopped("gap_drop");
     let conninfo = world.postgres.conninfo("gap_drop");
     let brokers = world.kafka.brokers();
-    let dropped = Client::run([
-        "drop", "--yes", "-d", &conninfo, "-S", "gap_drop", "-b", &brokers,
-    ]);
-    dropped.expect(0, &["gap_drop"]);
+    let drop = || {
+        Client::run([
+            "drop", "--yes", "-d", &conninfo, "-S", "gap_drop", "-b", &brokers,
+        ])
+    };
+    // The state is of another server, whose slot has the same name.
+    let (key, value) = recorded(&world, "gap_drop");
+    let mut other = value.clone();
+    other["system_identifier"] = "7".into();
+    topic::write(world.kafka, STATE, &key, &other.to_string());
+    drop().expect(1, &["system identifier 7", "nothing was dropped"]);
+    assert_eq!(world.slots(), ["gap_drop"]);
+    topic::write(world.kafka, STATE, &key, &value.to_string());
+
+    drop().expect(0, &["gap_drop"]);
     assert_eq!(world.slots(), [] as [&str; 0]);
 
     // Nothing is remembered: the next start takes a snapshot.

@@ -117,10 +117,13 @@ fn read_frame<'a>(row: &'a [u8], table: &str) -> Result<Row<'a>> {
     }
 }
 
-/// DETACH … CONCURRENTLY waits for nobody before its first half is done.
+/// DETACH … CONCURRENTLY waits for nobody before its first half is done. What is begun anew
+/// finds the table where it belongs by then.
 fn moved(table: &str) -> Error {
-    Error::failed(format!(
-        "table {table} was attached to another table or detached from one while it was copied",
-    ))
-    .with_hint("Start again: the snapshot begins anew.")
+    Error::new(
+        ErrorKind::Disconnected,
+        format!(
+            "table {table} was attached to another table or detached from one while it was copied",
+        ),
+    )
 }
