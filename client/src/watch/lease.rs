@@ -47,8 +47,9 @@ use crate::stop::Stop;
 /// How long to wait for an instance that is just going away.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The owner asks once a second: so long without a question is no delay.
-const SILENCE: Duration = Duration::from_secs(6);
+/// The owner asks once a second: so long without a question is no delay, on a loaded machine
+/// either.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// An owner that drains takes up to 8 seconds for its records and 12 for its state.
 const YIELD_PATIENCE: Duration = Duration::from_secs(25);

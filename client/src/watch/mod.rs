@@ -10,7 +10,7 @@ mod lease;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_protocol::Lsn;
 
@@ -23,6 +23,11 @@ use crate::stop::Stop;
 
 /// Between two questions: who wants the lease is heard within it.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long another instance may have the lease after our session broke, before this one
+/// ends: as long as it may have the slot. One that finds the slot still streaming lets go
+/// again sooner.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The oldest WAL that the slot needs, as its thread sees it.
 ///
@@ -88,8 +93,7 @@ struct Watcher {
 /// The session that holds the lease, or held it.
 enum Session {
     Open(Connection),
-    /// With the server's process that it had.
-    Broken(u32),
+    Broken { backend_pid: u32, since: Instant },
 }
 
 impl Watch {
@@ -229,7 +233,10 @@ impl Watcher {
     fn broken(&mut self, error: &Error) {
         tracing::debug!(%error, "the session that holds the slot's lease broke");
         if let Session::Open(connection) = &self.session {
-            self.session = Session::Broken(connection.backend_pid());
+            self.session = Session::Broken {
+                backend_pid: connection.backend_pid(),
+                since: Instant::now(),
+            };
         }
     }
 
@@ -237,8 +244,8 @@ impl Watcher {
     fn look(&mut self) -> Result<Option<Error>> {
         let connection = match &self.session {
             Session::Open(connection) => connection,
-            Session::Broken(own_pid) => {
-                if let Some(connection) = self.take_again(*own_pid)? {
+            Session::Broken { backend_pid, since } => {
+                if let Some(connection) = self.take_again(*backend_pid, *since)? {
                     self.session = Session::Open(connection);
                 }
                 return Ok(None);
@@ -288,8 +295,8 @@ impl Watcher {
     }
 
     /// The old session may still hold the lease, as the server sees it. Another instance that
-    /// holds it has begun, and this one has nothing to say any more.
-    fn take_again(&self, own_pid: u32) -> Result<Option<Connection>> {
+    /// keeps it has begun, and this one has nothing to say any more.
+    fn take_again(&self, own_pid: u32, since: Instant) -> Result<Option<Connection>> {
         let connection = lease::open(&self.connector)?;
         if lease::try_take(&connection, &self.slot)? {
             return Ok(Some(connection));
@@ -299,8 +306,8 @@ impl Watcher {
                 Slot::end_session(&connection, &self.slot, own_pid)?;
                 Ok(None)
             }
-            Some(holder) => Err(holder.in_use(&self.slot)),
-            None => Ok(None),
+            Some(holder) if since.elapsed() > RECONNECT_PATIENCE => Err(holder.in_use(&self.slot)),
+            _ => Ok(None),
         }
     }
 }
