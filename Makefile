@@ -111,7 +111,7 @@ test-idle: setup ## the slot follows ten gigabytes that are written elsewhere
 torture: setup ## faults at random under writers, every change accounted for (SECONDS=120 SEED=…)
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) build --locked -p headwater-tests --bin torture
-	@SECONDS='$(SECONDS)' SEED='$(SEED)' $(TARGET)/debug/torture
+	@SECONDS='$(SECONDS)' SEED='$(SEED)' FAULTS='$(FAULTS)' $(TARGET)/debug/torture
 
 .PHONY: test-long
 test-long: setup ## what takes minutes: a snapshot killed twenty times, a stream that stands still

@@ -73,7 +73,7 @@ fn confirm_what_is_received(sent: &mut [u8]) {
 
 #[test]
 fn a_seed_gives_one_schedule_and_every_kind_of_fault() {
-    let steps = |seed| -> Vec<_> { Schedule::new(seed, &Fault::ALL).take(100).collect() };
+    let steps = |seed| -> Vec<_> { Schedule::new(seed, &Fault::ALL, true).take(100).collect() };
     assert_eq!(steps(7), steps(7));
     assert_ne!(steps(7), steps(8));
     let round = &steps(7)[..Fault::ALL.len()];

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use headwater_tests::torture::nemesis::Fault;
 use headwater_tests::torture::{self, Settings};
 
 fn main() -> ExitCode {
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     });
     println!("torture: {seconds} s, seed {seed}: make torture SECONDS={seconds} SEED={seed}");
     let settings = Settings {
+        faults: faults(),
         verbose: true,
         ..Settings::new(seed, Duration::from_secs(seconds))
     };
@@ -24,6 +26,30 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// The kinds of faults that `FAULTS` names, separated by commas; all if it names none.
+fn faults() -> Vec<Fault> {
+    let names = std::env::var("FAULTS").unwrap_or_default();
+    let named = |name: &str| {
+        let found = Fault::ALL.into_iter().find(|fault| fault.name() == name);
+        found.unwrap_or_else(|| {
+            panic!(
+                "FAULTS has \"{name}\"; there are {:?}",
+                Fault::ALL.map(Fault::name)
+            )
+        })
+    };
+    let names = names
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    let faults: Vec<Fault> = names.map(named).collect();
+    if faults.is_empty() {
+        Fault::ALL.to_vec()
+    } else {
+        faults
     }
 }
 

@@ -8,7 +8,7 @@ use super::checkers::Violation;
 use super::evidence::Evidence;
 use super::nemesis::Fault;
 use super::run::Settings;
-use super::supervisor::Supervisor;
+use super::supervisor::{Life, Supervisor};
 
 /// The figures of a run, and what was against the rules.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Report {
     replayed: usize,
     fetched: usize,
     rows: usize,
-    starts: u64,
+    lives: Vec<Life>,
     quarantined: u64,
     refusals: usize,
     gaps: usize,
@@ -63,7 +63,7 @@ impl Report {
             replayed: evidence.log.len() - different.len(),
             fetched: evidence.log.iter().filter(|entry| entry.fetched).count(),
             rows: evidence.tables.len(),
-            starts: supervisor.starts(),
+            lives: supervisor.lives().to_vec(),
             quarantined: supervisor.quarantined(),
             refusals: evidence.refusals.len(),
             // The first snapshot is one too.
@@ -121,7 +121,7 @@ impl fmt::Display for Report {
             self.replayed,
             self.fetched,
             self.rows,
-            self.starts,
+            self.lives.len(),
             self.quarantined,
             self.refusals,
             self.gaps,
@@ -132,6 +132,17 @@ impl fmt::Display for Report {
         writeln!(f, "\nviolations: {}", self.violations.len())?;
         for violation in &self.violations {
             writeln!(f, "  {violation}")?;
+        }
+        if self.violations.is_empty() {
+            return Ok(());
+        }
+        for (number, life) in self.lives.iter().enumerate() {
+            let arguments = life.arguments.join(" ");
+            writeln!(
+                f,
+                "\nclient {number} {arguments}: {}\n{}",
+                life.end, life.stderr
+            )?;
         }
         Ok(())
     }

@@ -24,6 +24,9 @@ const RECOVERY: Duration = Duration::from_secs(120);
 /// running transactions, which a checkpoint writes.
 const RETENTION: Duration = Duration::from_secs(60);
 
+/// A run of this length has time for outages of half a minute.
+const LONG: Duration = Duration::from_secs(300);
+
 /// Between two looks at the client.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -131,7 +134,8 @@ pub fn run(settings: Settings) -> (Report, Evidence) {
 impl Run {
     /// Faults until the time is up, or nothing goes on any more.
     fn rage(&mut self) {
-        let schedule = Schedule::new(self.settings.seed, &self.settings.faults);
+        let long = self.settings.duration >= LONG;
+        let schedule = Schedule::new(self.settings.seed, &self.settings.faults, long);
         if !self.recover() {
             return;
         }
@@ -196,10 +200,9 @@ impl Run {
         loop {
             self.supervisor.tend();
             let slot = sql.rows(&reached);
-            if slot
-                .first()
-                .is_some_and(|row| row[0].as_deref() == Some("t"))
-            {
+            let first = slot.first().and_then(|row| row[0].as_deref());
+            // A slot that was just made stands far enough, whoever streams from it.
+            if first == Some("t") && self.supervisor.streams() {
                 return true;
             }
             if begin.elapsed() > RECOVERY {
@@ -239,7 +242,7 @@ impl Run {
     /// At rest: gathers everything and has it checked.
     fn conclude(mut self, rows: Result<Rows, String>, witness: Witness) -> (Report, Evidence) {
         let retained_at_rest = self.retained_at_rest();
-        self.supervisor.finish();
+        self.supervisor.stop();
         let samples = witness.finish();
         let evidence = Evidence {
             history: self.history.to_vec(),

@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use headwater_protocol::Lsn;
+use nix::sys::signal::Signal;
 
 use super::checkers::Violation;
 use super::evidence::Gap;
@@ -46,9 +47,20 @@ pub struct Supervisor {
     /// The stream has a gap, and does not go on behind it yet.
     lost_after: Option<Lsn>,
     gaps: Vec<Gap>,
-    starts: u64,
+    lives: Vec<Life>,
     quarantined: u64,
     violations: Vec<Violation>,
+}
+
+/// One client, from its start to its end: for a report that has to explain something.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// What it was asked for beside servers and slot.
+    pub arguments: Vec<String>,
+    /// How it ended.
+    pub end: String,
+    /// What it said.
+    pub stderr: String,
 }
 
 impl Supervisor {
@@ -68,7 +80,7 @@ impl Supervisor {
             poisoned: false,
             lost_after: Some(Lsn::INVALID),
             gaps: Vec::new(),
-            starts: 0,
+            lives: Vec::new(),
             quarantined: 0,
             violations: Vec::new(),
         }
@@ -83,10 +95,16 @@ impl Supervisor {
             .is_some_and(|client| !client.is_running());
         if ended && let Some(client) = self.client.take() {
             let ended = client.wait();
+            self.bury(&ended, "");
             self.judge(&ended);
         }
         if self.client.is_none() {
-            self.starts += 1;
+            let arguments = [self.more.as_slice(), self.until_streaming.as_slice()].concat();
+            self.lives.push(Life {
+                arguments,
+                end: "runs".to_owned(),
+                stderr: String::new(),
+            });
             self.streams = false;
             self.client = Some(Client::start(self.command()));
         }
@@ -112,17 +130,25 @@ impl Supervisor {
         self.streams
     }
 
-    /// Takes the client away, to be ended. The next look starts another.
-    pub fn take(&mut self) -> Option<Client> {
-        self.look();
-        self.client.take()
+    /// Stops the client as its users do, by SIGTERM.
+    pub fn stop(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.signal(Signal::SIGTERM);
+            let ended = client.wait();
+            self.bury(&ended, " after SIGTERM");
+            self.note_streaming(&ended.stderr);
+            if ended.exit != Exit::Code(0) {
+                self.complain(&format!("SIGTERM: {:?}", ended.exit), &ended.stderr);
+            }
+        }
     }
 
     /// Kills the client outright.
     pub fn kill(&mut self) {
         if let Some(client) = self.client.take() {
-            client.signal(nix::sys::signal::Signal::SIGKILL);
+            client.signal(Signal::SIGKILL);
             let ended = client.wait();
+            self.bury(&ended, " after SIGKILL");
             self.note_streaming(&ended.stderr);
         }
         self.troubled();
@@ -146,26 +172,14 @@ impl Supervisor {
             .collect()
     }
 
-    /// Stops the client in an orderly way at the end.
-    pub fn finish(&mut self) {
-        if let Some(client) = self.take() {
-            client.signal(nix::sys::signal::Signal::SIGTERM);
-            let ended = client.wait();
-            self.note_streaming(&ended.stderr);
-            if ended.exit != Exit::Code(0) {
-                self.complain(&format!("SIGTERM: {:?}", ended.exit), &ended.stderr);
-            }
-        }
-    }
-
     /// Where streams went on behind what they lost.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
     }
 
-    /// How often a client was started.
-    pub fn starts(&self) -> u64 {
-        self.starts
+    /// Every client that was started, in order.
+    pub fn lives(&self) -> &[Life] {
+        &self.lives
     }
 
     /// How many changes were left out as the client asked for.
@@ -207,6 +221,13 @@ impl Supervisor {
                 }),
                 None => self.complain("no position where it streams", line),
             }
+        }
+    }
+
+    fn bury(&mut self, ended: &Ended, how: &str) {
+        if let Some(life) = self.lives.last_mut() {
+            life.end = format!("{:?}{how}", ended.exit);
+            life.stderr.clone_from(&ended.stderr);
         }
     }
 

@@ -230,20 +230,23 @@ impl fmt::Display for Step {
 pub struct Schedule {
     random: Random,
     kinds: Vec<Fault>,
+    /// Whether some outages outlast what is tried within seconds.
+    long: bool,
     dealt: Vec<Fault>,
 }
 
 impl Schedule {
-    /// Steps with faults of some kinds.
+    /// Steps with faults of some kinds; now and then a long one if there is time.
     ///
     /// # Panics
     ///
     /// If there are none.
-    pub fn new(seed: u64, kinds: &[Fault]) -> Self {
+    pub fn new(seed: u64, kinds: &[Fault], long: bool) -> Self {
         assert!(!kinds.is_empty(), "a nemesis without a fault");
         Schedule {
             random: Random::new(seed),
             kinds: kinds.to_vec(),
+            long,
             dealt: Vec::new(),
         }
     }
@@ -270,7 +273,10 @@ impl Iterator for Schedule {
         let (on_top, which) = (self.random.below(3) == 0, self.random.below(6));
         let overlay = Fault::OVERLAYS[which as usize];
         let fits = fault.is_outage() && overlay != fault && self.kinds.contains(&overlay);
+        let is_long = self.random.below(8) == 0 && self.long && fault.is_outage();
         let (shortest, longest) = match fault {
+            // The client waits up to ten seconds between two attempts.
+            _ if is_long => (8_000, 30_000),
             // The server's timeout has to pass, or not.
             Fault::SilencePostgres | Fault::ShortTimeout => (1_000, 10_000),
             _ => (200, 4_000),

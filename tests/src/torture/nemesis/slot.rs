@@ -122,14 +122,8 @@ fn take_away(run: &mut Run, how: Loss) -> (Lsn, String) {
 fn stop_client(run: &mut Run) {
     if run.random.below(2) == 0 {
         super::process::kill_client(run);
-    } else if let Some(client) = run.supervisor.take() {
-        let ended = client.terminate();
-        if ended.exit != Exit::Code(0) {
-            run.complain(
-                "client keeps running",
-                format!("SIGTERM: {:?}; it said:\n{}", ended.exit, ended.stderr),
-            );
-        }
+    } else {
+        run.supervisor.stop();
     }
 }
 
