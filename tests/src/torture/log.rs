@@ -1,12 +1,13 @@
 //! What the topics hold, as far as the checkers ask.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use headwater_protocol::Lsn;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::workload::tables::Table;
 use crate::kafka::Kafka;
@@ -56,18 +57,14 @@ pub struct Row {
 impl Row {
     /// The row that a JSON object is; none where it is no object with a stamp.
     fn of(json: &[u8]) -> Option<Self> {
-        let Value::Object(fields) = serde_json::from_slice(json).ok()? else {
-            return None;
-        };
-        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+        // By name, whatever the order of the columns; the values as they are written.
+        let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(json).ok()?;
+        let number = |name: &str| fields.get(name)?.get().parse::<u64>().ok();
         let mut digest = DefaultHasher::new();
-        // By name, whatever the order of the columns.
-        let sorted: BTreeMap<&String, &Value> = fields
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .collect();
-        for (name, value) in sorted {
-            (name, value.to_string()).hash(&mut digest);
+        for (name, value) in &fields {
+            if value.get() != "null" {
+                (name, value.get()).hash(&mut digest);
+            }
         }
         Some(Row {
             writer: number("writer")?.try_into().ok()?,

@@ -1,6 +1,6 @@
 //! What a person reads at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub struct Report {
     records: usize,
     replayed: usize,
     fetched: usize,
+    copied: usize,
     rows: usize,
     lives: Vec<Life>,
     quarantined: u64,
@@ -45,7 +46,7 @@ impl Report {
         for committed in &evidence.history {
             *transactions.entry(committed.kind).or_default() += 1;
         }
-        let mut different = std::collections::BTreeSet::new();
+        let mut different = HashSet::new();
         for entry in &evidence.log {
             different.insert((entry.table, &entry.key, entry.lsn, entry.seq));
         }
@@ -62,6 +63,11 @@ impl Report {
             records: evidence.log.len(),
             replayed: evidence.log.len() - different.len(),
             fetched: evidence.log.iter().filter(|entry| entry.fetched).count(),
+            copied: evidence
+                .log
+                .iter()
+                .filter(|entry| entry.xid.is_none())
+                .count(),
             rows: evidence.tables.len(),
             lives: supervisor.lives().to_vec(),
             quarantined: supervisor.quarantined(),
@@ -112,12 +118,13 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "\nchanges written: {}\n\
-             records in the topics: {}, of which {} came again and {} were fetched\n\
+             records in the topics: {}, of which {} are of snapshots, {} came again and {} were fetched\n\
              rows at the end: {}\n\
              client started: {} times; {} changes quarantined; refused {} times; {} gaps mended\n\
              slot looked at: {} times; WAL retained: {} MB at most, {} MB at rest",
             self.changes,
             self.records,
+            self.copied,
             self.replayed,
             self.fetched,
             self.rows,

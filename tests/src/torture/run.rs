@@ -18,7 +18,7 @@ use super::workload::{Rows, Writer, Writers};
 use crate::Random;
 
 /// How long everything may take to be delivered once nothing is out of order.
-const RECOVERY: Duration = Duration::from_secs(120);
+const RECOVERY: Duration = Duration::from_secs(240);
 
 /// How long the server may keep WAL that nobody needs: it finds out with its next record of
 /// running transactions, which a checkpoint writes.
@@ -43,6 +43,8 @@ pub struct Settings {
     pub seed: u64,
     /// How long faults go on.
     pub duration: Duration,
+    /// How many steps there are at least, however long they take.
+    pub steps: usize,
     /// Writers at once.
     pub writers: u32,
     /// Between two transactions of a writer. What this makes is to be far below what the
@@ -66,6 +68,7 @@ impl Settings {
         Settings {
             seed,
             duration,
+            steps: 0,
             writers: 3,
             pause: Duration::from_millis(10),
             huge_rows: 30_000,
@@ -140,11 +143,9 @@ impl Run {
             return;
         }
         let begin = Instant::now();
-        for step in schedule {
-            if begin.elapsed() >= self.settings.duration {
-                return;
-            }
-            if !self.step(&step) {
+        for (number, step) in schedule.enumerate() {
+            let is_over = begin.elapsed() >= self.settings.duration;
+            if is_over && number >= self.settings.steps || !self.step(&step) {
                 return;
             }
         }

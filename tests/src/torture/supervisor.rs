@@ -21,7 +21,7 @@ const NAME: &str = "client keeps running";
 
 /// So long after a fault something may still be out of order: as a server that holds a slot
 /// until it has noticed that the connection is dead.
-const AFTERMATH: Duration = Duration::from_secs(30);
+const AFTERMATH: Duration = Duration::from_secs(60);
 
 /// What the client does about a change that cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,12 +11,11 @@
 //! client that confirms what is delivered is never accused. One that confirms too early is
 //! seen if a look falls in between: with a broker that is stopped for seconds, many do.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use headwater_protocol::Lsn;
 
 use crate::torture::evidence::Evidence;
-use crate::torture::log::Entry;
 
 /// Its name in reports.
 pub const NAME: &str = "acknowledged after delivery";
@@ -33,13 +32,13 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
             confirmed.push((sample.confirmed, sample.at));
         }
     }
-    let mut first: BTreeMap<_, &Entry> = BTreeMap::new();
-    for entry in &evidence.log {
-        let change = (entry.lsn, entry.seq, entry.table, &entry.key);
-        first.entry(change).or_insert(entry);
-    }
+    let mut came = HashSet::new();
     let mut seen = Vec::new();
-    for entry in first.values() {
+    for entry in &evidence.log {
+        // A key is in one partition, so its first record stands before those that came again.
+        if !came.insert((entry.lsn, entry.seq, entry.table, &*entry.key)) {
+            continue;
+        }
         let earliest = confirmed.partition_point(|&(lsn, _)| lsn < entry.lsn);
         // A row that was fetched may come with a replay alone.
         if let Some(&(lsn, at)) = confirmed.get(earliest)

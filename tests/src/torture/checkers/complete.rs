@@ -16,29 +16,30 @@
 //!   the row had been deleted by then, so only where the history deletes the key afterwards.
 //! - A change that nothing can encode is left out, since somebody said so.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use headwater_protocol::Lsn;
 
 use crate::torture::evidence::Evidence;
 use crate::torture::history::{Committed, Effect};
 use crate::torture::log::Entry;
-use crate::torture::workload::tables::Key;
+use crate::torture::workload::tables::{Key, Table};
 
 /// Its name in reports.
 pub const NAME: &str = "no change missing";
 
 /// The different changes of a key under one transaction, in their order.
 type Changes<'a> = BTreeMap<(Lsn, u64), &'a Entry>;
-type Found<'a> = BTreeMap<(u32, &'static str, Box<str>), Changes<'a>>;
+type Found<'a> = HashMap<(u32, Table, Cow<'a, str>), Changes<'a>>;
 
 /// What is missing, and what is too much.
 pub fn check(evidence: &Evidence) -> Vec<String> {
-    let mut found: Found<'_> = BTreeMap::new();
+    let mut found: Found<'_> = HashMap::new();
     for entry in &evidence.log {
         if let Some(xid) = entry.xid {
             found
-                .entry((xid, entry.table.name(), entry.key.clone()))
+                .entry((xid, entry.table, Cow::Borrowed(&*entry.key)))
                 .or_default()
                 .entry((entry.lsn, entry.seq))
                 .or_insert(entry);
@@ -52,7 +53,7 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
             .iter()
             .any(|gap| committed.by > gap.lost_after && committed.after < gap.resumed_at);
         for (key, effects) in by_key(committed) {
-            let place_of_key = (committed.xid, key.table.name(), key.json().into());
+            let place_of_key = (committed.xid, key.table, Cow::Owned(key.json()));
             let records = found.remove(&place_of_key).unwrap_or_default();
             if records.is_empty() && may_be_missing {
                 continue;
@@ -72,7 +73,8 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
             .map(|(lsn, seq)| format!("{lsn}:{seq}"))
             .collect();
         seen.push(format!(
-            "transaction {xid}, {table} {key}: the topic has {}, but no such change was committed",
+            "transaction {xid}, {} {key}: the topic has {}, but no such change was committed",
+            table.name(),
             places.join(", ")
         ));
     }
@@ -89,8 +91,8 @@ fn by_key(committed: &Committed) -> BTreeMap<Key, Vec<Effect>> {
 }
 
 /// The place in the history of the last transaction that deletes each key.
-fn deletions(history: &[Committed]) -> BTreeMap<Key, usize> {
-    let mut last = BTreeMap::new();
+fn deletions(history: &[Committed]) -> HashMap<Key, usize> {
+    let mut last = HashMap::new();
     for (place, committed) in history.iter().enumerate() {
         for change in &committed.changes {
             if change.effect == Effect::Gone {

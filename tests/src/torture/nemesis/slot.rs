@@ -24,7 +24,7 @@ const LOST: usize = 100;
 
 /// A client that may not go on says so within this: it waits some seconds for a slot that is
 /// in use.
-const REFUSED_WITHIN: Duration = Duration::from_secs(30);
+const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How the slot comes to lose changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::torture::arena::connect;
 use crate::torture::history::{Committed, History, Kind};
 
 /// How long a server may be away before a writer gives up: far more than any fault lasts.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Rolled back: one ordinary transaction of so many.
 const ROLLED_BACK: u64 = 20;
