@@ -24,7 +24,7 @@ scripts   = $(wildcard sql/headwater--*.sql)
 export PGRX_PG_CONFIG_PATH = $(shell command -v $(PG_CONFIG) 2>/dev/null)
 
 for_pg    = -p headwater-pg --no-default-features --features pg$(pg_major)
-rust_only = -p headwater-protocol -p headwater -p headwater-tests
+rust_only = -p headwater-protocol -p headwater -p headwater-tests -p headwater-fuzz
 benches   = plugin e2e snapshot latency
 
 .PHONY: help
@@ -127,6 +127,26 @@ test-outage: setup ## a broker that is away for 90 s, during a copy and under lo
 test-verify: setup ## five million rows under load compared with their topic: time and memory
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture verify_large::
+
+# Coverage as libFuzzer wants it, by flags that the pinned toolchain has: no nightly is needed.
+# The targets are safe Rust, so there is nothing for a sanitizer to find in them.
+coverage = -Cpasses=sancov-module -Cdebug-assertions=yes -Coverflow-checks=yes \
+	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+host     = $(shell rustc -vV | sed -n 's/^host: //p')
+fuzzed   = $(notdir $(wildcard fuzz/seeds/*))
+
+.PHONY: fuzz
+fuzz: setup ## what reads untrusted bytes, under libFuzzer (SECONDS=60 for each target)
+	RUSTFLAGS='$(coverage)' CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
+		$(CARGO) build --locked --target $(host) --target-dir $(TARGET)/fuzz -p headwater-fuzz --features libfuzzer
+	@for target in $(fuzzed); do \
+		echo "== fuzz $$target"; \
+		mkdir -p $(TARGET)/fuzz/found/$$target; \
+		HEADWATER_FUZZ=$$target $(TARGET)/fuzz/$(host)/debug/fuzz \
+			-max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=512 -print_final_stats=1 -verbosity=0 \
+			-artifact_prefix=$(TARGET)/fuzz/$$target- \
+			$(TARGET)/fuzz/found/$$target fuzz/seeds/$$target || exit 1; \
+	done
 
 .PHONY: test-versions
 test-versions: setup ## build for, load into and stream from each Postgres of VERSIONS

@@ -5,7 +5,7 @@ mod runs;
 mod shape;
 mod stale;
 
-pub use kafka::{KafkaState, StateKey, read};
+pub use kafka::{KafkaState, StateKey, read, record};
 pub use runs::{Ended, Part, Place, Run, Runs, Sent};
 pub use shape::{Difference, Shape};
 pub use stale::{Mark, StaleTables};

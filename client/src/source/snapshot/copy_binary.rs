@@ -41,7 +41,7 @@ pub enum CopyError {
 
 /// An incremental reader.
 #[derive(Debug, Default)]
-pub(crate) struct CopyBinary {
+pub struct CopyBinary {
     state: State,
     /// The beginning of something that the last message cut.
     cut: Vec<u8>,
@@ -64,7 +64,7 @@ struct Piece<'a> {
 impl CopyBinary {
     /// Reads one message and hands on each row that is complete with it. An error of
     /// `on_row` ends the reading.
-    pub(crate) fn push<E: From<CopyError>>(
+    pub fn push<E: From<CopyError>>(
         &mut self,
         message: &[u8],
         on_row: &mut impl FnMut(&[u8]) -> Result<(), E>,
@@ -83,7 +83,7 @@ impl CopyBinary {
     }
 
     /// Whether the trailer was read: a copy that ends before has lost rows.
-    pub(crate) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.state == State::Ended && self.cut.is_empty()
     }
 

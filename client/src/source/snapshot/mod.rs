@@ -34,13 +34,12 @@ mod scan;
 mod view;
 mod waiting;
 
-pub(crate) use self::copy_binary::{CopyBinary, CopyError};
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_protocol::Lsn;
 
+pub use self::copy_binary::{CopyBinary, CopyError};
 pub use self::rows::copy as copy_rows;
 pub use self::scan::{Scan, Source};
 pub use self::view::{Description, View, ViewOptions};

@@ -74,14 +74,16 @@ struct Numbered {
 
 /// Why a value cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum DecodeError {
+pub enum DecodeError {
+    /// It has a version that is newer than this program.
     Newer(u32),
+    /// It is no state.
     Malformed(String),
 }
 
 impl DecodeError {
     /// The error for a person; `place` says where the record is.
-    pub(super) fn into_error(self, place: &str) -> Error {
+    pub fn into_error(self, place: &str) -> Error {
         match self {
             DecodeError::Newer(version) => Error::failed(format!(
                 "the state in {place} was written by a newer Headwater: it has version {version}, \
@@ -100,19 +102,19 @@ impl DecodeError {
 }
 
 /// The key's bytes.
-pub(super) fn key(key: &StateKey) -> Result<Vec<u8>> {
+pub fn key(key: &StateKey) -> Result<Vec<u8>> {
     serde_json::to_vec(key)
         .map_err(|error| Error::failed("the state's key cannot be written").with_source(error))
 }
 
 /// Which start wrote a value; none where that cannot be read.
-pub(super) fn epoch(bytes: &[u8]) -> Option<u64> {
+pub fn epoch(bytes: &[u8]) -> Option<u64> {
     let numbered: Numbered = serde_json::from_slice(bytes).ok()?;
     Some(numbered.epoch)
 }
 
 /// The value's bytes.
-pub(super) fn encode(state: &State, epoch: u64) -> Result<Vec<u8>> {
+pub fn encode(state: &State, epoch: u64) -> Result<Vec<u8>> {
     let value = Value {
         version: VERSION,
         epoch,
@@ -140,7 +142,7 @@ pub(super) fn encode(state: &State, epoch: u64) -> Result<Vec<u8>> {
 }
 
 /// The state that a value holds.
-pub(super) fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<State, DecodeError> {
     let malformed = |error: &dyn std::fmt::Display| DecodeError::Malformed(error.to_string());
     let lsn = |text: &str| text.parse::<Lsn>().map_err(|error| malformed(&error));
     let Versioned { version } = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
