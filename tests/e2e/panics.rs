@@ -13,7 +13,7 @@ use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Postgres};
 
-use crate::world::{World, kafka, postgres};
+use crate::world::{World, assert_same, kafka, postgres};
 
 /// The server whose library panics.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| {
@@ -259,6 +259,34 @@ fn a_panic_of_the_encoder_costs_its_row_alone() {
             assert_eq!((is_whole, is_set_aside), (!panicked, panicked), "{line}");
         }
     }
+    bystander.is_unharmed();
+    world.drop_slot();
+}
+
+#[test]
+fn a_stream_goes_on_past_the_rows_that_the_encoder_panics_at() {
+    let name = "panics_rows";
+    let world = World::on(&SERVER, kafka(), name);
+    let bystander = Bystander::new(name);
+    world.sql.run("create table t (id int primary key, v text)");
+    world.sql.run(&format!(
+        "alter database {name} set headwater.test_panic = 'encode:1000'"
+    ));
+    let mut client = world.stream(&["--on-error", "quarantine"]);
+    client.streams();
+    let reader = format!("select active_pid from pg_replication_slots where slot_name = '{name}'");
+    let before = world.sql.value(&reader);
+    world
+        .sql
+        .run("insert into t select n, 'row ' || n from generate_series(1, 10000) n");
+    world.catches_up();
+    assert_eq!(world.sql.value(&reader), before, "it was not cut off");
+    client.terminate().expect(0, &[]);
+
+    let mut expected = world.rows("t", "id");
+    expected.retain(|key, _| !key.ends_with("000}"));
+    assert_eq!(expected.len(), 9_990);
+    assert_same(&world.folded("t"), &expected);
     bystander.is_unharmed();
     world.drop_slot();
 }
