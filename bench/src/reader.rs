@@ -75,7 +75,7 @@ pub(crate) fn read(conninfo: &str, slot: &str, peer: &Peer, end: Lsn) -> Reading
             Event::Keepalive { reply, .. } => {
                 heard = Instant::now();
                 if reply {
-                    let _answered = stream.send_status(Lsn::INVALID);
+                    let _answered = stream.send_status(Lsn::INVALID, false);
                 }
             }
             // A part of a message, or silence.
