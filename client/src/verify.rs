@@ -12,7 +12,7 @@
 //! (`source::snapshot`) but for the advisory lock, since it disturbs no stream. It waits until
 //! the stream has passed C, reads the topics up to the ends that they have then, and compares
 //! each row's bytes with the newest record of its key as of C. What may be said of a key, and
-//! why a difference takes two looks, is in [`compare`].
+//! why a difference takes two looks, is in `compare.rs`.
 //!
 //! The first look reads everything. Later ones look up the rows of the keys in question and
 //! read topics on from where they were read to; they stop as soon as no question is left.
