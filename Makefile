@@ -75,12 +75,14 @@ server: extension
 		&& $(MAKE) --no-print-directory -s install PG_CONFIG=$$copy
 
 # Another copy, with a library that panics where a test asks it to: see
-# pg_ext/src/pg/panics.rs. It is never the library that `make install` takes.
+# pg_ext/src/pg/panics.rs. Its profile has a folder of its own, so that it is never the library that
+# `make install` takes, and neither of the two has the other built again.
 .PHONY: server-panics
 server-panics:
-	$(CARGO) build --locked --release $(for_pg),panics
+	$(CARGO) build --locked --profile panics $(for_pg),panics
 	@mkdir -p $(TARGET)/extension/panics
-	@mv -f $(TARGET)/release/libheadwater.so $(TARGET)/extension/panics/headwater.so
+	@cmp -s $(TARGET)/panics/libheadwater.so $(TARGET)/extension/panics/headwater.so \
+		|| cp $(TARGET)/panics/libheadwater.so $(TARGET)/extension/panics/headwater.so
 	@copy=$$(setup/server-copy.sh $(PG_CONFIG) $(TARGET)/postgres/panics) \
 		&& $(MAKE) --no-print-directory -s install PG_CONFIG=$$copy extension=$(TARGET)/extension/panics
 

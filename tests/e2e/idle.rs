@@ -19,6 +19,10 @@ const MIB: u64 = 1 << 20;
 /// How far the slot may stay behind the end of the WAL.
 const LAG: u64 = 64 * MIB;
 
+/// The same where other tests may hold the client up: a slot that stands still is behind by all
+/// that is written.
+const LAG_BESIDE_OTHERS: u64 = 120 * MIB;
+
 /// How long after the load the server may still keep more: it notes where decoding can
 /// begin every 15 seconds, and a note counts when the next one after it is confirmed.
 const SETTLED: Duration = Duration::from_secs(40);
@@ -93,7 +97,7 @@ fn the_slot_follows_what_others_write() {
     ] {
         let load = Load::run(&server, name, elsewhere, 160 * MIB, Notes::Hurry);
         println!("idle: {elsewhere:?}: {load}");
-        assert!(load.lag < LAG, "{elsewhere:?}: {load}");
+        assert!(load.lag < LAG_BESIDE_OTHERS, "{elsewhere:?}: {load}");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::world::{World, postgres};
 /// recorded: ten seconds each.
 const LONG: Duration = Duration::from_secs(12);
 
-const ROWS: u64 = 60_000;
+const ROWS: u64 = 200_000;
 
 #[test]
 fn a_copy_and_a_stream_wait_for_a_broker_that_is_away() {

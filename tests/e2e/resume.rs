@@ -1,6 +1,6 @@
 //! Kills at random moments, under writers: afterwards the topics are the tables.
 //!
-//! Each test has a server and a broker of its own, kills one part ten times outright
+//! Each test has a server and a broker of its own, kills one part several times outright
 //! (half of them during a snapshot) and checks at the end that nothing is missing, nothing
 //! is left over and every value is the newest. The client runs as under a supervisor: if
 //! it ends with 1, it is started again; any other end fails the test.
@@ -13,7 +13,8 @@ use headwater_tests::{Client, Kafka, Postgres, Random, topic};
 use crate::workload::{self, Writers};
 use crate::world::{assert_same, rows};
 
-const KILLS: u64 = 10;
+/// The torture kills more, and more often.
+const KILLS: u64 = 4;
 /// So many rows a table that a snapshot takes long enough to be hit.
 const ROWS: u64 = 40_000;
 
@@ -114,7 +115,8 @@ impl Pipeline {
         let begin = self.written();
         eventually("records arrive", SOON, || {
             self.supervise();
-            let written = self.written() - begin;
+            // A broker that does not answer in time seems to have none.
+            let written = self.written().saturating_sub(begin);
             check(written >= more, || format!("{written} of {more}"))
         });
     }

@@ -95,7 +95,7 @@ impl Killed {
             println!(
                 "{}: kill {killed} of {victim:?} at {moment:?}, {} records written since the last",
                 self.name,
-                self.written() - written
+                self.written().saturating_sub(written)
             );
             self.change_rows(killed);
         }
@@ -173,7 +173,7 @@ impl Killed {
                     "select exists (select from pg_replication_slots \
                                     where temporary and confirmed_flush_lsn is not null)",
                 ),
-                Moment::Records(records) => self.written() - begin >= records,
+                Moment::Records(records) => self.written().saturating_sub(begin) >= records,
             };
             check(reached || self.has_slot(), || format!("no {moment:?} yet"))
         });

@@ -4,7 +4,7 @@
 //! with the place of the defect: `change` panics at every change, `change:7` at every
 //! seventh that a process sees. Where many are met in turn and each retry gets a little
 //! further, as a stream does, the second form lets it come to its end. Each panic is named
-//! on standard error first: some must leave no other trace.
+//! on standard error first, as it was asked for: some must leave no other trace.
 //!
 //! Any other library has no such setting, and nothing is left of the calls.
 
@@ -98,7 +98,7 @@ mod on_demand {
         let reached = REACHED.get() + 1;
         REACHED.set(reached);
         if reached.is_multiple_of(every) {
-            eprintln!("headwater: a panic on demand: {name}");
+            eprintln!("headwater: a panic on demand: {setting}");
             panic!("a panic on demand: {name}");
         }
     }

@@ -109,7 +109,7 @@ fn take_away(run: &mut Run, how: Loss) -> (Lsn, String) {
         after,
         due: 3,
         exit,
-        written: run.written() - written,
+        written: run.written().saturating_sub(written),
         stderr: stderr.clone(),
     });
     let lost_after = lost_after
