@@ -1,6 +1,7 @@
 //! A slot or a command line that does not fit the state is refused: going on would lose changes
 //! or split topics.
 
+use headwater_tests::postgres::Options;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Postgres, topic};
 use serde_json::Value;
@@ -146,6 +147,27 @@ fn an_advanced_slot_is_refused() {
 }
 
 /// Slots are in no base backup.
+/// The server removes what a slot keeps beyond `max_slot_wal_keep_size`, at a checkpoint.
+#[test]
+fn a_slot_whose_wal_is_gone_is_refused() {
+    let postgres = Options::default()
+        .setting("max_slot_wal_keep_size", "1MB")
+        .setting("min_wal_size", "32MB")
+        .setting("max_wal_size", "32MB")
+        .start();
+    let world = stopped_on(World::on(&postgres, kafka(), "gap_wal"));
+    eventually("the slot loses its WAL", SOON, || {
+        world
+            .sql
+            .run("select pg_logical_emit_message(true, 'gap', repeat('x', 1000000))");
+        world.sql.run("select pg_switch_wal()");
+        world.sql.run("checkpoint");
+        let lost = "select wal_status = 'lost' from pg_replication_slots";
+        check(world.sql.holds(lost), || world.slots().join(", "))
+    });
+    refused_and_mended(&world);
+}
+
 #[test]
 fn a_restored_base_backup_is_refused() {
     let server = Postgres::new();

@@ -9,12 +9,14 @@
 mod alters;
 mod bounds;
 mod changed_types;
+mod connections;
 mod data_errors;
 mod demo;
 mod drain;
 mod encodings;
 mod fuse;
 mod gaps;
+mod guarantees;
 mod handoff;
 mod idle;
 mod invalidation;

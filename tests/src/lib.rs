@@ -17,7 +17,7 @@ pub mod kafka;
 pub mod keeper;
 pub mod lines;
 pub mod memory;
-mod port;
+pub mod port;
 pub mod postgres;
 pub mod random;
 pub mod session;

@@ -15,7 +15,7 @@ static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 /// # Panics
 ///
 /// If the whole range is taken.
-pub(crate) fn free() -> u16 {
+pub fn free() -> u16 {
     let mut given = GIVEN.lock().unwrap_or_else(|e| e.into_inner());
     // Processes that run at once begin at different places.
     let begin = (std::process::id() * 37 % u32::from(RANGE.end - RANGE.start)) as u16;
