@@ -12,7 +12,9 @@ use headwater_protocol::table_pattern::TablePatterns;
 
 use crate::assemble;
 use crate::backoff::Backoff;
-use crate::cli::{CopyMode, ErrorMode, SinkKind, SnapshotMode, StreamOptions, UnkeyedMode};
+use crate::cli::{
+    CopyMode, ErrorMode, OnRetainedWal, SinkKind, SnapshotMode, StreamOptions, UnkeyedMode,
+};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Pipeline, Positions};
@@ -133,23 +135,40 @@ impl Target {
 
 /// What options say of each other.
 fn check_options(options: &StreamOptions) -> Result<()> {
+    let wrong = |what: String, cure: &str| {
+        Err(Error::new(ErrorKind::Usage, what)
+            .with_hint(format!("{cure} The environment counts, too.")))
+    };
     if options.on_error == ErrorMode::Quarantine && options.sink == SinkKind::Stdout {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "--on-error quarantine needs a topic for dead letters, which --sink stdout has not",
-        )
-        .with_hint("Leave out single changes with --quarantine LSN:SEQ."));
+        return wrong(
+            "--on-error quarantine needs a topic for dead letters, which --sink stdout has not"
+                .to_owned(),
+            "Leave out single changes with --quarantine LSN:SEQ.",
+        );
+    }
+    if options.dead_letter_topic.is_some() && options.on_error == ErrorMode::Stop {
+        return wrong(
+            "--dead-letter-topic is of no use while changes that cannot be delivered stop the \
+             stream"
+                .to_owned(),
+            "Add --on-error quarantine, or leave it out.",
+        );
+    }
+    if options.on_retained_wal == OnRetainedWal::DropSlot && options.max_retained_wal.is_none() {
+        return wrong(
+            "--on-retained-wal drop-slot needs to know how much WAL is too much".to_owned(),
+            "Add --max-retained-wal BYTES.",
+        );
     }
     let mode = match options.snapshot {
         SnapshotMode::Never if options.resnapshot => "never",
         SnapshotMode::Only if options.resnapshot => "only",
         _ => return Ok(()),
     };
-    Err(Error::new(
-        ErrorKind::Usage,
+    wrong(
         format!("--resnapshot takes a snapshot, --snapshot {mode} says otherwise"),
+        "Leave one of them out.",
     )
-    .with_hint("Leave one of them out, in the environment too."))
 }
 
 /// Knows the topics of logical messages and of dead letters before that of any table, so that

@@ -48,6 +48,16 @@ fn unknown_flags_and_values_are_usage_errors() {
 }
 
 #[test]
+fn options_that_say_nothing_without_another_are_usage_errors() {
+    Client::run(["stream", "--dead-letter-topic", "dead"])
+        .expect(2, &["--dead-letter-topic", "--on-error quarantine"]);
+    Client::run(["stream", "--on-retained-wal", "drop-slot"])
+        .expect(2, &["--on-retained-wal", "--max-retained-wal"]);
+    Client::run(["stream", "--on-error", "quarantine", "--sink", "stdout"])
+        .expect(2, &["--on-error quarantine", "--sink stdout"]);
+}
+
+#[test]
 fn a_table_pattern_that_is_none_is_quoted() {
     let world = world("bad_pattern");
     let ended = world.stream(&["-t", "\"unclosed"]).wait();

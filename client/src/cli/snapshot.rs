@@ -3,6 +3,7 @@
 use clap::Args;
 use headwater_protocol::table_pattern::TablePatterns;
 
+use super::stream::topic_prefix;
 use super::tables::patterns;
 use super::{ConnectionOptions, KafkaArguments};
 
@@ -28,7 +29,8 @@ pub struct SnapshotOptions {
         long,
         value_name = "NAME",
         default_value = "headwater",
-        env = "HEADWATER_SLOT"
+        env = "HEADWATER_SLOT",
+        help_heading = "Source"
     )]
     pub slot: String,
 
@@ -38,7 +40,8 @@ pub struct SnapshotOptions {
         long = "table",
         value_name = "PATTERN",
         required = true,
-        value_parser = patterns
+        value_parser = patterns,
+        help_heading = "Source"
     )]
     pub tables: Vec<TablePatterns>,
 
@@ -47,7 +50,8 @@ pub struct SnapshotOptions {
         short = 'T',
         long = "exclude-table",
         value_name = "PATTERN",
-        value_parser = patterns
+        value_parser = patterns,
+        help_heading = "Source"
     )]
     pub exclude_tables: Vec<TablePatterns>,
 
@@ -56,7 +60,9 @@ pub struct SnapshotOptions {
         long,
         value_name = "PREFIX",
         default_value = "",
-        env = "HEADWATER_TOPIC_PREFIX"
+        env = "HEADWATER_TOPIC_PREFIX",
+        value_parser = topic_prefix,
+        help_heading = "Sink"
     )]
     pub topic_prefix: String,
 

@@ -16,6 +16,9 @@ use crate::route::{Template, TemplateError, check_literal, check_name};
 #[command(after_help = "Examples:\n  \
     headwater stream -d shop -b kafka:9092\n  \
     headwater stream -d postgres://cdc@db/shop -b kafka:9092 -t 'orders*' -T orders_tmp\n  \
+    headwater stream -d shop -b kafka:9092 --on-error quarantine\n  \
+    headwater stream -d shop -b kafka:9092 --max-retained-wal 20GB --on-retained-wal drop-slot\n  \
+    headwater stream -d shop -b kafka:9092 --resnapshot\n  \
     headwater stream -d shop --sink stdout --slot debug\n\n\
     Options are read from HEADWATER_* too: --topic-prefix from HEADWATER_TOPIC_PREFIX.")]
 pub struct StreamOptions {

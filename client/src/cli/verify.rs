@@ -12,7 +12,8 @@ use super::{ConnectionOptions, EncodingMode, KafkaArguments, TableOptions};
 /// Takes a snapshot, waits until the stream has passed its point of the WAL, and compares the
 /// bytes of each row with the newest record of its key as of that point. Prints the keys that
 /// are missing in a topic, extra there, or different, and exits with 1 if there are any. How
-/// rows are written and topics named is on record beside the stream's position.
+/// rows are written and topics named is on record beside the stream's position. Give --table and
+/// --exclude-table as the stream has them, or fewer: a table that it does not capture has no records.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
     headwater verify -d shop -b kafka:9092\n  \

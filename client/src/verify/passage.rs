@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use headwater_protocol::Lsn;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::kafka::KafkaOptions;
 use crate::source::connection::Connector;
 use crate::source::slot::{Slot, System};
@@ -55,18 +55,15 @@ impl<'a> Passage<'a> {
         };
         let system = System::identify(&connector.connect_replication()?)?;
         if (&begun.system_identifier, begun.timeline) != (&system.identifier, system.timeline) {
-            return Err(Error::new(
-                ErrorKind::Gap,
-                format!(
-                    "the stream of slot \"{}\" came from the server with system identifier {} on \
-                     timeline {}, this one has {} on timeline {}",
-                    key.slot,
-                    begun.system_identifier,
-                    begun.timeline,
-                    system.identifier,
-                    system.timeline
-                ),
-            )
+            return Err(Error::failed(format!(
+                "the stream of slot \"{}\" came from the server with system identifier {} on \
+                 timeline {}, this one has {} on timeline {}",
+                key.slot,
+                begun.system_identifier,
+                begun.timeline,
+                system.identifier,
+                system.timeline
+            ))
             .with_hint("Connect to the server that the stream comes from."));
         }
         Ok(Passage {
