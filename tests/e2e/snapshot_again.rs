@@ -281,9 +281,14 @@ fn what_is_streamed_and_not_yet_visible_is_waited_for() {
         })
     });
     assert_eq!(world.sql.value("select n from t"), "1", "nobody sees it");
-    world.sql.run(
-        r#"select pg_logical_emit_message(true, 'headwater.snapshot', '{"slot":"again_unseen","id":"1"}')"#,
-    );
+    // It waits for the standby too: no transaction ends behind the update, so that a snapshot
+    // does not list it.
+    let request = world.session();
+    let asker = std::thread::spawn(move || {
+        request.run(
+            r#"select pg_logical_emit_message(true, 'headwater.snapshot', '{"slot":"again_unseen","id":"1"}')"#,
+        )
+    });
     let waiting = client.says("waiting for running transactions to end before tables are copied");
     assert!(waiting.contains("process "), "{waiting}");
     world
@@ -291,6 +296,7 @@ fn what_is_streamed_and_not_yet_visible_is_waited_for() {
         .run("alter system reset synchronous_standby_names");
     world.sql.run("select pg_reload_conf()");
     writer.join().unwrap();
+    asker.join().unwrap();
     world.ends(1);
     world.topic_equals_table("t", "t.id");
     client.terminate().expect(0, &[]);

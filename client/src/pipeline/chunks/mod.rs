@@ -22,6 +22,10 @@
 //!   left out. The window holds the keys of every transaction that was sent since the run
 //!   began and that no snapshot has seen yet. For what it has lost, see there.
 //!
+//! What S does not see is what it lists as running and every id from its `xmax` on, whether or
+//! not it has been assigned: [`visibility::Visible::sees`] counts as the server does. So it does
+//! not matter here that S lists only ids below `xmax`, and that T may be above.
+//!
 //! Conversely, every transaction that S sees has its commit record before W's, since it had
 //! ended before S was taken, and W's transaction committed after. So when the stream is at W, it
 //! has sent all that the rows can be made of, and whatever changes them later comes later. That
@@ -34,11 +38,17 @@
 //! walsender sends at once, and only then, with a synchronous standby perhaps much later, is seen
 //! by others to have ended. So a transaction may have been sent *before* the window was opened
 //! and yet not be seen by S: its row would be read in its old version, sent behind the new one,
-//! and stay wrong for ever. Therefore the window is opened first; then a snapshot S0 is taken;
-//! and no chunk is read before every transaction that runs in S0 has ended. What a later S does
-//! not see began after S0, so its commit stands behind all that was sent when the window was
-//! opened. A client that starts anew begins so too. The creation of a slot waits for the same
-//! transactions.
+//! and stay wrong for ever. Therefore the window is opened first; then the reader ends a
+//! transaction of its own, X, that has an id; then a snapshot S0 is taken; and no chunk is read
+//! before every transaction that S0 lists as running has ended.
+//!
+//! X is there because a snapshot lists none from its `xmax` on, which is one past the newest id
+//! that has *ended*: of a T that got the newest id of all and waits for its standby, it knows
+//! nothing. S0 sees X. So every id below X's has ended by S0 or is listed in it, and has ended
+//! when the first chunk is read. What that chunk or a later one does not see has an id above
+//! X's, assigned after X's and so after the window was opened: its commit stands behind all that
+//! was sent by then. A client that starts anew begins so too. The creation of a slot waits for
+//! the same transactions.
 //!
 //! # Why the lock comes first
 //!

@@ -26,6 +26,8 @@ const FIRST_XID: u32 = 100;
 struct Rules {
     /// Who reads chunks first waits for the transactions that run.
     waits: bool,
+    /// Before that, a transaction of his own ends.
+    ends_one: bool,
     /// Keys of the window are left out of a chunk.
     leaves_out: bool,
     /// A chunk is read again while keys are missing from the window.
@@ -40,6 +42,7 @@ struct Rules {
 
 const ALL: Rules = Rules {
     waits: true,
+    ends_one: true,
     leaves_out: true,
     reads_again: true,
     resumes_behind: true,
@@ -124,6 +127,8 @@ struct Step {
 struct Model {
     rules: Rules,
     next_xid: u32,
+    /// The newest that has ended for everybody, or been aborted.
+    ended: u32,
     next_version: u64,
     writers: Vec<Option<Writer>>,
     /// By key: who wrote which version, oldest first; aborted ones are taken out.
@@ -149,6 +154,7 @@ impl Model {
         Model {
             rules,
             next_xid: FIRST_XID,
+            ended: FIRST_XID - 1,
             next_version: 1000,
             writers: (0..WRITERS).map(|_| None).collect(),
             versions: rows.collect(),
@@ -182,12 +188,17 @@ impl Model {
             }
             Event::Abort { writer } => {
                 if let Some(aborted) = self.writers[writer].take_if(|w| !w.committed) {
+                    self.end(aborted.xid);
                     for versions in self.versions.values_mut() {
                         versions.retain(|(xid, _)| *xid != aborted.xid);
                     }
                 }
             }
-            Event::Appear { writer } => drop(self.writers[writer].take_if(|w| w.committed)),
+            Event::Appear { writer } => {
+                if let Some(seen) = self.writers[writer].take_if(|w| w.committed) {
+                    self.end(seen.xid);
+                }
+            }
             Event::Stream => self.stream(),
             Event::Read => self.read(),
             Event::Break => self.break_off(),
@@ -228,17 +239,24 @@ impl Model {
             .push((writer.xid, version));
     }
 
+    fn end(&mut self, xid: u32) {
+        self.ended = self.ended.max(xid);
+    }
+
+    /// A transaction of the reader's own, from its beginning to its end.
+    fn end_one(&mut self) {
+        self.end(self.next_xid);
+        self.next_xid += 1;
+    }
+
+    /// As a server takes it: of what is newer than all that has ended it says nothing.
     fn snapshot(&self) -> Visible {
-        let mut running: Vec<String> = self
-            .writers
-            .iter()
-            .flatten()
-            .map(|w| w.xid.to_string())
-            .collect();
-        running.sort();
-        let xmin = self.writers.iter().flatten().map(|w| w.xid).min();
-        let xmin = xmin.unwrap_or(self.next_xid);
-        Visible::parse(&format!("{xmin}:{}:{}", self.next_xid, running.join(","))).unwrap()
+        let xmax = self.ended + 1;
+        let ids = self.writers.iter().flatten().map(|w| w.xid);
+        let running: Vec<u32> = ids.filter(|xid| *xid < xmax).collect();
+        let xmin = running.iter().copied().min().unwrap_or(xmax);
+        let running: Vec<String> = running.iter().map(u32::to_string).collect();
+        Visible::parse(&format!("{xmin}:{xmax}:{}", running.join(","))).unwrap()
     }
 
     fn row(&self, key: u8, snapshot: &Visible) -> Option<u64> {
@@ -287,7 +305,12 @@ impl Model {
     fn read(&mut self) {
         match &self.reader {
             Reader::Begin if !self.rules.waits => self.reader = Reader::Read,
-            Reader::Begin => self.reader = Reader::Wait(self.snapshot()),
+            Reader::Begin => {
+                if self.rules.ends_one {
+                    self.end_one();
+                }
+                self.reader = Reader::Wait(self.snapshot());
+            }
             Reader::Wait(first) => {
                 if first.is_over_by(&self.snapshot()) {
                     self.reader = Reader::Read;
@@ -310,7 +333,7 @@ impl Model {
                 self.reader = Reader::Mark;
             }
             Reader::Mark => {
-                self.next_xid += 1;
+                self.end_one();
                 let number = self.next_number;
                 self.wal.push(Entry::Watermark { number });
                 self.reader = Reader::Listen;
@@ -420,6 +443,13 @@ fn every_rule_is_needed() {
             ..ALL
         }),
         "waiting at the beginning"
+    );
+    assert!(
+        is_missed(Rules {
+            ends_one: false,
+            ..ALL
+        }),
+        "ending a transaction before that"
     );
     assert!(
         is_missed(Rules {

@@ -148,6 +148,14 @@ impl<'a> ChunkSession<'a> {
             .ok_or_else(|| SqlError::Unexpected("the server's snapshot is none".to_owned()))
     }
 
+    /// Has an id assigned and ends it. The snapshots that follow see it, and so list every
+    /// transaction with an older id that has not ended. It waits for no standby: see
+    /// [`SETTINGS`].
+    pub(super) fn end_a_transaction(&self) -> Result<(), SqlError> {
+        let assign = "SELECT pg_catalog.pg_current_xact_id()";
+        self.connection.query(assign).map(drop)
+    }
+
     /// Begins a transaction, in which nothing is seen yet.
     pub(super) fn begin(&self) -> Result<(), SqlError> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE";

@@ -136,9 +136,10 @@ impl Worker {
         }
     }
 
-    /// Waits until every transaction that runs now has ended for everybody: see "Before the
-    /// first chunk" in the module's description.
+    /// Waits until every transaction that has an id now has ended for everybody: see "Before
+    /// the first chunk" in the module's description.
     fn await_running(&self, session: &ChunkSession<'_>) -> Result<()> {
+        session.end_a_transaction()?;
         let first = session.snapshot()?;
         let mut waiting = Waiting::new();
         loop {
