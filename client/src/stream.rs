@@ -584,9 +584,12 @@ fn mark_all(
     connection: &Connection,
     plugin: &Plugin,
 ) -> Result<()> {
+    // The server may have been wound back: records of the history that is no more go up to what
+    // was lost. Only a copy that begins behind there takes them for older than itself.
+    let since = state.position.max(lost_after);
     for table in &Catalog::read(connection, plugin)?.tables {
         let mark = Mark {
-            since: state.position,
+            since,
             reason: format!("changes after {lost_after} are lost, as --accept-gap said"),
         };
         let (schema, table) = (&table.sent_as.schema, &table.sent_as.table);
