@@ -18,7 +18,8 @@ use crate::error::{Error, ErrorKind};
 const FAULTS: u32 = 6;
 
 /// A session that held for so long was a good one, though nothing may have been written:
-/// longer than any pause.
+/// longer than any pause. That says nothing of an error at one position, which a large
+/// transaction may take as long to come to.
 const HELD: Duration = Duration::from_secs(60);
 
 /// The attempts since the stream last got anywhere.
@@ -33,11 +34,13 @@ pub(super) struct Attempts {
 impl Attempts {
     /// A session ended after some time, with everything before `position` durable.
     pub(super) fn session_ended(&mut self, position: Lsn, after: Duration) {
-        if position > self.position || after > HELD {
+        if position > self.position {
             *self = Attempts {
-                position: position.max(self.position),
+                position,
                 ..Attempts::default()
             };
+        } else if after > HELD {
+            self.backoff = Backoff::default();
         }
     }
 
@@ -75,12 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_held_counts_as_progress() {
+    fn an_error_that_is_long_in_coming_is_given_up_too() {
         let mut attempts = Attempts::default();
-        for _ in 0..3 * FAULTS {
+        attempts.session_ended(Lsn(10), 2 * HELD);
+        for _ in 0..FAULTS {
             assert!(attempts.may_pass(&internal()));
             attempts.session_ended(Lsn(10), 2 * HELD);
         }
+        assert!(!attempts.may_pass(&internal()));
     }
 
     #[test]
