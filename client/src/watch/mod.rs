@@ -231,12 +231,19 @@ impl Watcher {
     }
 
     fn broken(&mut self, error: &Error) {
-        tracing::debug!(%error, "the session that holds the slot's lease broke");
         if let Session::Open(connection) = &self.session {
+            tracing::warn!(
+                %error,
+                slot = self.slot,
+                "the session that keeps other instances off the slot broke, trying again until it \
+                 passes"
+            );
             self.session = Session::Broken {
                 backend_pid: connection.backend_pid(),
                 since: Instant::now(),
             };
+        } else {
+            tracing::debug!(%error, "the slot's lease cannot be taken again yet");
         }
     }
 
@@ -246,6 +253,10 @@ impl Watcher {
             Session::Open(connection) => connection,
             Session::Broken { backend_pid, since } => {
                 if let Some(connection) = self.take_again(*backend_pid, *since)? {
+                    tracing::info!(
+                        slot = self.slot,
+                        "other instances are kept off the slot again"
+                    );
                     self.session = Session::Open(connection);
                 }
                 return Ok(None);
