@@ -87,7 +87,8 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     if let Some(dead_letters) = &dead_letters {
         dead_letters.say_totals();
     }
-    // What is still in flight is given up before another instance may begin.
+    // What is still in flight is given up before another instance may begin. Who reads chunks
+    // has it too, sends nothing with it, and has ended by now but for a call that hangs.
     drop(sink);
     match watch {
         Some(watch) => watch.end(outcome),
@@ -452,8 +453,13 @@ impl Launch<'_> {
             system: &begun.system,
             stop: self.stop,
         };
+        let mut own_pid = None;
         let (taken, state) = retried(self.stop, || {
-            let taken = pipeline.take_slot(begun.position)?;
+            let taken = match own_pid {
+                None => pipeline.take_slot(begun.position),
+                Some(pid) => pipeline.take_slot_again(begun.position, pid),
+            }?;
+            own_pid = Some(taken.backend_pid());
             let state = state_of_taken(connector, options, self.plugin, &mut store, begun)?;
             if let Some(store) = &mut store {
                 store.store(&state)?;

@@ -1,6 +1,7 @@
 //! A slot or a command line that does not fit the state is refused: going on would lose changes
 //! or split topics.
 
+use headwater_tests::client::Ended;
 use headwater_tests::postgres::Options;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Postgres, topic};
@@ -38,17 +39,21 @@ fn recorded(world: &World<'_>, slot: &str) -> (String, Value) {
     (newest.key.unwrap(), value)
 }
 
+/// What a refusal says is to come after `--accept-gap`.
+fn way_on(refusal: &Ended) -> &str {
+    let (_, rest) = refusal
+        .stderr
+        .split_once("--accept-gap ")
+        .expect("the refusal names --accept-gap");
+    let position = rest.split_whitespace().next();
+    position.expect("a position").trim_end_matches('.')
+}
+
 /// Refused; and each way on that the refusal names, as it names it, goes on.
 fn refused_and_mended(world: &World<'_>) {
     let refusal = world.stream(&[]).wait();
     refusal.expect(3, &[&world.name, "--resnapshot"]);
-    let accept = refusal
-        .stderr
-        .split_once("--accept-gap ")
-        .and_then(|(_, rest)| rest.split_whitespace().next())
-        .map(|lsn| lsn.trim_end_matches('.'))
-        .expect("the refusal names --accept-gap with its position");
-
+    let accept = way_on(&refusal);
     world.stream(&["--accept-gap", "0/1"]).wait().expect(3, &[]);
     let mut client = world.stream(&["--accept-gap", accept]);
     client.says("table is stale");
@@ -200,6 +205,7 @@ fn a_gap_under_a_running_stream_ends_it_with_the_same_ways_on() {
     let world = stopped("gap_running");
     let mut client = world.stream(&[]);
     client.streams();
+    world.sql.run("insert into items values (2)");
     eventually("the slot is dropped under its stream", SOON, || {
         world.sql.run(
             "select pg_terminate_backend(active_pid) from pg_replication_slots \
@@ -209,10 +215,16 @@ fn a_gap_under_a_running_stream_ends_it_with_the_same_ways_on() {
             .sql
             .attempt("select pg_drop_replication_slot('gap_running')")
     });
-    client.wait().expect(
+    let ended = client.wait();
+    ended.expect(
         3,
         &["\"gap_running\" is gone", "--resnapshot", "--accept-gap"],
     );
+    let mut client = world.stream(&["--accept-gap", way_on(&ended)]);
+    client.says("table is stale");
+    client.streams();
+    client.terminate().expect(0, &[]);
+    world.drop_slot();
     refused_and_mended(&world);
 }
 

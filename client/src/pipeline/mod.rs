@@ -85,7 +85,26 @@ pub struct Taken {
     backend_pid: u32,
 }
 
+impl Taken {
+    /// The server's process that streams.
+    pub fn backend_pid(&self) -> u32 {
+        self.backend_pid
+    }
+}
+
 impl Pipeline<'_> {
+    /// As [`Pipeline::take_slot`] after a session of ours has broken, whose process the server
+    /// may take a while to end: to wait for it is to wait for a connection.
+    pub fn take_slot_again(&self, position: Lsn, own_pid: u32) -> Result<Taken> {
+        self.take_slot(position).map_err(|error| {
+            if is_held_by(&error, own_pid) {
+                Error::new(ErrorKind::Disconnected, error.to_string())
+            } else {
+                error
+            }
+        })
+    }
+
     /// Takes the slot, to stream from `position` or from where it stands if that is later.
     /// While it is held, no other instance can stream from it.
     pub fn take_slot(&self, position: Lsn) -> Result<Taken> {
@@ -173,7 +192,16 @@ impl Pipeline<'_> {
                     tracing::info!(%position, "stopped");
                     return Ok(());
                 }
-                other => other?,
+                // The record may be another instance's by now.
+                Err(error) if error.kind() == ErrorKind::SlotInUse => return Err(error),
+                // What a gap's error names is where the next start finds the stream.
+                Err(error) => {
+                    if let Err(secondary) = delivery.drain() {
+                        tracing::warn!(error = %secondary, "cannot record the last position");
+                    }
+                    return Err(error);
+                }
+                Ok(taken) => taken,
             };
             tracing::info!(position = %delivery.ack.flush_lsn(), "streaming again");
         }
@@ -271,6 +299,14 @@ impl Opener<'_> {
     }
 }
 
+/// Whether the slot is in use by this process of the server, as the server says it.
+fn is_held_by(error: &Error, pid: u32) -> bool {
+    let text = error.to_string();
+    let numbers = text.split("PID ").skip(1);
+    let mut pids = numbers.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    error.kind() == ErrorKind::SlotInUse && pids.any(|it| it == Some(&*pid.to_string()))
+}
+
 /// A session that broke.
 struct Ended {
     error: Error,
@@ -291,7 +327,7 @@ fn reconnect(
     let start = Instant::now();
     loop {
         // The server may take wal_sender_timeout to notice that our old session is gone.
-        let is_own_ghost = error.to_string().contains(&format!("PID {own_pid}"));
+        let is_own_ghost = is_held_by(&error, own_pid);
         match error.kind() {
             ErrorKind::SlotInUse if is_own_ghost || start.elapsed() < RECONNECT_PATIENCE => {
                 attempts.backoff.report(&error);
