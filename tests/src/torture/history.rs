@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use headwater_protocol::Lsn;
 
-use super::workload::tables::Key;
+use super::workload::tables::{Key, Table};
 
 /// What a committed transaction was made of: for the report.
 pub type Kind = &'static str;
@@ -38,12 +38,47 @@ pub struct Change {
 /// What a change makes of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It is there, with this `sequence` in its stamp.
-    Put(u64),
+    /// It is there.
+    Put {
+        /// In its stamp.
+        sequence: u64,
+        /// How it came there.
+        by: By,
+    },
     /// It is gone.
     Gone,
     /// It is there, but nothing can print it: its change is quarantined.
     Unprintable,
+}
+
+/// How a row comes to be as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// It is new.
+    Insert,
+    /// All of its large values are new.
+    Update,
+    /// A large value stays where it is, so that the WAL may lack it.
+    Touch,
+}
+
+impl By {
+    /// An update that leaves alone what it does not stamp.
+    pub fn touching(table: Table) -> Self {
+        if table.is_fetched() {
+            By::Touch
+        } else {
+            By::Update
+        }
+    }
+
+    /// The `hw.op` of its record.
+    pub fn op(self) -> char {
+        match self {
+            By::Insert => 'c',
+            By::Update | By::Touch => 'u',
+        }
+    }
 }
 
 /// The history while it is written, by all writers at once.

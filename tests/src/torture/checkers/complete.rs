@@ -2,18 +2,22 @@
 //!
 //! A transaction is found by its id, which every record of the stream bears. Key by key, the
 //! different `(hw.lsn, hw.seq)` under that id must be the changes that its writer made, one
-//! for one and in their order: no change is missing, none is made up, none is of a
-//! transaction that was rolled back.
+//! for one and in their order, each with the `hw.op` of its statement: no change is missing,
+//! none is made up, none is of a transaction that was rolled back. All of them bear one
+//! `hw.lsn`, between the two positions at which the writer looked.
 //!
 //! # What may differ
 //!
-//! - A commit in a [`Gap`](crate::torture::evidence::Gap) may be missing. Where it lies is
-//!   known by two positions around it, so one that only reaches into a gap is let off too;
-//!   what the topic then comes to is for [`equal`](super::equal) to say. What is there of it
-//!   must still be right.
-//! - An update that left a large value where it was may be sent as the row was read later
-//!   (`hw.fetched`): with this change or a later one of the same key. It is left out where
-//!   the row had been deleted by then, so only where the history deletes the key afterwards.
+//! - A commit in a [`Gap`] may be missing. As soon as one record of a transaction is there, it
+//!   is known exactly where it ends, and one that ends outside all gaps must be there whole.
+//!   One that ends inside may be there in part: a client that died had delivered some of it.
+//!   Of one that left nothing only two positions around it are known, so one that only reaches
+//!   into a gap is let off too. What the topic then comes to is for [`equal`](super::equal) to
+//!   say. What is there must be right in any case.
+//! - An update that left a large value where it was ([`By::Touch`]) may be sent as the row was
+//!   read later (`hw.fetched`): with this change or a later one of the same key. It is left
+//!   out where the row had been deleted by then, so only where the history deletes the key
+//!   afterwards. No other change is ever fetched, and none is left out.
 //! - A change that nothing can encode is left out, since somebody said so.
 
 use std::borrow::Cow;
@@ -21,8 +25,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use headwater_protocol::Lsn;
 
-use crate::torture::evidence::Evidence;
-use crate::torture::history::{Committed, Effect};
+use crate::torture::evidence::{Evidence, Gap};
+use crate::torture::history::{By, Committed, Effect};
 use crate::torture::log::Entry;
 use crate::torture::workload::tables::{Key, Table};
 
@@ -33,10 +37,48 @@ pub const NAME: &str = "no change missing";
 type Changes<'a> = BTreeMap<(Lsn, u64), &'a Entry>;
 type Found<'a> = HashMap<(u32, Table, Cow<'a, str>), Changes<'a>>;
 
+/// Where a change stands in the history: its transaction there, and its place in that.
+type Place = (usize, usize);
+
 /// What is missing, and what is too much.
 pub fn check(evidence: &Evidence) -> Vec<String> {
+    let mut seen = Vec::new();
+    let ends = ends(&evidence.log, &mut seen);
+    let mut found = found(&evidence.log);
+    let deletions = deletions(&evidence.history);
+    for (place, committed) in evidence.history.iter().enumerate() {
+        let end = ends.get(&committed.xid).copied();
+        let name = || {
+            format!(
+                "transaction {} of writer {} ({}), committed between {} and {}",
+                committed.xid, committed.writer, committed.kind, committed.after, committed.by
+            )
+        };
+        if let Some(end) = end.filter(|&end| end <= committed.after || end > committed.by) {
+            seen.push(format!("{}: its records say {end}", name()));
+        }
+        let may_be_missing = may_be_missing(committed, end, &evidence.gaps);
+        for (key, effects) in by_key(committed) {
+            let place_of_key = (committed.xid, key.table, Cow::Owned(key.json()));
+            let records = found.remove(&place_of_key).unwrap_or_default();
+            if records.is_empty() && may_be_missing {
+                continue;
+            }
+            let last = deletions.get(&key).copied();
+            let deleted_after = |at| last.is_some_and(|last| last > (place, at));
+            if let Err(difference) = compare(&effects, &records, deleted_after) {
+                seen.push(format!("{}, {key}: {difference}", name()));
+            }
+        }
+    }
+    seen.extend(found.iter().map(not_committed));
+    seen
+}
+
+/// The records of the stream by transaction and key.
+fn found(log: &[Entry]) -> Found<'_> {
     let mut found: Found<'_> = HashMap::new();
-    for entry in &evidence.log {
+    for entry in log {
         if let Some(xid) = entry.xid {
             found
                 .entry((xid, entry.table, Cow::Borrowed(&*entry.key)))
@@ -45,58 +87,54 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
                 .or_insert(entry);
         }
     }
-    let deletions = deletions(&evidence.history);
-    let mut seen = Vec::new();
-    for (place, committed) in evidence.history.iter().enumerate() {
-        let may_be_missing = evidence
-            .gaps
-            .iter()
-            .any(|gap| committed.by > gap.lost_after && committed.after < gap.resumed_at);
-        for (key, effects) in by_key(committed) {
-            let place_of_key = (committed.xid, key.table, Cow::Owned(key.json()));
-            let records = found.remove(&place_of_key).unwrap_or_default();
-            if records.is_empty() && may_be_missing {
-                continue;
-            }
-            let deleted_later = deletions.get(&key).is_some_and(|&last| last >= place);
-            if let Err(difference) = compare(&effects, &records, key, deleted_later) {
-                seen.push(format!(
-                    "transaction {} of writer {} ({}), committed between {} and {}, {key}: {difference}",
-                    committed.xid, committed.writer, committed.kind, committed.after, committed.by
-                ));
-            }
-        }
-    }
-    for ((xid, table, key), records) in found {
-        let places: Vec<String> = records
-            .keys()
-            .map(|(lsn, seq)| format!("{lsn}:{seq}"))
-            .collect();
-        seen.push(format!(
-            "transaction {xid}, {} {key}: the topic has {}, but no such change was committed",
-            table.name(),
-            places.join(", ")
-        ));
-    }
-    seen
+    found
 }
 
-/// What a transaction does to each key, in order.
-fn by_key(committed: &Committed) -> BTreeMap<Key, Vec<Effect>> {
-    let mut effects: BTreeMap<Key, Vec<Effect>> = BTreeMap::new();
-    for change in &committed.changes {
-        effects.entry(change.key).or_default().push(change.effect);
+/// Where each transaction ends, as its records say: all the same.
+fn ends(log: &[Entry], seen: &mut Vec<String>) -> HashMap<u32, Lsn> {
+    let mut ends = HashMap::new();
+    for entry in log {
+        let Some(xid) = entry.xid else { continue };
+        let end = *ends.entry(xid).or_insert(entry.lsn);
+        if end != entry.lsn {
+            seen.push(format!(
+                "transaction {xid}: one of its records says {end}, that of {} {} says {}",
+                entry.table.name(),
+                entry.key,
+                entry.lsn
+            ));
+        }
+    }
+    ends
+}
+
+/// Whether a key of which the topic has nothing may have been lost in a gap.
+fn may_be_missing(committed: &Committed, end: Option<Lsn>, gaps: &[Gap]) -> bool {
+    gaps.iter().any(|gap| match end {
+        Some(end) => end > gap.lost_after && end <= gap.resumed_at,
+        None => committed.by > gap.lost_after && committed.after < gap.resumed_at,
+    })
+}
+
+/// What a transaction does to each key, in order, with its places in the transaction.
+fn by_key(committed: &Committed) -> BTreeMap<Key, Vec<(usize, Effect)>> {
+    let mut effects: BTreeMap<Key, Vec<(usize, Effect)>> = BTreeMap::new();
+    for (at, change) in committed.changes.iter().enumerate() {
+        effects
+            .entry(change.key)
+            .or_default()
+            .push((at, change.effect));
     }
     effects
 }
 
-/// The place in the history of the last transaction that deletes each key.
-fn deletions(history: &[Committed]) -> HashMap<Key, usize> {
+/// The last change that deletes each key.
+fn deletions(history: &[Committed]) -> HashMap<Key, Place> {
     let mut last = HashMap::new();
     for (place, committed) in history.iter().enumerate() {
-        for change in &committed.changes {
+        for (at, change) in committed.changes.iter().enumerate() {
             if change.effect == Effect::Gone {
-                last.insert(change.key, place);
+                last.insert(change.key, (place, at));
             }
         }
     }
@@ -104,21 +142,20 @@ fn deletions(history: &[Committed]) -> HashMap<Key, usize> {
 }
 
 fn compare(
-    effects: &[Effect],
+    effects: &[(usize, Effect)],
     records: &Changes<'_>,
-    key: Key,
-    deleted_later: bool,
+    deleted_after: impl Fn(usize) -> bool,
 ) -> Result<(), String> {
     let mut records = records.iter().peekable();
-    for &effect in effects {
+    for &(at, effect) in effects {
         let matches = records.peek().is_some_and(|(_, record)| is(record, effect));
         if matches {
             records.next();
             continue;
         }
         let may_be_absent = match effect {
-            Effect::Put(_) => key.table.is_fetched() && deleted_later,
-            Effect::Gone => false,
+            Effect::Put { by: By::Touch, .. } => deleted_after(at),
+            Effect::Put { .. } | Effect::Gone => false,
             Effect::Unprintable => true,
         };
         if !may_be_absent {
@@ -141,18 +178,39 @@ fn compare(
 
 fn is(record: &Entry, effect: Effect) -> bool {
     match (effect, &record.row) {
-        (Effect::Put(sequence), Some(row)) if record.fetched => row.sequence >= sequence,
-        (Effect::Put(sequence), Some(row)) => row.sequence == sequence,
-        (Effect::Gone, None) => true,
+        (Effect::Put { sequence, by }, Some(row)) => {
+            let is_due = if record.fetched {
+                by == By::Touch && row.sequence >= sequence
+            } else {
+                row.sequence == sequence
+            };
+            is_due && record.op == by.op()
+        }
+        (Effect::Gone, None) => record.op == 'd' && !record.fetched,
         _ => false,
     }
 }
 
+fn not_committed(
+    ((xid, table, key), records): (&(u32, Table, Cow<'_, str>), &Changes<'_>),
+) -> String {
+    let places: Vec<String> = records
+        .keys()
+        .map(|(lsn, seq)| format!("{lsn}:{seq}"))
+        .collect();
+    format!(
+        "transaction {xid}, {} {key}: the topic has {}, but no such change was committed",
+        table.name(),
+        places.join(", ")
+    )
+}
+
 fn describe(record: &Entry) -> String {
     match &record.row {
-        None => "a tombstone".to_owned(),
+        None => format!("'{}', a tombstone", record.op),
         Some(row) => format!(
-            "change {} of writer {}{}",
+            "'{}', change {} of writer {}{}",
+            record.op,
             row.sequence,
             row.writer,
             if record.fetched { ", fetched" } else { "" }

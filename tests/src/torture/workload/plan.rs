@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tables::{Key, Table, WRITERS_MAX};
 use crate::Random;
-use crate::torture::history::{Change, Effect, Kind};
+use crate::torture::history::{By, Change, Effect, Kind};
 
 /// So few keys a table and writer that changes of one key meet often.
 const KEYS: u64 = 40;
@@ -67,7 +67,10 @@ impl Plan {
         plan.sql = format!("insert into ledger values ({writer}, {number}, {sequence}, {xid});\n");
         plan.changes.push(Change {
             key: entry,
-            effect: Effect::Put(sequence),
+            effect: Effect::Put {
+                sequence,
+                by: By::Insert,
+            },
         });
         plan
     }
@@ -177,7 +180,7 @@ impl Plan {
         let stamps: Vec<String> = keys
             .iter()
             .map(|&key| {
-                let sequence = self.put(key);
+                let sequence = self.put(key, By::touching(table));
                 format!("({}, {sequence})", key.values())
             })
             .collect();
@@ -205,7 +208,7 @@ impl Plan {
                 continue;
             }
             let values = key.values().replace('\'', "").replace(", ", "\t");
-            let sequence = self.put(key);
+            let sequence = self.put(key, By::Insert);
             let (writer, xid) = (self.writer, self.xid);
             data.push_str(&format!(
                 "{values}\t{writer}\t{sequence}\t{xid}\tcopied {sequence}\n"
@@ -296,7 +299,7 @@ impl Plan {
     }
 
     fn update(&mut self, key: Key, random: &mut Random) {
-        let sequence = self.put(key);
+        let sequence = self.put(key, By::Update);
         self.run(&format!(
             "update {} set writer = {}, sequence = {sequence}, xid = {}, body = {} where {}",
             key.table.name(),
@@ -326,7 +329,7 @@ impl Plan {
             key: from,
             effect: Effect::Gone,
         });
-        let sequence = self.put(to);
+        let sequence = self.put(to, By::touching(to.table));
         self.run(&format!(
             "update {} set ({}, sequence, xid) = ({}, {sequence}, {}) where {}",
             to.table.name(),
@@ -353,11 +356,12 @@ impl Plan {
         }
         let (writer, xid, before) = (self.writer, self.xid, self.sequence);
         for number in 0..rows {
-            self.put(Key {
+            let key = Key {
                 table,
                 writer,
                 number,
-            });
+            };
+            self.put(key, By::Insert);
         }
         self.run(&format!(
             "insert into bulk select n * {WRITERS_MAX} + {writer}, {writer}, {before} + 1 + n, {xid},              'one of many' from generate_series(0::bigint, {rows} - 1) n"
@@ -366,7 +370,7 @@ impl Plan {
 
     /// A row of [`Table::Poisoned`] like any other.
     pub(crate) fn harmless(&mut self, key: Key) {
-        let sequence = self.put(key);
+        let sequence = self.put(key, By::Insert);
         self.poisoned_row(key, sequence, "null");
     }
 
@@ -401,7 +405,10 @@ impl Plan {
         let again: Vec<Change> = of_table
             .map(|(&key, &sequence)| Change {
                 key,
-                effect: Effect::Put(sequence),
+                effect: Effect::Put {
+                    sequence,
+                    by: By::Update,
+                },
             })
             .collect();
         self.changes.extend(again);
@@ -417,18 +424,18 @@ impl Plan {
     }
 
     /// Notes that a row is there, and returns its new sequence.
-    pub(crate) fn put(&mut self, key: Key) -> u64 {
+    fn put(&mut self, key: Key, by: By) -> u64 {
         let sequence = self.next();
         self.rows.insert(key, sequence);
         self.changes.push(Change {
             key,
-            effect: Effect::Put(sequence),
+            effect: Effect::Put { sequence, by },
         });
         sequence
     }
 
     fn row(&mut self, key: Key, random: &mut Random) -> String {
-        let sequence = self.put(key);
+        let sequence = self.put(key, By::Insert);
         format!(
             "({}, {}, {sequence}, {}, {})",
             key.values(),
