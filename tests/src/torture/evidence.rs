@@ -21,6 +21,8 @@ pub struct Evidence {
     /// Where changes need not have come one by one, since a snapshot stands for them or
     /// somebody accepted their loss.
     pub gaps: Vec<Gap>,
+    /// When something was out of order, in the order of time, none with another.
+    pub troubles: Vec<Trouble>,
     /// The slot as it was seen now and then, in the order of time.
     pub samples: Vec<Sample>,
     /// What became of starts on a slot that had lost changes.
@@ -36,6 +38,15 @@ pub struct Gap {
     pub lost_after: Lsn,
     /// The stream goes on from here.
     pub resumed_at: Lsn,
+}
+
+/// A time at which something was out of order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// From its making, milliseconds since 1970 …
+    pub from: i64,
+    /// … to its mending.
+    pub to: i64,
 }
 
 /// One look at the slot.
@@ -73,6 +84,7 @@ pub struct Server {
     pub starts: usize,
     /// How often the nemesis, and the first start, started it.
     pub starts_due: usize,
-    /// WAL retained for the slot at rest, in bytes.
-    pub retained_at_rest: u64,
+    /// WAL retained for the slot at rest, in bytes; none if there is no slot, or one that
+    /// retains nothing any more.
+    pub retained_at_rest: Option<u64>,
 }

@@ -29,7 +29,9 @@ pub struct Report {
     gaps: usize,
     looks: usize,
     retained_most: u64,
-    retained_at_rest: u64,
+    retained_at_rest: Option<u64>,
+    unstreamed: u64,
+    unstreamed_in_a_row: u64,
     violations: Vec<Violation>,
 }
 
@@ -82,6 +84,8 @@ impl Report {
                 .max()
                 .unwrap_or(0),
             retained_at_rest: evidence.server.retained_at_rest,
+            unstreamed: supervisor.unstreamed(),
+            unstreamed_in_a_row: supervisor.unstreamed_in_a_row(),
             violations,
         }
     }
@@ -120,7 +124,7 @@ impl fmt::Display for Report {
             "\nchanges written: {}\n\
              records in the topics: {}, of which {} are of snapshots, {} came again and {} were fetched\n\
              rows at the end: {}\n\
-             client started: {} times; {} changes quarantined; refused {} times; {} gaps mended\n\
+             client started: {} times, {} of them in vain, {} in a row at most; {} changes quarantined; refused {} times; {} gaps mended\n\
              slot looked at: {} times; WAL retained: {} MB at most, {} MB at rest",
             self.changes,
             self.records,
@@ -129,12 +133,14 @@ impl fmt::Display for Report {
             self.fetched,
             self.rows,
             self.lives.len(),
+            self.unstreamed,
+            self.unstreamed_in_a_row,
             self.quarantined,
             self.refusals,
             self.gaps,
             self.looks,
             megabytes(self.retained_most),
-            megabytes(self.retained_at_rest)
+            megabytes(self.retained_at_rest.unwrap_or(0))
         )?;
         writeln!(f, "\nviolations: {}", self.violations.len())?;
         for violation in &self.violations {

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::arena::{Arena, NAME};
 use super::checkers::{self, Violation};
-use super::evidence::{Evidence, Refusal, Server};
+use super::evidence::{Evidence, Refusal, Server, Trouble};
 use super::history::History;
 use super::log;
 use super::nemesis::{Fault, Schedule, Step};
 use super::proxy::Tamper;
 use super::report::Report;
 use super::supervisor::{OnPoison, Supervisor};
-use super::witness::Witness;
+use super::witness::{Witness, now};
 use super::workload::tables::Table;
 use super::workload::{Rows, Writer, Writers};
 use crate::Random;
@@ -96,6 +96,7 @@ pub(crate) struct Run {
     pub(crate) poisoned: u64,
     begin: Instant,
     violations: Vec<Violation>,
+    troubles: Vec<Trouble>,
     faults: BTreeMap<Fault, u64>,
 }
 
@@ -125,6 +126,7 @@ pub fn run(settings: Settings) -> (Report, Evidence) {
         poisoned: 0,
         begin: Instant::now(),
         violations: Vec::new(),
+        troubles: Vec::new(),
         faults: BTreeMap::new(),
         settings,
     };
@@ -139,9 +141,11 @@ impl Run {
     fn rage(&mut self) {
         let long = self.settings.duration >= LONG;
         let schedule = Schedule::new(self.settings.seed, &self.settings.faults, long);
+        let from = now();
         if !self.recover() {
             return;
         }
+        self.troubles.push(Trouble { from, to: now() });
         let begin = Instant::now();
         for (number, step) in schedule.enumerate() {
             let is_over = begin.elapsed() >= self.settings.duration;
@@ -156,6 +160,7 @@ impl Run {
         if self.settings.verbose {
             println!("{:7.1} s  {step}", self.begin.elapsed().as_secs_f32());
         }
+        let from = now();
         self.inject(step.fault);
         match step.overlay {
             None => self.pass(step.lasts),
@@ -168,6 +173,7 @@ impl Run {
             }
         }
         step.fault.heal(self);
+        self.troubles.push(Trouble { from, to: now() });
         self.supervisor.troubled();
         !step.recovers || self.recover()
     }
@@ -250,6 +256,7 @@ impl Run {
             log: log::read(&self.arena.kafka),
             tables: log::tables(&self.arena.sql()),
             gaps: self.supervisor.gaps().to_vec(),
+            troubles: std::mem::take(&mut self.troubles),
             samples,
             refusals: std::mem::take(&mut self.refusals),
             server: Server {
@@ -281,7 +288,7 @@ impl Run {
     }
 
     /// What the server keeps for the slot once it knows that nobody needs more.
-    fn retained_at_rest(&mut self) -> u64 {
+    fn retained_at_rest(&mut self) -> Option<u64> {
         let sql = self.arena.sql();
         let query = format!(
             "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)::bigint \
@@ -291,12 +298,13 @@ impl Run {
         loop {
             self.supervisor.tend();
             sql.run("checkpoint");
-            let retained = sql
+            let retained: Option<u64> = sql
                 .rows(&query)
                 .first()
                 .and_then(|row| row[0].as_deref()?.parse().ok());
-            let retained = retained.unwrap_or(0);
-            if retained <= checkers::server::RETAINED_AT_REST_MAX || begin.elapsed() > RETENTION {
+            let is_little =
+                retained.is_some_and(|bytes| bytes <= checkers::server::RETAINED_AT_REST_MAX);
+            if is_little || begin.elapsed() > RETENTION {
                 return retained;
             }
             std::thread::sleep(LOOK);

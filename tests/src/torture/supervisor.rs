@@ -4,7 +4,9 @@
 //! A restart mends an end before the stream had begun while something was out of order: the
 //! broker did not answer (exit 1), or the server still held the slot for the one before
 //! (exit 4). Once it streams, an outage of whatever length is the client's to wait out, so no
-//! end is excused but the one at a poison row (exit 5), and only where there is one.
+//! end is excused but the one at a poison row (exit 5), and only where there is one. And
+//! something is out of order all the time, so ends are counted too: a client that no start
+//! mends is found out by how many of them there are in a row.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,9 @@ const NAME: &str = "client keeps running";
 /// So long after a fault something may still be out of order: as a server that holds a slot
 /// until it has noticed that the connection is dead.
 const AFTERMATH: Duration = Duration::from_secs(60);
+
+/// Starts in vain, one after the other, that the longest outage explains.
+const IN_VAIN_MAX: u64 = 20;
 
 /// What the client does about a change that cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,10 @@ pub struct Supervisor {
     gaps: Vec<Gap>,
     lives: Vec<Life>,
     quarantined: u64,
+    /// Starts that ended before they streamed: all, since one streamed, and the most of those.
+    unstreamed: u64,
+    unstreamed_now: u64,
+    unstreamed_in_a_row: u64,
     violations: Vec<Violation>,
 }
 
@@ -82,6 +91,9 @@ impl Supervisor {
             gaps: Vec::new(),
             lives: Vec::new(),
             quarantined: 0,
+            unstreamed: 0,
+            unstreamed_now: 0,
+            unstreamed_in_a_row: 0,
             violations: Vec::new(),
         }
     }
@@ -187,6 +199,16 @@ impl Supervisor {
         self.quarantined
     }
 
+    /// How many starts ended before they streamed.
+    pub fn unstreamed(&self) -> u64 {
+        self.unstreamed
+    }
+
+    /// How many of them came one after the other, at most.
+    pub fn unstreamed_in_a_row(&self) -> u64 {
+        self.unstreamed_in_a_row
+    }
+
     /// What is against the rules.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
@@ -211,6 +233,7 @@ impl Supervisor {
             return;
         };
         self.streams = true;
+        self.unstreamed_now = 0;
         self.until_streaming.clear();
         if let Some(lost_after) = self.lost_after.take() {
             let position = field(line, "position=").and_then(|lsn| lsn.parse().ok());
@@ -241,11 +264,21 @@ impl Supervisor {
         let is_aftermath = self.troubled.elapsed() < AFTERMATH;
         match ended.exit {
             Exit::Code(5) if self.poisoned => self.quarantine(&ended.stderr),
-            Exit::Code(1 | 4) if is_aftermath && !streamed => {}
+            Exit::Code(1 | 4) if is_aftermath && !streamed => self.in_vain(&ended.stderr),
             exit => self.complain(
                 &format!("the client ended with {exit:?}, which no fault excuses"),
                 &ended.stderr,
             ),
+        }
+    }
+
+    /// A start that a fault excuses, if it did not come too often.
+    fn in_vain(&mut self, stderr: &str) {
+        self.unstreamed += 1;
+        self.unstreamed_now += 1;
+        self.unstreamed_in_a_row = self.unstreamed_in_a_row.max(self.unstreamed_now);
+        if self.unstreamed_now == IN_VAIN_MAX + 1 {
+            self.complain("one start after the other ends before it streams", stderr);
         }
     }
 

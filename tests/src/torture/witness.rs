@@ -56,6 +56,13 @@ impl Drop for Witness {
     }
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
 /// One look; none where there is no server or no slot.
 fn look(conninfo: &str, session: &mut Option<Session>, samples: &Mutex<Vec<Sample>>) {
     if session.is_none() {
@@ -69,9 +76,7 @@ fn look(conninfo: &str, session: &mut Option<Session>, samples: &Mutex<Vec<Sampl
            greatest(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn), 0)::bigint \
          from pg_replication_slots where slot_name = '{NAME}'"
     ));
-    let at = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64);
+    let at = now();
     let Ok(rows) = seen else {
         *session = None;
         return;

@@ -16,6 +16,10 @@ use std::time::Duration;
 use super::run::Run;
 use crate::Random;
 
+/// A long run has this much rest before each round: long enough for what the server keeps to
+/// be [judged](super::checkers::server).
+const CALM: Duration = Duration::from_secs(45);
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
@@ -115,6 +119,24 @@ impl Fault {
         }
     }
 
+    /// Whose network it disturbs.
+    fn way(self) -> Option<Way> {
+        match self {
+            Fault::CutPostgres | Fault::DelayPostgres | Fault::SilencePostgres => {
+                Some(Way::ToPostgres)
+            }
+            Fault::CutKafka | Fault::DelayKafka | Fault::SilenceKafka => Some(Way::ToKafka),
+            _ => None,
+        }
+    }
+
+    /// Whether `other` may come on top. A network has one weather at a time, so another
+    /// fault of the same one would end this.
+    fn takes(self, other: Fault) -> bool {
+        let is_elsewhere = self.way().is_none_or(|way| other.way() != Some(way));
+        self.is_outage() && other != self && is_elsewhere
+    }
+
     /// As the report names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -188,6 +210,13 @@ impl Fault {
             | Fault::PoisonRow => {}
         }
     }
+}
+
+/// A network between the client and a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToPostgres,
+    ToKafka,
 }
 
 /// One fault, or two at once.
@@ -268,11 +297,12 @@ impl Iterator for Schedule {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
+        let is_new_round = self.dealt.is_empty();
         let fault = self.deal();
         // Drawn in any case, so that the seed gives the same moments whatever the kinds.
         let (on_top, which) = (self.random.below(3) == 0, self.random.below(6));
         let overlay = Fault::OVERLAYS[which as usize];
-        let fits = fault.is_outage() && overlay != fault && self.kinds.contains(&overlay);
+        let fits = fault.takes(overlay) && self.kinds.contains(&overlay);
         let is_long = self.random.below(8) == 0 && self.long && fault.is_outage();
         let (shortest, longest) = match fault {
             // The client waits up to ten seconds between two attempts.
@@ -281,8 +311,13 @@ impl Iterator for Schedule {
             Fault::SilencePostgres | Fault::ShortTimeout => (1_000, 10_000),
             _ => (200, 4_000),
         };
+        let pause = self.milliseconds(100, 2_500);
         Some(Step {
-            pause: self.milliseconds(100, 2_500),
+            pause: if is_new_round && self.long {
+                CALM
+            } else {
+                pause
+            },
             fault,
             overlay: (on_top && fits).then_some(overlay),
             lasts: self.milliseconds(shortest, longest),
