@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use headwater_tests::torture::checkers::{
-    Violation, acknowledged, check, complete, equal, order, refused, server,
+    Violation, acknowledged, check, complete, equal, letters, order, refused, server,
 };
 use headwater_tests::torture::evidence::Evidence;
 use headwater_tests::torture::history::{By, Effect};
@@ -366,7 +366,7 @@ mod rules {
     use headwater_protocol::Lsn;
     use headwater_tests::torture::evidence::{Gap, Sample, Trouble};
     use headwater_tests::torture::history::{Change, Committed};
-    use headwater_tests::torture::log::Row;
+    use headwater_tests::torture::log::{Letter, Row};
     use headwater_tests::torture::workload::tables::Key;
 
     const KEY: Key = Key {
@@ -566,6 +566,42 @@ mod rules {
         };
         assert_eq!([5_000, 39_000, 60_000, 90_000].map(complaints), [0; 4]);
         assert_eq!([40_000, 59_999, 91_000].map(complaints), [1; 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_is_kept_where_that_was_asked_for_and_nothing_else_is() {
+        let key = Key {
+            table: Table::Poisoned,
+            ..KEY
+        };
+        let mut history =
+            [true, false].map(|is_kept| committed(1, Effect::Unprintable { is_kept }));
+        for committed in &mut history {
+            committed.changes[0].key = key;
+        }
+        let [kept, left_out] = history;
+        let letter = Letter {
+            relation: "public.poisoned".to_owned(),
+            key: key.json(),
+            lsn: Lsn(15),
+            seq: 1,
+            xid: 1,
+        };
+        let complaints = |committed: &Committed, letters: &[Letter]| {
+            let mut seen = evidence(std::slice::from_ref(committed), &[]);
+            seen.letters = letters.to_vec();
+            letters::check(&seen).len()
+        };
+        assert_eq!(complaints(&kept, &[letter.clone(), letter.clone()]), 0);
+        assert_eq!(complaints(&kept, &[]), 1);
+        assert_eq!(complaints(&left_out, &[]), 0);
+        let elsewhere = Letter {
+            lsn: Lsn(21),
+            ..letter.clone()
+        };
+        assert_eq!(complaints(&kept, &[elsewhere]), 1);
+        let harmless = committed(1, put(1, By::Insert));
+        assert_eq!(complaints(&harmless, &[letter]), 1);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::wait::{SOON, eventually};
 /// The database and the slot.
 pub const NAME: &str = "torture";
 
+/// The topic of dead letters.
+pub const DEAD_LETTERS: &str = "torture-dead";
+
 /// A session that says nothing when the server is stopped under it.
 pub(crate) fn connect(conninfo: &str) -> Result<Session, SqlError> {
     let session = Session::connect(conninfo)?;
@@ -64,6 +67,7 @@ impl Arena {
         for table in Table::ALL {
             kafka.create_topic(table.name(), PARTITIONS, &TOPIC_SETTINGS);
         }
+        kafka.create_topic(DEAD_LETTERS, 1, &[("cleanup.policy", "delete")]);
         let arena = Arena {
             to_postgres: Proxy::to(postgres.port()),
             postgres,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use headwater_protocol::Lsn;
 
 use super::history::Committed;
-use super::log::{Entry, Row};
+use super::log::{Entry, Letter, Row};
 use super::workload::tables::Table;
 
 /// All that the checkers know.
@@ -16,6 +16,8 @@ pub struct Evidence {
     pub history: Vec<Committed>,
     /// What the topics hold; each partition's in its order.
     pub log: Vec<Entry>,
+    /// What the topic of dead letters holds.
+    pub letters: Vec<Letter>,
     /// What the tables held at the same time, at rest.
     pub tables: BTreeMap<(Table, Box<str>), Row>,
     /// Where changes need not have come one by one, since a snapshot stands for them or

@@ -47,8 +47,11 @@ pub enum Effect {
     },
     /// It is gone.
     Gone,
-    /// It is there, but nothing can print it: its change is quarantined.
-    Unprintable,
+    /// It is there, but nothing can print it: its change is left out of the topic.
+    Unprintable {
+        /// Whether it is kept as a dead letter.
+        is_kept: bool,
+    },
 }
 
 /// How a row comes to be as it is.

@@ -9,6 +9,7 @@ use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
 use serde_json::value::RawValue;
 
+use super::arena::DEAD_LETTERS;
 use super::workload::tables::Table;
 use crate::kafka::Kafka;
 use crate::{Session, topic};
@@ -73,6 +74,49 @@ impl Row {
             digest: digest.finish(),
         })
     }
+}
+
+/// One dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// `hw.relation`
+    pub relation: String,
+    /// The key that the record would have had.
+    pub key: String,
+    /// `hw.lsn`
+    pub lsn: Lsn,
+    /// `hw.seq`
+    pub seq: u64,
+    /// `hw.xid`
+    pub xid: u32,
+}
+
+/// Reads the dead letters.
+///
+/// # Panics
+///
+/// If they cannot be read, or one lacks a header.
+pub fn letters(kafka: &Kafka) -> Vec<Letter> {
+    let number = |record: &topic::Record, name: &str| {
+        let value = record.header(name).parse();
+        value.unwrap_or_else(|e| panic!("{name} of {record:?}: {e}"))
+    };
+    let letter = |record: &topic::Record| Letter {
+        relation: record.header("hw.relation").to_owned(),
+        key: record.key.clone().unwrap_or_default(),
+        lsn: position(record.header("hw.lsn")),
+        seq: number(record, "hw.seq"),
+        xid: number(record, "hw.xid") as u32,
+    };
+    topic::read(kafka, DEAD_LETTERS)
+        .iter()
+        .map(letter)
+        .collect()
+}
+
+fn position(lsn: &str) -> Lsn {
+    lsn.parse()
+        .unwrap_or_else(|e| panic!("\"{lsn}\" is no position: {e}"))
 }
 
 /// Reads every topic to its end.

@@ -25,6 +25,7 @@ pub struct Report {
     rows: usize,
     lives: Vec<Life>,
     quarantined: u64,
+    letters: usize,
     refusals: usize,
     gaps: usize,
     looks: usize,
@@ -73,6 +74,7 @@ impl Report {
             rows: evidence.tables.len(),
             lives: supervisor.lives().to_vec(),
             quarantined: supervisor.quarantined(),
+            letters: evidence.letters.len(),
             refusals: evidence.refusals.len(),
             // The first snapshot is one too.
             gaps: evidence.gaps.len().saturating_sub(1),
@@ -124,7 +126,7 @@ impl fmt::Display for Report {
             "\nchanges written: {}\n\
              records in the topics: {}, of which {} are of snapshots, {} came again and {} were fetched\n\
              rows at the end: {}\n\
-             client started: {} times, {} of them in vain, {} in a row at most; {} changes quarantined; refused {} times; {} gaps mended\n\
+             client started: {} times, {} of them in vain, {} in a row at most; {} changes quarantined, {} dead letters; refused {} times; {} gaps mended\n\
              slot looked at: {} times; WAL retained: {} MB at most, {} MB at rest",
             self.changes,
             self.records,
@@ -136,6 +138,7 @@ impl fmt::Display for Report {
             self.unstreamed,
             self.unstreamed_in_a_row,
             self.quarantined,
+            self.letters,
             self.refusals,
             self.gaps,
             self.looks,

@@ -11,7 +11,7 @@ use super::log;
 use super::nemesis::{Fault, Schedule, Step};
 use super::proxy::Tamper;
 use super::report::Report;
-use super::supervisor::{OnPoison, Supervisor};
+use super::supervisor::Supervisor;
 use super::witness::{Witness, now};
 use super::workload::tables::Table;
 use super::workload::{Rows, Writer, Writers};
@@ -54,8 +54,6 @@ pub struct Settings {
     pub huge_rows: u64,
     /// Kinds of faults.
     pub faults: Vec<Fault>,
-    /// What the client does about a change that cannot be encoded.
-    pub on_poison: OnPoison,
     /// Alters what the client sends to the server.
     pub tamper: Option<Tamper>,
     /// Whether each step is printed as it comes.
@@ -73,7 +71,6 @@ impl Settings {
             pause: Duration::from_millis(10),
             huge_rows: 30_000,
             faults: Fault::ALL.to_vec(),
-            on_poison: OnPoison::Stop,
             tamper: None,
             verbose: false,
         }
@@ -116,7 +113,7 @@ pub fn run(settings: Settings) -> (Report, Evidence) {
     let writers = Writers::start(&settings, &conninfo, &mut random, &history);
     let witness = Witness::start(conninfo.clone());
     let mut run = Run {
-        supervisor: Supervisor::new(arena.arguments(), settings.on_poison),
+        supervisor: Supervisor::new(arena.arguments()),
         nemesis: Writer::new(settings.writers, conninfo, random.fork(), history.clone()),
         arena,
         history,
@@ -254,6 +251,7 @@ impl Run {
         let evidence = Evidence {
             history: self.history.to_vec(),
             log: log::read(&self.arena.kafka),
+            letters: log::letters(&self.arena.kafka),
             tables: log::tables(&self.arena.sql()),
             gaps: self.supervisor.gaps().to_vec(),
             troubles: std::mem::take(&mut self.troubles),

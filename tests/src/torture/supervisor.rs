@@ -4,7 +4,8 @@
 //! A restart mends an end before the stream had begun while something was out of order: the
 //! broker did not answer (exit 1), or the server still held the slot for the one before
 //! (exit 4). Once it streams, an outage of whatever length is the client's to wait out, so no
-//! end is excused but the one at a poison row (exit 5), and only where there is one. And
+//! end is excused but the one at a poison row (exit 5), and only where there is one and
+//! it was not told to go on. And
 //! something is out of order all the time, so ends are counted too: a client that no start
 //! mends is found out by how many of them there are in a row.
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use headwater_protocol::Lsn;
 use nix::sys::signal::Signal;
 
+use super::arena::DEAD_LETTERS;
 use super::checkers::Violation;
 use super::evidence::Gap;
 use crate::client::{Client, Ended, STREAMING};
@@ -33,14 +35,31 @@ const IN_VAIN_MAX: u64 = 20;
 pub enum OnPoison {
     /// It stops with exit code 5 and is started with the `--quarantine` that it names.
     Stop,
-    /// It goes on by itself: `--on-error quarantine`.
+    /// It keeps the change as a dead letter and goes on: `--on-error quarantine`.
     Quarantine,
+}
+
+impl OnPoison {
+    /// The arguments that ask for it.
+    fn arguments(self) -> Vec<String> {
+        let arguments: &[&str] = match self {
+            OnPoison::Stop => &[],
+            OnPoison::Quarantine => &[
+                "--on-error",
+                "quarantine",
+                "--dead-letter-topic",
+                DEAD_LETTERS,
+            ],
+        };
+        arguments.iter().map(|&argument| argument.into()).collect()
+    }
 }
 
 /// A client and what is known of its life.
 pub struct Supervisor {
     arguments: Vec<String>,
-    /// For all starts from now on.
+    on_poison: OnPoison,
+    /// The changes that were looked into: for all starts from now on.
     more: Vec<String>,
     /// For the starts until one streams.
     until_streaming: Vec<String>,
@@ -74,14 +93,11 @@ pub struct Life {
 
 impl Supervisor {
     /// Nothing runs yet. What was written before the first snapshot is in no stream.
-    pub fn new(arguments: Vec<String>, on_poison: OnPoison) -> Self {
-        let more = match on_poison {
-            OnPoison::Stop => Vec::new(),
-            OnPoison::Quarantine => vec!["--on-error".to_owned(), "quarantine".to_owned()],
-        };
+    pub fn new(arguments: Vec<String>) -> Self {
         Supervisor {
             arguments,
-            more,
+            on_poison: OnPoison::Stop,
+            more: Vec::new(),
             until_streaming: Vec::new(),
             client: None,
             streams: false,
@@ -111,7 +127,7 @@ impl Supervisor {
             self.judge(&ended);
         }
         if self.client.is_none() {
-            let arguments = [self.more.as_slice(), self.until_streaming.as_slice()].concat();
+            let arguments = self.choices();
             self.lives.push(Life {
                 arguments,
                 end: "runs".to_owned(),
@@ -130,6 +146,14 @@ impl Supervisor {
     /// A change cannot be encoded: the client may stop at it.
     pub fn poisoned(&mut self) {
         self.poisoned = true;
+    }
+
+    /// From now on the client is to do so; one that does otherwise is stopped.
+    pub fn on_poison(&mut self, on_poison: OnPoison) {
+        if self.on_poison != on_poison {
+            self.on_poison = on_poison;
+            self.stop();
+        }
     }
 
     /// The client, if one runs.
@@ -177,11 +201,17 @@ impl Supervisor {
 
     /// The command line as the next start has it.
     pub fn command(&self) -> Vec<String> {
-        [&self.arguments, &self.more, &self.until_streaming]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        [self.arguments.clone(), self.choices()].concat()
+    }
+
+    /// What the next start is asked for beside servers and slot.
+    fn choices(&self) -> Vec<String> {
+        [
+            self.on_poison.arguments(),
+            self.more.clone(),
+            self.until_streaming.clone(),
+        ]
+        .concat()
     }
 
     /// Where streams went on behind what they lost.
@@ -263,7 +293,9 @@ impl Supervisor {
         }
         let is_aftermath = self.troubled.elapsed() < AFTERMATH;
         match ended.exit {
-            Exit::Code(5) if self.poisoned => self.quarantine(&ended.stderr),
+            Exit::Code(5) if self.poisoned && self.on_poison == OnPoison::Stop => {
+                self.quarantine(&ended.stderr)
+            }
             Exit::Code(1 | 4) if is_aftermath && !streamed => self.in_vain(&ended.stderr),
             exit => self.complain(
                 &format!("the client ended with {exit:?}, which no fault excuses"),

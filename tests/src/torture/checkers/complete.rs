@@ -18,7 +18,8 @@
 //!   read later (`hw.fetched`): with this change or a later one of the same key. It is left
 //!   out where the row had been deleted by then, so only where the history deletes the key
 //!   afterwards. No other change is ever fetched, and none is left out.
-//! - A change that nothing can encode is left out, since somebody said so.
+//! - A change that nothing can encode is left out, since somebody said so; whether it is kept
+//!   is for [`letters`](super::letters) to say.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -91,7 +92,7 @@ fn found(log: &[Entry]) -> Found<'_> {
 }
 
 /// Where each transaction ends, as its records say: all the same.
-fn ends(log: &[Entry], seen: &mut Vec<String>) -> HashMap<u32, Lsn> {
+pub(super) fn ends(log: &[Entry], seen: &mut Vec<String>) -> HashMap<u32, Lsn> {
     let mut ends = HashMap::new();
     for entry in log {
         let Some(xid) = entry.xid else { continue };
@@ -109,7 +110,7 @@ fn ends(log: &[Entry], seen: &mut Vec<String>) -> HashMap<u32, Lsn> {
 }
 
 /// Whether a key of which the topic has nothing may have been lost in a gap.
-fn may_be_missing(committed: &Committed, end: Option<Lsn>, gaps: &[Gap]) -> bool {
+pub(super) fn may_be_missing(committed: &Committed, end: Option<Lsn>, gaps: &[Gap]) -> bool {
     gaps.iter().any(|gap| match end {
         Some(end) => end > gap.lost_after && end <= gap.resumed_at,
         None => committed.by > gap.lost_after && committed.after < gap.resumed_at,
@@ -156,7 +157,7 @@ fn compare(
         let may_be_absent = match effect {
             Effect::Put { by: By::Touch, .. } => deleted_after(at),
             Effect::Put { .. } | Effect::Gone => false,
-            Effect::Unprintable => true,
+            Effect::Unprintable { .. } => true,
         };
         if !may_be_absent {
             let instead = records

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`equal`] | at rest the newest record of each key is the row of the table |
 //! | [`complete`] | each committed change is in the topic, and nothing that was not committed |
+//! | [`letters`] | each change that cannot be encoded is kept where that was asked for |
 //! | [`order`] | per key, records are in the order of the changes, replays excepted |
 //! | [`acknowledged`] | nothing is confirmed to the server before the broker has it |
 //! | [`server`] | no process of the server crashed, WAL is not retained for ever |
@@ -16,6 +17,7 @@
 pub mod acknowledged;
 pub mod complete;
 pub mod equal;
+pub mod letters;
 pub mod order;
 pub mod refused;
 pub mod server;
@@ -57,9 +59,10 @@ type Checker = (&'static str, fn(&Evidence) -> Vec<String>);
 
 /// Everything that all checkers see.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
-    let checkers: [Checker; 6] = [
+    let checkers: [Checker; 7] = [
         (equal::NAME, equal::check),
         (complete::NAME, complete::check),
+        (letters::NAME, letters::check),
         (order::NAME, order::check),
         (acknowledged::NAME, acknowledged::check),
         (server::NAME, server::check),

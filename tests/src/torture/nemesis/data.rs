@@ -1,6 +1,7 @@
 //! Transactions that are hard to carry.
 
 use crate::torture::run::Run;
+use crate::torture::supervisor::OnPoison;
 use crate::torture::workload::Plan;
 use crate::torture::workload::tables::{Key, Table};
 
@@ -13,9 +14,25 @@ pub(super) fn huge_transaction(run: &mut Run) {
     run.expect(written);
 }
 
+/// A poison row under each of the two ways to deal with it. The second is not waited for.
+pub(super) fn poison_row(run: &mut Run) {
+    let mut ways = [OnPoison::Stop, OnPoison::Quarantine];
+    if run.random.below(2) == 0 {
+        ways.reverse();
+    }
+    for way in ways {
+        // The rows before are dealt with as was asked for when they were written.
+        if !run.recover() {
+            return;
+        }
+        run.supervisor.on_poison(way);
+        poison(run, way == OnPoison::Quarantine);
+    }
+}
+
 /// A row that nothing can print between two that are fine; in the next transaction it is
 /// deleted, so that no snapshot meets it.
-pub(super) fn poison_row(run: &mut Run) {
+fn poison(run: &mut Run, is_kept: bool) {
     run.supervisor.poisoned();
     run.poisoned += 3;
     let first = run.poisoned;
@@ -27,7 +44,7 @@ pub(super) fn poison_row(run: &mut Run) {
     let (before, poisoned, after) = (key(first), key(first + 1), key(first + 2));
     let written = run.nemesis.write("poison row", |plan: &mut Plan, _| {
         plan.harmless(before);
-        plan.poison(poisoned);
+        plan.poison(poisoned, is_kept);
         plan.harmless(after);
     });
     run.expect(written);

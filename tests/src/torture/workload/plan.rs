@@ -374,13 +374,13 @@ impl Plan {
         self.poisoned_row(key, sequence, "null");
     }
 
-    /// A row that no encoder can print.
-    pub(crate) fn poison(&mut self, key: Key) {
+    /// A row that no encoder can print; its change is kept as a dead letter, or not.
+    pub(crate) fn poison(&mut self, key: Key, is_kept: bool) {
         let sequence = self.next();
         self.rows.insert(key, sequence);
         self.changes.push(Change {
             key,
-            effect: Effect::Unprintable,
+            effect: Effect::Unprintable { is_kept },
         });
         self.poisoned_row(key, sequence, "'1'");
     }
