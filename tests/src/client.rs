@@ -139,6 +139,18 @@ impl Client {
         self.process.pid().as_raw().cast_unsigned()
     }
 
+    /// Waits until it ends; kills it if it goes on for longer than `within`.
+    pub fn wait_or_kill(mut self, within: Duration) -> Ended {
+        let begin = Instant::now();
+        while self.is_running() && begin.elapsed() < within {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.is_running() {
+            self.signal(Signal::SIGKILL);
+        }
+        self.wait()
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.ended().is_none()

@@ -91,12 +91,25 @@ impl Arena {
 
     /// The arguments of the client.
     pub fn arguments(&self) -> Vec<String> {
+        self.command("stream")
+    }
+
+    /// Those that compare the topics with the tables: but for [`Table::Shifting`], whose
+    /// records of before an ADD COLUMN lack the column, and so are not the bytes of the row.
+    pub fn verification(&self) -> Vec<String> {
+        let but_for = format!("public.{}", Table::Shifting.name());
+        let mut arguments = self.command("verify");
+        arguments.extend(["--exclude-table".to_owned(), but_for]);
+        arguments
+    }
+
+    fn command(&self, verb: &str) -> Vec<String> {
         let postgres = format!(
             "host=127.0.0.1 port={} user=postgres dbname={NAME}",
             self.to_postgres.port()
         );
         let kafka = format!("127.0.0.1:{}", self.to_kafka.port());
-        ["stream", "-d", &postgres, "-S", NAME, "-b", &kafka]
+        [verb, "-d", &postgres, "-S", NAME, "-b", &kafka]
             .map(str::to_owned)
             .to_vec()
     }

@@ -16,9 +16,14 @@ use super::witness::{Witness, now};
 use super::workload::tables::Table;
 use super::workload::{Rows, Writer, Writers};
 use crate::Random;
+use crate::client::Client;
+use crate::keeper::Exit;
 
 /// How long everything may take to be delivered once nothing is out of order.
 const RECOVERY: Duration = Duration::from_secs(240);
+
+/// How long the comparison at the end may take.
+const VERIFIED_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long the server may keep WAL that nobody needs: it finds out with its next record of
 /// running transactions, which a checkpoint writes.
@@ -129,7 +134,9 @@ pub fn run(settings: Settings) -> (Report, Evidence) {
     };
     run.rage();
     let rows = writers.stop();
-    run.recover();
+    if run.recover() {
+        run.verify();
+    }
     run.conclude(rows, witness)
 }
 
@@ -220,6 +227,16 @@ impl Run {
                 return false;
             }
             std::thread::sleep(LOOK);
+        }
+    }
+
+    /// One more witness, who looks with other eyes: what `headwater verify` says at rest.
+    fn verify(&mut self) {
+        let ended = Client::start(self.arena.verification()).wait_or_kill(VERIFIED_WITHIN);
+        if ended.exit != Exit::Code(0) {
+            let (exit, stdout, stderr) = (ended.exit, ended.stdout, ended.stderr);
+            let what = format!("it ended with {exit:?} and said:\n{stdout}\n{stderr}");
+            self.complain("headwater verify", what);
         }
     }
 

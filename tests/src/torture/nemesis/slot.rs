@@ -5,10 +5,9 @@
 //! `--accept-gap` with the position that it names, which leaves every table stale until
 //! another gap is mended by a snapshot.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use headwater_protocol::Lsn;
-use nix::sys::signal::Signal;
 
 use crate::client::Client;
 use crate::keeper::Exit;
@@ -136,18 +135,9 @@ fn resnapshot(run: &mut Run, lost_after: Lsn) {
 /// Starts a client that is to be refused. Returns its exit code, none if it went on and had
 /// to be killed, and what it said.
 fn started(run: &Run) -> (Option<i32>, String) {
-    let mut client = Client::start(run.supervisor.command());
-    let begin = Instant::now();
-    while client.is_running() && begin.elapsed() < REFUSED_WITHIN {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let went_on = client.is_running();
-    if went_on {
-        client.signal(Signal::SIGKILL);
-    }
-    let ended = client.wait();
+    let ended = Client::start(run.supervisor.command()).wait_or_kill(REFUSED_WITHIN);
     let code = match ended.exit {
-        Exit::Code(code) if !went_on => Some(code),
+        Exit::Code(code) => Some(code),
         _ => None,
     };
     (code, ended.stderr)
