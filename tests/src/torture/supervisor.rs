@@ -316,7 +316,7 @@ impl Supervisor {
 
     fn quarantine(&mut self, stderr: &str) {
         let change = stderr
-            .split_once("--quarantine ")
+            .split_once("add --quarantine ")
             .and_then(|(_, rest)| rest.split([';', ' ', '\n']).next());
         match change {
             Some(change) if !self.more.iter().any(|argument| argument == change) => {
