@@ -167,8 +167,9 @@ fn outcome(ended: &Ended) -> Result<()> {
         return Ok(());
     }
     Err(
-        Error::failed(format!("not copied: {}", ended.failures.join("; ")))
-            .with_hint("Only tables that the stream captures can be copied into it."),
+        Error::failed(format!("not copied: {}", ended.failures.join("; "))).with_hint(
+            "Only tables that the stream captures can be copied into it. Its log says more.",
+        ),
     )
 }
 

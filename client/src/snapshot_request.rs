@@ -29,6 +29,9 @@ use crate::source::sql_error::SqlError;
 /// a megabyte by default: a few requests may wait there for their turn.
 pub const MAX_BYTES: usize = 128 * 1024;
 
+/// An id at most: it stays on record when its request is done.
+const ID_BYTES: usize = 64;
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Wire", try_from = "Wire")]
@@ -173,14 +176,21 @@ impl SnapshotRequest {
                 content.len()
             )));
         }
-        serde_json::from_slice(content).map_err(|error| {
+        let request: Self = serde_json::from_slice(content).map_err(|error| {
             // The message of serde may quote a key; where it is wrong is enough.
             Error::failed(format!(
                 "not a request of this release, at line {} column {}",
                 error.line(),
                 error.column()
             ))
-        })
+        })?;
+        if request.id.len() > ID_BYTES {
+            return Err(Error::failed(format!(
+                "the id of a request has {} bytes, more than {ID_BYTES}",
+                request.id.len()
+            )));
+        }
+        Ok(request)
     }
 
     /// The message's content.
@@ -286,6 +296,7 @@ mod tests {
             r#"{"slot":"s","id":"7","table":{"schema":"s","name":"t"}}"#,
             r#"{"slot":"s","id":"7","secret":true}"#,
             &format!("\"{}\"", "x".repeat(MAX_BYTES)),
+            &format!(r#"{{"slot":"s","id":"secret{}"}}"#, "x".repeat(ID_BYTES)),
         ] {
             let error = SnapshotRequest::decode(content.as_bytes()).unwrap_err();
             assert!(!error.to_string().contains("secret"), "{error}");

@@ -13,6 +13,9 @@ use crate::snapshot_request::{RowsOf, SnapshotRequest};
 /// Ended runs on record, for those who wait for them.
 const ENDED: usize = 16;
 
+/// Failures of a run that are named: the others are counted.
+const FAILURES: usize = 100;
+
 /// Runs that wait for their turn, in bytes of their requests: the record they are part of
 /// may have a megabyte.
 const WAITING_BYTES: usize = 4 * crate::snapshot_request::MAX_BYTES;
@@ -46,6 +49,25 @@ pub struct Run {
     /// What it could not do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<String>,
+    /// How much more it could not do.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_failures: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Run {
+    /// Something could not be done.
+    pub fn fail(&mut self, failure: String) {
+        if self.failures.len() < FAILURES {
+            self.failures.push(failure);
+        } else {
+            self.more_failures += 1;
+        }
+    }
 }
 
 /// Records that a run has sent.
@@ -129,6 +151,7 @@ impl Runs {
             place: None,
             sent: Sent::default(),
             failures: Vec::new(),
+            more_failures: 0,
         });
         Ok(true)
     }
@@ -146,7 +169,10 @@ impl Runs {
         if self.queue.is_empty() {
             return;
         }
-        let run = self.queue.remove(0);
+        let mut run = self.queue.remove(0);
+        if run.more_failures > 0 {
+            run.failures.push(format!("and {} more", run.more_failures));
+        }
         self.end(Ended {
             id: run.request.id,
             failures: run.failures,
@@ -214,6 +240,19 @@ mod tests {
         runs.finish();
         assert_eq!(runs.add(request("a", 1), Lsn(1)), Ok(false), "it has ended");
         assert!(runs.queue.is_empty());
+    }
+
+    #[test]
+    fn failures_have_a_bound_and_a_count() {
+        let mut runs = Runs::default();
+        runs.add(request("a", 1), Lsn(1)).unwrap();
+        for number in 0..FAILURES + 7 {
+            runs.queue[0].fail(number.to_string());
+        }
+        runs.finish();
+        let failures = &runs.ended[0].failures;
+        assert_eq!(failures.len(), FAILURES + 1);
+        assert_eq!(failures.last().unwrap(), "and 7 more");
     }
 
     #[test]
