@@ -4,6 +4,7 @@ use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Postgres, Random, topic};
 
+use crate::poison::UNPRINTABLE;
 use crate::stale::state;
 use crate::workload::{self, Writers};
 use crate::world::{World, kafka};
@@ -256,6 +257,45 @@ fn tables_of_every_shape_are_copied_in_the_order_of_their_keys() {
     world.topic_equals_table("names", "t.name, t.n, t.at");
     world.topic_equals_table("parts", "t.region, t.id");
     client.terminate().expect(0, &[]);
+}
+
+#[test]
+fn a_row_that_cannot_be_encoded_does_not_stop_the_stream() {
+    let world = World::new("again_poison");
+    world.sql.run(UNPRINTABLE);
+    world.sql.run(
+        "create table t (id int primary key, value unprintable);
+         insert into t values (1, null), (2, '1'), (3, null);
+         create table u (id int primary key); insert into u values (1)",
+    );
+    let mut client = world.stream(&["--snapshot", "never"]);
+    client.streams();
+    world.copies(&["-t", "again_poison.*"]).expect(
+        1,
+        &["again_poison.t: a row of it cannot be encoded", "\"value\""],
+    );
+    world.topic_equals_table("u", "t.id");
+    world.sql.run("insert into t values (4, null)");
+    world.catches_up();
+    client
+        .terminate()
+        .expect(0, &["a table is not copied again"]);
+
+    let mut client = world.stream(&["--on-error", "quarantine"]);
+    client.streams();
+    world
+        .copies(&["-t", "again_poison.t"])
+        .expect(1, &["again_poison.t: still stale"]);
+    let topic = world.folded("t");
+    let ids: Vec<&str> = topic.keys().map(String::as_str).collect();
+    assert_eq!(ids, [r#"{"id":1}"#, r#"{"id":3}"#, r#"{"id":4}"#]);
+    world.sql.run("update t set value = null");
+    world.catches_up();
+    world
+        .copies(&["-t", "again_poison.t"])
+        .expect(0, &["copied: the topics are what the tables hold"]);
+    world.topic_equals_table("t", "t.id");
+    client.terminate().expect(0, &["kept as a dead letter"]);
 }
 
 #[test]

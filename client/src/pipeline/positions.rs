@@ -148,6 +148,22 @@ impl Positions {
         }
     }
 
+    /// What a copy of the table does not mend that replaces what is older than `since`.
+    pub(super) fn stale_behind(&self, table: &RowsOf, since: Lsn) -> Option<Mark> {
+        let RowsOf { schema, name } = table;
+        match &self.keeper {
+            Some(keeper) => {
+                let progress = keeper.shared.lock();
+                progress.stale.behind(schema, name, since).cloned()
+            }
+            None => self
+                .unrecorded
+                .borrow()
+                .behind(schema, name, since)
+                .cloned(),
+        }
+    }
+
     /// A transaction that is arriving dropped a table: no mark of it stays on record.
     pub fn forget_stale(&self, schema: &str, table: &str) {
         match &self.keeper {
@@ -218,8 +234,9 @@ impl Shared {
                             tracing::info!(position = %state.position, "recording positions again");
                         }
                     }
-                    // Nothing is confirmed meanwhile, so waiting loses nothing.
-                    Err(error) if error.kind() == ErrorKind::Disconnected && !closing => {
+                    // Nothing is confirmed meanwhile, so waiting loses nothing. Whoever ends
+                    // does not wait: another instance may be about to begin.
+                    Err(error) if error.kind() == ErrorKind::Disconnected && !progress.closing => {
                         ahead_bytes = u64::MAX;
                         if !std::mem::replace(&mut waits, true) {
                             tracing::warn!(

@@ -75,6 +75,12 @@ impl StaleTables {
         }
     }
 
+    /// The mark of a table, if it is of a transaction that ended behind `since`.
+    pub fn behind(&self, schema: &str, table: &str, since: Lsn) -> Option<&Mark> {
+        let mark = self.marks.get(&(schema.to_owned(), table.to_owned()));
+        mark.filter(|mark| mark.since > since)
+    }
+
     /// Forgets a table that is gone: no snapshot would come to mend it.
     pub fn forget(&mut self, schema: &str, table: &str) {
         let name = (schema.to_owned(), table.to_owned());

@@ -124,6 +124,29 @@ impl Policy<'_> {
         self.bury_of(dead_letters, table, &undelivered, token, session)
     }
 
+    /// Keeps a row of a table that is copied again, and that cannot be encoded, as a dead letter.
+    pub(in crate::pipeline) fn bury_row(
+        &self,
+        table: &RowsOf,
+        record: &Record<'_>,
+        reason: &str,
+        token: Token,
+        session: &mut Session<'_, '_>,
+    ) -> Result<()> {
+        let Some(dead_letters) = self.dead_letters else {
+            return Err(Error::failed("a row that cannot be encoded has no topic"));
+        };
+        let undelivered = Undelivered {
+            topic: Some(record.topic),
+            key: record.key,
+            value: None,
+            headers: record.headers,
+            reason,
+            size: None,
+        };
+        self.bury_of(dead_letters, table, &undelivered, token, session)
+    }
+
     fn bury_of(
         &self,
         dead_letters: &DeadLetters,

@@ -89,8 +89,11 @@ mod watermark;
 mod window;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use headwater_protocol::Lsn;
 
@@ -110,6 +113,9 @@ use crate::source::connection::Connector;
 use crate::source::plugin::Plugin;
 use crate::state::{Part, Runs};
 use crate::stop::Stop;
+
+/// How long the end of a run waits for its thread.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a reader's thread needs.
 pub(super) struct Parts<'a> {
@@ -138,13 +144,16 @@ struct Active {
     reports: Receiver<Report>,
     orders: Sender<Order>,
     stop: Stop,
+    thread: JoinHandle<()>,
     window: Window,
     pending: Option<Box<Step>>,
     /// A verdict that changes what the reader does, until a step shows that it was heard.
     owed: Option<(u64, Verdict)>,
+    /// To be watched as soon as all that was sent is delivered.
+    to_watch: Option<Watch>,
     watched: Option<Watched>,
-    /// The table at hand has gone stale with the transaction that ended here.
-    stale_since: Option<Lsn>,
+    /// Tables that are not behind, and since when they are stale.
+    stale: BTreeMap<RowsOf, Lsn>,
 }
 
 /// Keys that may be gone, and those of them that the stream has sent since.
@@ -154,9 +163,15 @@ struct Watched {
 }
 
 impl Drop for Active {
-    /// Ends the thread; what it was about to hand over nobody takes.
+    /// Ends the thread; what it was about to hand over nobody takes. It looks at the flag in
+    /// whatever it waits for, and is waited for no longer than such looks take.
     fn drop(&mut self) {
         self.stop.set();
+        let begun = Instant::now();
+        while !self.thread.is_finished() && begun.elapsed() < END_PATIENCE {
+            drop(self.reports.try_recv());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -200,18 +215,19 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// What was sent of the table is not what it holds. A table of which a part was copied
-    /// has to be begun anew.
+    /// What was sent of the table is not what it holds. Unless the run is past it, its copy has
+    /// to begin behind that.
     pub(super) fn stale(&mut self, schema: &str, table: &str, since: Lsn) {
-        let Some(active) = &mut self.active else {
-            return;
+        let name = RowsOf {
+            schema: schema.to_owned(),
+            name: table.to_owned(),
         };
-        let is_it = |of: &RowsOf| of.schema == schema && of.name == table;
         let place = self.runs.queue.first().and_then(|run| run.place.as_ref());
-        let is_at_hand = place.is_some_and(|place| is_it(&place.table) && place.part != Part::Done);
-        let is_pending = active.pending.as_ref().and_then(|step| step.table.as_ref());
-        if is_at_hand || is_pending.is_some_and(is_it) {
-            active.stale_since = Some(since);
+        if place.is_some_and(|place| place.table == name && place.part == Part::Done) {
+            return;
+        }
+        if let Some(active) = self.tracking((schema, table)) {
+            active.stale.insert(name, since);
         }
     }
 
@@ -238,6 +254,7 @@ impl<'a> Chunks<'a> {
 
     /// Takes in what the reader has to say. To be called now and then.
     pub(super) fn tick(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
+        self.watch(session)?;
         while let Some(active) = &mut self.active
             && let Ok(report) = active.reports.try_recv()
         {
@@ -245,6 +262,7 @@ impl<'a> Chunks<'a> {
             // taken, even if its watermark came to be: the window forgets what newer snapshots
             // see and that of the step did not.
             active.pending = None;
+            active.to_watch = None;
             match report {
                 Report::Seen(snapshot) => active.window.seen_by(&snapshot),
                 Report::Step(step) => {
@@ -252,16 +270,29 @@ impl<'a> Chunks<'a> {
                     active.pending = Some(step);
                 }
                 Report::Watch(watch) => {
-                    session.deliver()?;
-                    let number = watch.number;
-                    active.watched = Some(Watched {
-                        watch,
-                        sent: Keys::new(),
-                    });
-                    active.say(Order::Watching(number));
+                    active.to_watch = Some(watch);
+                    self.watch(session)?;
                 }
                 Report::Failed(error) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// Begins to watch keys. The session may break before all is delivered: the next one then
+    /// does it, for the reader waits.
+    fn watch(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
+        let Some(active) = self.active.as_mut().filter(|it| it.to_watch.is_some()) else {
+            return Ok(());
+        };
+        session.deliver()?;
+        if let Some(watch) = active.to_watch.take() {
+            let number = watch.number;
+            active.watched = Some(Watched {
+                watch,
+                sent: Keys::new(),
+            });
+            active.say(Order::Watching(number));
         }
         Ok(())
     }
@@ -277,14 +308,26 @@ impl<'a> Chunks<'a> {
         for request in std::mem::take(&mut self.asked) {
             self.take_up(request, end_lsn, session);
         }
-        self.activate()?;
+        self.begin_next(end_lsn)?;
         if let Some(number) = self.passed.take() {
             // Handed over before the watermark was written.
             self.tick(session)?;
             self.settle(number, token, end_lsn, session)?;
-            self.activate()?;
+            self.begin_next(end_lsn)?;
         }
         Ok(())
+    }
+
+    /// Starts the reader of the first run where none is at work. What the run is to mend may
+    /// have happened while it waited for its turn: it replaces what is older than now.
+    fn begin_next(&mut self, now: Lsn) -> Result<()> {
+        if self.active.is_none()
+            && let Some(run) = self.runs.queue.first_mut()
+            && run.place.is_none()
+        {
+            run.since = run.since.max(now);
+        }
+        self.activate()
     }
 
     fn take_up(&mut self, request: SnapshotRequest, since: Lsn, session: &Session<'_, '_>) {
@@ -323,7 +366,7 @@ impl<'a> Chunks<'a> {
         };
         let options = self.parts.options;
         let stop = Stop::default();
-        let (reports, from_reader) = channel();
+        let (reports, from_reader) = sync_channel(1);
         let (orders, to_reader) = channel();
         let reader = unique();
         let worker = Worker {
@@ -336,26 +379,30 @@ impl<'a> Chunks<'a> {
             reader: reader.clone(),
             number: 0,
             heard: 0,
+            buries: self.parts.dead_letters.is_some(),
+            pause: worker::QUIET_INTERVAL,
             must_wait: true,
             reports,
             orders: to_reader,
             stop: stop.clone(),
         };
+        let thread = std::thread::Builder::new()
+            .name("chunks".to_owned())
+            .spawn(move || worker.work())
+            .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
         self.active = Some(Active {
             reader,
             reports: from_reader,
             orders,
             stop,
+            thread,
             window: Window::default(),
             pending: None,
             owed: None,
+            to_watch: None,
             watched: None,
-            stale_since: None,
+            stale: BTreeMap::new(),
         });
-        std::thread::Builder::new()
-            .name("chunks".to_owned())
-            .spawn(move || worker.work())
-            .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
         Ok(())
     }
 }

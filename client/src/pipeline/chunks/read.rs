@@ -16,7 +16,7 @@ use headwater_protocol::frame::{Frame, Frames, Op};
 use libpq::Format;
 
 use super::visibility::Visible;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::snapshot_request::RowsOf;
 use crate::source::catalog::Table;
 use crate::source::connection::{Connection, Connector};
@@ -115,6 +115,8 @@ pub(super) struct Lookups {
 pub(super) struct ChunkSession<'a> {
     connection: Connection,
     plugin: &'a Plugin,
+    /// Rows that cannot be encoded become dead letters, by their keys.
+    buries: bool,
     /// Rows of the next chunk of the leaf that the last one was of.
     expected: (Option<RowsOf>, u64),
 }
@@ -126,12 +128,17 @@ struct Described {
 }
 
 impl<'a> ChunkSession<'a> {
-    pub(super) fn open(connector: &Connector, plugin: &'a Plugin) -> Result<Self, SqlError> {
+    pub(super) fn open(
+        connector: &Connector,
+        plugin: &'a Plugin,
+        buries: bool,
+    ) -> Result<Self, SqlError> {
         let connection = connector.connect()?;
         connection.query(SETTINGS)?;
         Ok(ChunkSession {
             connection,
             plugin,
+            buries,
             expected: (None, FIRST_ROWS),
         })
     }
@@ -194,12 +201,20 @@ impl<'a> ChunkSession<'a> {
         };
         self.connection
             .begin_copy(&self.query(leaf, &described.key, after, limit)?)?;
-        let mut chunk = Chunk::of(&described, sent_as);
+        let mut chunk = Chunk::of(&described, self.buries);
         let mut reader = CopyBinary::default();
+        // What is left of the copy is read all the same: the session has more to do.
+        let mut refused = Ok(());
         while let Some(message) = self.connection.copy_next()? {
-            reader.push(&message, &mut |row: &[u8]| chunk.take(row))?;
+            reader.push(&message, &mut |row: &[u8]| -> Result<(), Unread> {
+                if refused.is_ok() {
+                    refused = chunk.take(row);
+                }
+                Ok(())
+            })?;
         }
         self.connection.copy_result()?;
+        refused?;
         if !reader.is_complete() {
             let name = leaf.sql_name();
             let text = format!("a chunk of table {name} ended before its last row");
@@ -230,7 +245,7 @@ impl<'a> ChunkSession<'a> {
         let snapshot = self.snapshot()?;
         let described = self.describe(&name, table)?;
         let lookup = described.key.lookup(&self.plugin.encode_call("t.*"));
-        let mut chunk = Chunk::of(&described, table);
+        let mut chunk = Chunk::of(&described, self.buries);
         let mut absent = Vec::new();
         let mut looked_up = 0;
         for (index, key) in keys.iter().enumerate().take(LOOKUPS) {
@@ -345,9 +360,10 @@ impl<'a> ChunkSession<'a> {
 }
 
 /// The rows that were taken so far.
-struct Chunk<'t> {
-    table: &'t RowsOf,
+struct Chunk {
     relation: u32,
+    /// As in [`ChunkSession`].
+    buries: bool,
     frames: Vec<u8>,
     /// Where the last frame begins.
     last: usize,
@@ -355,11 +371,11 @@ struct Chunk<'t> {
     is_full: bool,
 }
 
-impl<'t> Chunk<'t> {
-    fn of(described: &Described, table: &'t RowsOf) -> Self {
+impl Chunk {
+    fn of(described: &Described, buries: bool) -> Self {
         Chunk {
-            table,
             relation: described.relation,
+            buries,
             frames: Vec::new(),
             last: 0,
             count: 0,
@@ -378,7 +394,12 @@ impl<'t> Chunk<'t> {
                 }
             }
             Some(Ok(Frame::Quarantine(quarantine))) => {
-                return Err(Unread::Failed(unencodable(self.table, quarantine.reason)));
+                if quarantine.relation != self.relation {
+                    return Err(Unread::Changed);
+                }
+                if !self.buries || quarantine.key.is_none() {
+                    return Err(Unread::Unfit(unencodable(quarantine.reason)));
+                }
             }
             Some(Err(error)) => {
                 return Err(Error::failed("a row is no frame").with_source(error).into());
@@ -406,22 +427,21 @@ impl<'t> Chunk<'t> {
 
     fn last_key(&self) -> Result<Option<String>> {
         match Frames::new(&self.frames[self.last..]).next() {
-            Some(Ok(Frame::Change(change))) => {
-                let key = change.key.unwrap_or_default().to_vec();
-                let key = String::from_utf8(key);
-                key.map(Some)
-                    .map_err(|_| Error::failed("a row's key is not UTF-8"))
-            }
+            Some(Ok(Frame::Change(change))) => text(change.key),
+            Some(Ok(Frame::Quarantine(quarantine))) => text(quarantine.key),
             _ => Ok(None),
         }
     }
 }
 
-/// As in a snapshot that no stream is under: no row may be missing from a topic unnoticed.
-fn unencodable(table: &RowsOf, reason: &str) -> Error {
-    Error::new(
-        ErrorKind::Data,
-        format!("a row of {table} cannot be encoded: {reason}"),
-    )
-    .with_hint("Mend the row, or leave the table out with --exclude-table.")
+fn text(key: Option<&[u8]>) -> Result<Option<String>> {
+    let key = String::from_utf8(key.unwrap_or_default().to_vec());
+    key.map(Some)
+        .map_err(|_| Error::failed("a row's key is not UTF-8"))
+}
+
+/// No row may be missing from a topic unnoticed, and none may stop the stream, which has not
+/// come to it: its table stays stale.
+fn unencodable(reason: &str) -> String {
+    format!("a row of it cannot be encoded: {reason}")
 }

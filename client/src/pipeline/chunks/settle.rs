@@ -60,9 +60,11 @@ impl Chunks<'_> {
             active.judge(number, verdict);
             return Ok(());
         }
-        if let Some(since) = active.stale_since.take() {
-            let table = step.table.clone();
-            return self.begin_anew(number, table, since, end_lsn, session);
+        if let Some(table) = step.table.clone()
+            && let Some(since) = active.stale.remove(&table)
+        {
+            self.begin_anew(number, table, since, end_lsn, session);
+            return Ok(());
         }
         let needs_window = matches!(step.work, Work::Rows { .. } | Work::Keys { .. });
         let is_unwatched = match &step.work {
@@ -146,7 +148,9 @@ impl Chunks<'_> {
                 let gone = keys
                     .iter()
                     .filter(|key| !renewed.contains(*key) && !sent.contains(*key));
-                let gone = gone.map(|key| &**key);
+                // A row among the dead letters has no record of the copy, and is not gone.
+                let has_dead_letters = step.then.still_stale(session).is_some();
+                let gone = gone.map(|key| &**key).filter(|_| !has_dead_letters);
                 Sent {
                     rows: 0,
                     tombstones: send_tombstones(
@@ -175,19 +179,32 @@ impl Chunks<'_> {
         let Some(run) = self.runs.queue.first_mut() else {
             return;
         };
+        let still_stale = then.still_stale(session);
         run.sent.rows += sent.rows;
         run.sent.tombstones += sent.tombstones;
         let mut mended = None;
         match then {
             Then::Place(place) => run.place = Some(place),
             Then::Mended(place) => {
-                tracing::info!(
-                    table = %place.table,
-                    run = run.request.id,
-                    rows = run.sent.rows,
-                    tombstones = run.sent.tombstones,
-                    "copied again: the topic is what the table holds"
-                );
+                match still_stale {
+                    None => tracing::info!(
+                        table = %place.table,
+                        run = run.request.id,
+                        rows = run.sent.rows,
+                        tombstones = run.sent.tombstones,
+                        "copied again: the topic is what the table holds"
+                    ),
+                    Some(mark) => {
+                        let reason = mark.reason;
+                        tracing::error!(
+                            table = %place.table,
+                            run = run.request.id,
+                            reason,
+                            "copied again, and still stale"
+                        );
+                        run.fail(format!("{}: still stale: {reason}", place.table));
+                    }
+                }
                 mended = Some((place.table.clone(), place.since));
                 run.place = Some(place);
             }
@@ -204,12 +221,12 @@ impl Chunks<'_> {
                     reason: format!("it could not be copied again: {reason}"),
                 };
                 session.delivery.positions.mark_stale(schema, name, mark);
-                run.failures.push(format!("{}: {reason}", place.table));
+                run.fail(format!("{}: {reason}", place.table));
                 run.place = Some(place);
             }
             Then::Nothing(reason) => {
                 tracing::error!(run = run.request.id, reason, "nothing is copied again");
-                run.failures.push(reason);
+                run.fail(reason);
                 self.runs.finish();
                 self.active = None;
             }
@@ -234,17 +251,13 @@ impl Chunks<'_> {
     fn begin_anew(
         &mut self,
         number: u64,
-        table: Option<RowsOf>,
+        table: RowsOf,
         since: Lsn,
         end_lsn: Lsn,
         session: &Session<'_, '_>,
-    ) -> Result<()> {
+    ) {
         let (Some(active), Some(run)) = (&mut self.active, self.runs.queue.first_mut()) else {
-            return Ok(());
-        };
-        let at_hand = run.place.as_ref().map(|place| place.table.clone());
-        let Some(table) = table.or(at_hand) else {
-            return Err(Error::failed("a step without a table went stale"));
+            return;
         };
         tracing::info!(%table, %since, "the table has gone stale meanwhile: copying it from its beginning");
         active.window.lose_all();
@@ -256,7 +269,20 @@ impl Chunks<'_> {
         run.place = Some(place.clone());
         active.judge(number, Verdict::Over(place));
         self.record(end_lsn, None, session);
-        Ok(())
+    }
+}
+
+impl Then {
+    /// What the table was marked with that its copy does not mend: dead letters, of the copy
+    /// itself among them.
+    fn still_stale(&self, session: &Session<'_, '_>) -> Option<Mark> {
+        match self {
+            Then::Place(place) | Then::Mended(place) => {
+                let positions = &session.delivery.positions;
+                positions.stale_behind(&place.table, place.since)
+            }
+            Then::Left(..) | Then::Nothing(_) | Then::End => None,
+        }
     }
 }
 
@@ -277,21 +303,30 @@ impl Rows<'_> {
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
         for frame in Frames::new(self.frames) {
-            let Ok(Frame::Change(change)) = frame else {
+            let (key, value, unencodable) = match frame {
+                Ok(Frame::Change(change)) => (change.key, change.value, None),
+                Ok(Frame::Quarantine(quarantine)) => {
+                    (quarantine.key, None, Some(quarantine.reason))
+                }
                 // The reader has looked at each.
-                return Err(Error::failed("a chunk holds something else than rows"));
+                _ => return Err(Error::failed("a chunk holds something else than rows")),
             };
             let headers = stand.headers(Op::Read);
-            if change.key.is_some_and(|key| window.holds(self.topic, key)) {
+            if key.is_some_and(|key| window.holds(self.topic, key)) {
                 continue;
             }
             let record = Record {
                 topic: self.topic,
-                key: change.key,
-                value: change.value,
+                key,
+                value,
                 headers,
             };
-            policy.deliver_row(self.table, &record, stand.token, session)?;
+            match unencodable {
+                None => policy.deliver_row(self.table, &record, stand.token, session)?,
+                Some(reason) => {
+                    policy.bury_row(self.table, &record, reason, stand.token, session)?;
+                }
+            }
         }
         Ok(())
     }

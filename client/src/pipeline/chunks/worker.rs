@@ -1,11 +1,11 @@
 //! The thread that reads tables for one run, step by step, while the stream goes on.
 //!
 //! It holds a transaction for the time of one chunk, and none while it waits for the stream.
-//! Whatever breaks is begun again with the step that it broke in; only a row that cannot be
-//! encoded ends the stream, as it ends a snapshot.
+//! Whatever breaks is begun again with the step that it broke in. A table of which a row can
+//! be neither encoded nor kept as a dead letter is left, and stays stale.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use headwater_protocol::reserved;
@@ -27,7 +27,14 @@ use crate::state::{Part, Place, Run};
 use crate::stop::Stop;
 
 /// Between two looks at whether transactions have ended.
-const QUIET_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const QUIET_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A chunk is read again after a pause that doubles up to this: what the stream has sent and
+/// nobody sees may wait for a standby that is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A table that is another than the catalog said, so often in a row, is waited for.
+const CHANGED: u32 = 3;
 
 /// A wait shorter than this is not worth a line.
 const FIRST_REPORT: Duration = Duration::from_secs(3);
@@ -60,9 +67,14 @@ pub(super) struct Worker {
     pub(super) number: u64,
     /// The last step whose verdict was heard.
     pub(super) heard: u64,
+    /// Rows that cannot be encoded become dead letters.
+    pub(super) buries: bool,
+    /// Before the next chunk that is read again.
+    pub(super) pause: Duration,
     /// The window was just opened.
     pub(super) must_wait: bool,
-    pub(super) reports: Sender<Report>,
+    /// Holds one: a chunk that nobody takes is the only one in memory.
+    pub(super) reports: SyncSender<Report>,
     pub(super) orders: Receiver<Order>,
     /// Set when nobody listens any more.
     pub(super) stop: Stop,
@@ -107,18 +119,27 @@ impl Worker {
     fn session(&mut self) -> Result<()> {
         let connector = self.connector.clone();
         let plugin = self.plugin.clone();
-        let mut session = ChunkSession::open(&connector, &plugin)?;
+        let mut session = ChunkSession::open(&connector, &plugin, self.buries)?;
         if self.must_wait {
             self.await_running(&session)?;
             self.must_wait = false;
         }
         let mut locked_out = Waiting::new();
+        let mut changed = 0;
         loop {
             match self.step(&mut session) {
-                Ok(Progress::Going) => locked_out = Waiting::new(),
+                Ok(Progress::Going) => (locked_out, changed) = (Waiting::new(), 0),
                 Ok(Progress::Ended) => return Ok(()),
                 // The catalog is looked at again with the next step.
-                Err(Unread::Changed) => session.roll_back()?,
+                Err(Unread::Changed) if changed + 1 < CHANGED => {
+                    changed += 1;
+                    session.roll_back()?;
+                }
+                Err(Unread::Changed) => {
+                    return Err(Error::failed(
+                        "a table that is to be copied again is not as the catalog says",
+                    ));
+                }
                 Err(Unread::Locked) => {
                     session.roll_back()?;
                     self.report(Report::Seen(session.snapshot()?))?;
@@ -426,10 +447,16 @@ impl Worker {
         self.heard = number;
         match verdict {
             Verdict::Applied if next.is_none() => return Ok(Progress::Ended),
-            Verdict::Applied => self.run.place = next,
+            Verdict::Applied => {
+                self.run.place = next;
+                self.pause = QUIET_INTERVAL;
+            }
             Verdict::Over(place) => self.run.place = Some(place),
-            // What the stream has sent is seen in a moment.
-            Verdict::Again => std::thread::sleep(QUIET_INTERVAL),
+            // What the stream has sent is seen in a moment, as a rule.
+            Verdict::Again => {
+                std::thread::sleep(self.pause);
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            }
             Verdict::Anew => {
                 self.must_wait = true;
                 self.await_running(session)?;
