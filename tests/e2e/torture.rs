@@ -100,6 +100,7 @@ fn a_seed_gives_one_schedule_and_every_kind_of_fault() {
 fn of_one_table(mut evidence: Evidence) -> Evidence {
     let table = Table::Orders;
     evidence.log.retain(|entry| entry.table == table);
+    evidence.letters.clear();
     evidence.tables.retain(|(other, _), _| *other == table);
     for committed in &mut evidence.history {
         committed.changes.retain(|change| change.key.table == table);
@@ -453,6 +454,9 @@ mod rules {
                 assert_eq!(complaints.len(), 1, "{by:?} {log:?}: {complaints:#?}");
             }
         }
+        let mut copied = record(1, Some(1), true);
+        copied.xid = None;
+        assert_eq!(complete::check(&evidence(&[], &[copied])).len(), 1);
         let before = [committed(1, Effect::Gone), committed(2, put(1, By::Touch))];
         let log = [record(1, None, false)];
         assert_eq!(complete::check(&evidence(&before, &log)).len(), 1);

@@ -27,8 +27,13 @@ const NAME: &str = "client keeps running";
 /// until it has noticed that the connection is dead.
 const AFTERMATH: Duration = Duration::from_secs(60);
 
-/// Starts in vain, one after the other, that the longest outage explains.
-const IN_VAIN_MAX: u64 = 20;
+/// After a start in vain the next one waits, as that of any service manager does: how many
+/// there are then says how long it took.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// Starts in vain, one after the other: more than the longest outage, of half a minute,
+/// explains.
+const IN_VAIN_MAX: u64 = 45;
 
 /// What the client does about a change that cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub struct Supervisor {
     gaps: Vec<Gap>,
     lives: Vec<Life>,
     quarantined: u64,
+    /// No start before this.
+    rests_until: Instant,
     /// Starts that ended before they streamed: all, since one streamed, and the most of those.
     unstreamed: u64,
     unstreamed_now: u64,
@@ -108,6 +115,7 @@ impl Supervisor {
             lives: Vec::new(),
             quarantined: 0,
             unstreamed: 0,
+            rests_until: Instant::now(),
             unstreamed_now: 0,
             unstreamed_in_a_row: 0,
             violations: Vec::new(),
@@ -126,7 +134,7 @@ impl Supervisor {
             self.bury(&ended, "");
             self.judge(&ended);
         }
-        if self.client.is_none() {
+        if self.client.is_none() && Instant::now() >= self.rests_until {
             let arguments = self.choices();
             self.lives.push(Life {
                 arguments,
@@ -306,6 +314,7 @@ impl Supervisor {
 
     /// A start that a fault excuses, if it did not come too often.
     fn in_vain(&mut self, stderr: &str) {
+        self.rests_until = Instant::now() + RESTART_AFTER;
         self.unstreamed += 1;
         self.unstreamed_now += 1;
         self.unstreamed_in_a_row = self.unstreamed_in_a_row.max(self.unstreamed_now);

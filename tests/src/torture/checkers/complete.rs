@@ -45,6 +45,7 @@ type Place = (usize, usize);
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut seen = Vec::new();
     let ends = ends(&evidence.log, &mut seen);
+    seen.extend(evidence.log.iter().filter_map(copied_and_fetched));
     let mut found = found(&evidence.log);
     let deletions = deletions(&evidence.history);
     for (place, committed) in evidence.history.iter().enumerate() {
@@ -190,6 +191,17 @@ fn is(record: &Entry, effect: Effect) -> bool {
         (Effect::Gone, None) => record.op == 'd' && !record.fetched,
         _ => false,
     }
+}
+
+/// A snapshot has every value of its rows.
+fn copied_and_fetched(entry: &Entry) -> Option<String> {
+    let name = entry.table.name();
+    (entry.fetched && entry.xid.is_none()).then(|| {
+        format!(
+            "{name} {}: the row of a snapshot was fetched at {}:{}",
+            entry.key, entry.lsn, entry.seq
+        )
+    })
 }
 
 fn not_committed(
