@@ -502,6 +502,17 @@ mod rules {
             let complaints = complete::check(&seen);
             assert_eq!(complaints.len(), due, "{:?}: {complaints:#?}", seen.gaps);
         }
+        // What is there of a partition is a beginning.
+        seen.gaps[0] = Gap {
+            lost_after: Lsn(20),
+            resumed_at: Lsn(30),
+        };
+        let mut snapshot = record(4, Some(2), false);
+        (snapshot.xid, snapshot.key) = (None, other.json().into());
+        seen.log.push(snapshot);
+        assert_eq!(complete::check(&seen), [] as [&str; 0]);
+        seen.history[0].changes.swap(0, 1);
+        assert_eq!(complete::check(&seen).len(), 1);
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!
 //! - A commit in a [`Gap`] may be missing. As soon as one record of a transaction is there, it
 //!   is known exactly where it ends, and one that ends outside all gaps must be there whole.
-//!   One that ends inside may be there in part: a client that died had delivered some of it.
+//!   One that ends inside may be there in part: a client that died had delivered some of it,
+//!   in each partition a beginning.
 //!   Of one that left nothing only two positions around it are known, so one that only reaches
 //!   into a gap is let off too. What the topic then comes to is for [`equal`](super::equal) to
 //!   say. What is there must be right in any case.
@@ -48,6 +49,7 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
     seen.extend(evidence.log.iter().filter_map(copied_and_fetched));
     let mut found = found(&evidence.log);
     let deletions = deletions(&evidence.history);
+    let partitions = partitions(&evidence.log);
     for (place, committed) in evidence.history.iter().enumerate() {
         let end = ends.get(&committed.xid).copied();
         let name = || {
@@ -60,17 +62,33 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
             seen.push(format!("{}: its records say {end}", name()));
         }
         let may_be_missing = may_be_missing(committed, end, &evidence.gaps);
+        let mut extents: HashMap<(Table, i32), Extent> = HashMap::new();
         for (key, effects) in by_key(committed) {
-            let place_of_key = (committed.xid, key.table, Cow::Owned(key.json()));
+            let json = key.json();
+            let partition = partitions.get(&(key.table, json.as_str())).copied();
+            let place_of_key = (committed.xid, key.table, Cow::Owned(json));
             let records = found.remove(&place_of_key).unwrap_or_default();
-            if records.is_empty() && may_be_missing {
-                continue;
-            }
             let last = deletions.get(&key).copied();
             let deleted_after = |at| last.is_some_and(|last| last > (place, at));
-            if let Err(difference) = compare(&effects, &records, deleted_after) {
-                seen.push(format!("{}, {key}: {difference}", name()));
+            match compare(&effects, &records, deleted_after) {
+                Ok(extent) if extent.lost.is_none() || may_be_missing => {
+                    if let Some(partition) = partition {
+                        let whole = extents.entry((key.table, partition)).or_default();
+                        *whole = whole.and(extent);
+                    }
+                }
+                Ok(Extent { lost, .. }) => {
+                    let missing = lost.map(|at| committed.changes[at].effect);
+                    seen.push(format!(
+                        "{}, {key}: {missing:?} is missing; the topic has nothing",
+                        name()
+                    ));
+                }
+                Err(difference) => seen.push(format!("{}, {key}: {difference}", name())),
             }
+        }
+        for extent in extents.values().filter(|extent| extent.has_hole()) {
+            seen.push(format!("{}: {extent:?} in one partition", name()));
         }
     }
     seen.extend(found.iter().map(not_committed));
@@ -130,6 +148,36 @@ fn by_key(committed: &Committed) -> BTreeMap<Key, Vec<(usize, Effect)>> {
     effects
 }
 
+/// The partition of each key.
+fn partitions(log: &[Entry]) -> HashMap<(Table, &str), i32> {
+    log.iter()
+        .map(|entry| ((entry.table, &*entry.key), entry.partition))
+        .collect()
+}
+
+/// How much of a transaction is there, by places in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Extent {
+    /// The last that is there.
+    reached: Option<usize>,
+    /// The first that should be and is not, nor is anything behind it of its key.
+    lost: Option<usize>,
+}
+
+impl Extent {
+    fn and(self, other: Extent) -> Extent {
+        Extent {
+            reached: self.reached.max(other.reached),
+            lost: self.lost.into_iter().chain(other.lost).min(),
+        }
+    }
+
+    /// What is there is no beginning.
+    fn has_hole(self) -> bool {
+        self.lost.is_some_and(|lost| self.reached > Some(lost))
+    }
+}
+
 /// The last change that deletes each key.
 fn deletions(history: &[Committed]) -> HashMap<Key, Place> {
     let mut last = HashMap::new();
@@ -147,12 +195,14 @@ fn compare(
     effects: &[(usize, Effect)],
     records: &Changes<'_>,
     deleted_after: impl Fn(usize) -> bool,
-) -> Result<(), String> {
+) -> Result<Extent, String> {
+    let mut extent = Extent::default();
     let mut records = records.iter().peekable();
     for &(at, effect) in effects {
         let matches = records.peek().is_some_and(|(_, record)| is(record, effect));
         if matches {
             records.next();
+            extent.reached = Some(at);
             continue;
         }
         let may_be_absent = match effect {
@@ -160,17 +210,21 @@ fn compare(
             Effect::Put { .. } | Effect::Gone => false,
             Effect::Unprintable { .. } => true,
         };
-        if !may_be_absent {
-            let instead = records
-                .peek()
-                .map_or("nothing".to_owned(), |((lsn, seq), record)| {
-                    format!("{lsn}:{seq}, {}", describe(record))
-                });
-            return Err(format!("{effect:?} is missing; the topic has {instead}"));
+        if may_be_absent {
+            continue;
+        }
+        match records.peek() {
+            None => extent.lost = extent.lost.or(Some(at)),
+            Some(((lsn, seq), record)) => {
+                let instead = describe(record);
+                return Err(format!(
+                    "{effect:?} is missing; the topic has {lsn}:{seq}, {instead}"
+                ));
+            }
         }
     }
     match records.next() {
-        None => Ok(()),
+        None => Ok(extent),
         Some(((lsn, seq), record)) => Err(format!(
             "the topic has {lsn}:{seq}, {}, which was not committed",
             describe(record)
