@@ -59,7 +59,9 @@ fn waits(name: &str, outage: Duration) {
 
     let load = std::thread::spawn(move || {
         for n in 1..=100 {
-            writer.run(&format!("update t set n = {n} where id % 50 = {n} % 50"));
+            writer.run(&format!(
+                "update t set n = {n} where id % 50 = {n} % 50 and id <= 60000"
+            ));
         }
     });
     arrives(&kafka, ROWS + 1000);
