@@ -106,8 +106,8 @@ fn the_slot_follows_what_others_write() {
 fn the_slot_follows_ten_gigabytes_that_others_write() {
     let server = Options::default().setting("max_wal_size", "256MB").start();
     for (elsewhere, name) in [
-        (Elsewhere::Table, "idle_table"),
-        (Elsewhere::Database, "idle_database"),
+        (Elsewhere::Table, "idle_much_table"),
+        (Elsewhere::Database, "idle_much_database"),
     ] {
         let load = Load::run(&server, name, elsewhere, 10 << 30, Notes::Wait);
         println!("idle: {elsewhere:?}: {load}");
