@@ -80,12 +80,8 @@ impl Policy<'_> {
         let Verdict::TooLarge(size) = session.offer(record, token)? else {
             return Ok(());
         };
-        let Some(dead_letters) = self.dead_letters else {
-            return Err(target.too_large(record, &size, self.options));
-        };
-        let reason = size.to_string();
-        let undelivered = Undelivered::too_large(record, &reason, &size);
-        self.bury(dead_letters, target, &undelivered, token, session)
+        let refused = || target.too_large(record, &size, self.options);
+        self.bury_too_large(&target.table_name(), record, &size, refused, token, session)
     }
 
     /// Keeps a change of a table as a dead letter.
@@ -112,15 +108,29 @@ impl Policy<'_> {
         let Verdict::TooLarge(size) = session.offer(record, token)? else {
             return Ok(());
         };
-        let Some(dead_letters) = self.dead_letters else {
-            return Err(Error::new(
+        let refused = || {
+            Error::new(
                 ErrorKind::Data,
                 format!("a row of {table} cannot be sent again: {size}"),
             )
-            .with_hint(format!("{} {}", size.cure, self.options.by_dead_letters())));
+            .with_hint(format!("{} {}", size.cure, self.options.by_dead_letters()))
         };
+        self.bury_too_large(table, record, &size, refused, token, session)
+    }
+
+    /// Keeps a record that is larger than its topic takes, unless such are `refused`.
+    fn bury_too_large(
+        &self,
+        table: &RowsOf,
+        record: &Record<'_>,
+        size: &TooLarge,
+        refused: impl FnOnce() -> Error,
+        token: Token,
+        session: &mut Session<'_, '_>,
+    ) -> Result<()> {
+        let dead_letters = self.dead_letters.ok_or_else(refused)?;
         let reason = size.to_string();
-        let undelivered = Undelivered::too_large(record, &reason, &size);
+        let undelivered = Undelivered::too_large(record, &reason, size);
         self.bury_of(dead_letters, table, &undelivered, token, session)
     }
 
