@@ -44,6 +44,9 @@ impl Applier<'_> {
         if !is_named && !target.is_sent {
             return Err(target.unkeyed(&transaction, quarantine.seq));
         }
+        // The frame has one key, where the change may have had two.
+        self.chunks
+            .lose((&target.schema, &target.table), transaction.xid);
         if let Some(dead_letters) = self.policy.dead_letters {
             let undelivered = Undelivered {
                 topic: target.topic,
@@ -67,8 +70,6 @@ impl Applier<'_> {
             );
             let reason = format!("change {change} was left out, as --quarantine said");
             self.chunks.stale(&target.schema, &target.table, change.lsn);
-            self.chunks
-                .lose((&target.schema, &target.table), transaction.xid);
             self.policy.mark_stale(target, change.lsn, &reason, session);
             return Ok(());
         }
