@@ -8,7 +8,7 @@ mod vectors;
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::{
     Begin, Change, Column, Commit, Frame, Frames, Hello, Message, Op, Quarantine,
-    QuarantinedMessage, Relation, ReplicaIdentity, Stale, Truncate, write,
+    QuarantinedMessage, Relation, ReplicaIdentity, Schemas, Stale, Truncate, write,
 };
 
 const COMMIT: Lsn = Lsn(0x16_B374_D848);
@@ -35,6 +35,14 @@ fn expected() -> Vec<(&'static str, Frame<'static>)> {
             }),
         ),
         ("relation", Frame::Relation(orders())),
+        (
+            "schemas",
+            Frame::Schemas(Schemas {
+                relation: ORDERS,
+                key: Some(r#""long""#),
+                value: r#"{"type":"string"}"#,
+            }),
+        ),
         (
             "create",
             Frame::Change(Change {

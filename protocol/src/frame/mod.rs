@@ -17,7 +17,8 @@
 //!
 //! The stream of one session is `H`, then per transaction `B`, changes, `E`. A `R`
 //! stands before the first change that uses it and replaces whatever the session
-//! knew under that relation id. Each session starts with nothing known, so a
+//! knew under that relation id; so does an `A`, behind the `R`, where keys and values are
+//! Avro. Each session starts with nothing known, so a
 //! client that reconnects keeps no schema from before.
 //!
 //! A change carries its position in the transaction (`seq`), counted over every
@@ -47,6 +48,7 @@ pub(crate) mod tag {
     pub(crate) const HELLO: u8 = b'H';
     pub(crate) const BEGIN: u8 = b'B';
     pub(crate) const RELATION: u8 = b'R';
+    pub(crate) const SCHEMAS: u8 = b'A';
     pub(crate) const CREATE: u8 = b'c';
     pub(crate) const UPDATE: u8 = b'u';
     pub(crate) const DELETE: u8 = b'd';
@@ -294,6 +296,18 @@ pub struct Stale<'a> {
     pub reason: &'a str,
 }
 
+/// `A`: the Avro schemas that a relation's keys and values are written with from here on, under
+/// `format=avro`. It follows the relation's `R` and replaces the schemas that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schemas<'a> {
+    /// The relation, described by an earlier `R`.
+    pub relation: u32,
+    /// The schema of keys, as JSON; none if its rows have no key.
+    pub key: Option<&'a str>,
+    /// The schema of values, as JSON.
+    pub value: &'a str,
+}
+
 /// One message of the stream, borrowing from the bytes it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -304,6 +318,8 @@ pub enum Frame<'a> {
     Begin(Begin),
     /// `R`
     Relation(Relation<'a>),
+    /// `A`
+    Schemas(Schemas<'a>),
     /// `c`, `u`, `d`, `r`
     Change(Change<'a>),
     /// `t`

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{
     ABSENT, Begin, Change, Column, Commit, Frame, Hello, Message, Op, Quarantine,
-    QuarantinedMessage, Relation, ReplicaIdentity, Stale, Truncate, tag,
+    QuarantinedMessage, Relation, ReplicaIdentity, Schemas, Stale, Truncate, tag,
 };
 use crate::Lsn;
 
@@ -21,7 +21,7 @@ pub enum FrameError {
     },
     /// No frame of this version has the tag.
     UnknownTag(u8),
-    /// A name is not UTF-8.
+    /// A name or a schema is not UTF-8.
     InvalidUtf8,
     /// A field holds a code that this version does not know.
     UnknownCode(u8),
@@ -35,7 +35,7 @@ impl fmt::Display for FrameError {
                 write!(f, "bytes follow the last field of frame {:?}", *tag as char)
             }
             FrameError::UnknownTag(tag) => write!(f, "unknown frame {:?}", *tag as char),
-            FrameError::InvalidUtf8 => f.write_str("a name in a frame is not UTF-8"),
+            FrameError::InvalidUtf8 => f.write_str("a text in a frame is not UTF-8"),
             FrameError::UnknownCode(code) => {
                 write!(f, "unknown code {:?} in a frame", *code as char)
             }
@@ -109,6 +109,11 @@ impl<'a> Reader<'a> {
                 commit_time: self.i64()?,
             }),
             tag::RELATION => Frame::Relation(self.relation()?),
+            tag::SCHEMAS => Frame::Schemas(Schemas {
+                relation: self.u32()?,
+                key: self.bytes()?.map(utf8).transpose()?,
+                value: self.long_text()?,
+            }),
             tag::CREATE => Frame::Change(self.change(Op::Create)?),
             tag::UPDATE => Frame::Change(self.change(Op::Update)?),
             tag::DELETE => Frame::Change(self.change(Op::Delete)?),
@@ -244,12 +249,12 @@ impl<'a> Reader<'a> {
     }
 
     fn long_text(&mut self) -> Result<&'a str, FrameError> {
-        std::str::from_utf8(self.present_bytes()?).map_err(|_| FrameError::InvalidUtf8)
+        utf8(self.present_bytes()?)
     }
 
     fn text(&mut self) -> Result<&'a str, FrameError> {
         let length = self.u16()?;
-        std::str::from_utf8(self.take(usize::from(length))?).map_err(|_| FrameError::InvalidUtf8)
+        utf8(self.take(usize::from(length))?)
     }
 
     /// One byte of flags, of which this version knows those in `known`.
@@ -303,4 +308,8 @@ impl<'a> Reader<'a> {
         self.bytes = rest;
         Ok(head)
     }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, FrameError> {
+    std::str::from_utf8(bytes).map_err(|_| FrameError::InvalidUtf8)
 }

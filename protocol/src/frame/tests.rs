@@ -28,6 +28,7 @@ enum Owned {
     Quarantine(u32, Op, u64, Option<Vec<u8>>, String),
     QuarantinedMessage(bool, u64, u64, String, String),
     Stale(u32, bool, String),
+    Schemas(u32, Option<String>, String),
     Commit(Commit),
 }
 
@@ -100,6 +101,11 @@ impl Owned {
                 relation: *relation,
                 gone: *gone,
                 reason,
+            }),
+            Owned::Schemas(relation, key, value) => Frame::Schemas(Schemas {
+                relation: *relation,
+                key: key.as_deref(),
+                value,
             }),
             Owned::Commit(commit) => Frame::Commit(*commit),
         }
@@ -176,6 +182,8 @@ fn any_frame() -> impl Strategy<Value = Owned> {
         ),
         (any::<u32>(), any::<bool>(), name())
             .prop_map(|(id, gone, reason)| Owned::Stale(id, gone, reason)),
+        (any::<u32>(), prop::option::of(name()), name())
+            .prop_map(|(id, key, value)| Owned::Schemas(id, key, value)),
         any::<(u64, u64)>().prop_map(|(end, changes)| {
             Owned::Commit(Commit {
                 end_lsn: Lsn(end),

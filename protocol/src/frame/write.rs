@@ -5,7 +5,7 @@
 
 use super::{
     ABSENT, Begin, Change, Commit, FRAME_HEADER_BYTES, Frame, Hello, Message, Op, Quarantine,
-    QuarantinedMessage, Relation, Stale, Truncate, tag,
+    QuarantinedMessage, Relation, Schemas, Stale, Truncate, tag,
 };
 
 /// Appends any frame, from its parts.
@@ -14,6 +14,7 @@ pub fn frame(buffer: &mut Vec<u8>, frame: &Frame<'_>) {
         Frame::Hello(parts) => hello(buffer, parts),
         Frame::Begin(parts) => begin(buffer, parts),
         Frame::Relation(parts) => relation(buffer, parts),
+        Frame::Schemas(parts) => schemas(buffer, parts),
         Frame::Change(parts) => whole_change(buffer, parts),
         Frame::Truncate(parts) => truncate(buffer, parts),
         Frame::Message(parts) => message(buffer, parts),
@@ -57,6 +58,15 @@ pub fn relation(buffer: &mut Vec<u8>, relation: &Relation<'_>) {
         buffer.extend_from_slice(&column.type_modifier.to_be_bytes());
         put_text(buffer, column.name);
     }
+    finish(buffer, start);
+}
+
+/// Appends an `A`.
+pub fn schemas(buffer: &mut Vec<u8>, schemas: &Schemas<'_>) {
+    let start = start(buffer, tag::SCHEMAS);
+    buffer.extend_from_slice(&schemas.relation.to_be_bytes());
+    put_bytes(buffer, schemas.key.map(str::as_bytes));
+    put_bytes(buffer, Some(schemas.value.as_bytes()));
     finish(buffer, start);
 }
 
