@@ -18,41 +18,41 @@ pub fn run(options: &DropOptions) -> Result<()> {
     let mut store = assemble::state_store(
         options.sink,
         &assemble::cluster(&options.kafka),
-        &options.topic_prefix,
+        &options.stream.topic_prefix,
         &database,
-        &options.slot,
+        &options.stream.slot,
     )?;
-    let slot = Slot::find(&connection, &options.slot)?;
+    let slot = Slot::find(&connection, &options.stream.slot)?;
     let state = match &mut store {
         Some(store) => store.load()?,
         None => None,
     };
     if let Some(state) = &state {
-        check_server(state, &System::identify(&connection)?, &options.slot)?;
+        check_server(state, &System::identify(&connection)?, &options.stream.slot)?;
     }
     let has_state = state.is_some();
     if slot.is_none() && !has_state {
         return Err(Error::failed(format!(
             "replication slot \"{}\" does not exist in database \"{database}\"",
-            options.slot
+            options.stream.slot
         ))
         .with_hint(
             "Name the slot with --slot; SELECT slot_name FROM pg_replication_slots; lists them.",
         ));
     }
     if let Some(slot) = &slot {
-        slot.refuse_active(&options.slot)?;
+        slot.refuse_active(&options.stream.slot)?;
     }
     confirm(options, slot.as_ref(), has_state)?;
     // The slot first: a state without its slot is refused by the next start, a slot
     // without its state would keep WAL for nobody.
     if slot.is_some() {
-        Slot::drop(&connection, &options.slot)?;
+        Slot::drop(&connection, &options.stream.slot)?;
     }
     if let Some(store) = &mut store {
         store.clear()?;
     }
-    tracing::info!(slot = %options.slot, "dropped");
+    tracing::info!(slot = %options.stream.slot, "dropped");
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn check_server(state: &State, system: &System, slot: &str) -> Result<()> {
 }
 
 fn confirm(options: &DropOptions, slot: Option<&Slot>, has_state: bool) -> Result<()> {
-    let name = &options.slot;
+    let name = &options.stream.slot;
     let mut message = std::io::stderr().lock();
     // A closed stderr cannot be told anything.
     let _ = match slot {

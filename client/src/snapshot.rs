@@ -32,9 +32,9 @@ pub fn run(options: &SnapshotOptions) -> Result<()> {
     let mut store = assemble::state_store(
         SinkKind::Kafka,
         &assemble::cluster(&options.kafka),
-        &options.topic_prefix,
+        &options.stream.topic_prefix,
         &database,
-        &options.slot,
+        &options.stream.slot,
     )?
     .ok_or_else(|| Error::failed("Kafka keeps no state"))?;
     let state = check_stream(&connection, store.as_mut(), options)?;
@@ -45,7 +45,7 @@ pub fn run(options: &SnapshotOptions) -> Result<()> {
         tables: Some(tables),
         exclude,
     };
-    let request = SnapshotRequest::new(&options.slot, scope);
+    let request = SnapshotRequest::new(&options.stream.slot, scope);
     request.send(&connection)?;
     let end = connection
         .query("SELECT pg_catalog.pg_current_wal_insert_lsn()")?
@@ -72,7 +72,7 @@ fn check_stream(
     store: &mut dyn StateStore,
     options: &SnapshotOptions,
 ) -> Result<State> {
-    let name = &options.slot;
+    let name = &options.stream.slot;
     let slot = Slot::find(connection, name)?.ok_or_else(|| {
         Error::failed(format!(
             "replication slot \"{name}\" does not exist: there is no stream to copy tables into"

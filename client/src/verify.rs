@@ -117,9 +117,9 @@ fn verify(options: &VerifyOptions, stop: &Stop) -> Result<Report> {
     preconditions::check(&connection, options.encoding, 1)?;
     let kafka = assemble::cluster(&options.kafka);
     let key = StateKey {
-        prefix: options.topic_prefix.clone(),
+        prefix: options.stream.topic_prefix.clone(),
         database: connection.database()?,
-        slot: options.slot.clone(),
+        slot: options.stream.slot.clone(),
     };
     let passage = Passage::find(&kafka, &connector, key, stop)?;
     let shape = &passage.begun().shape;
@@ -170,7 +170,7 @@ fn recorded<T: ValueEnum>(shape: &Shape, name: &str, default: T) -> Result<T> {
 fn router(options: &VerifyOptions, shape: &Shape) -> Result<Router> {
     let text = shape.value("topic").unwrap_or(Template::DEFAULT);
     let template = Template::parse(text).map_err(|_| unknown("topic", text))?;
-    Ok(Router::new(template, options.topic_prefix.clone()))
+    Ok(Router::new(template, options.stream.topic_prefix.clone()))
 }
 
 fn unknown(name: &str, value: &str) -> Error {
@@ -376,7 +376,7 @@ impl Verification<'_> {
         for (schema, table, mark) in self.passage.begun().stale.iter() {
             let is_stale = |name: &TableName| name.schema == schema && name.table == table;
             if subjects.list.iter().any(|subject| is_stale(&subject.name)) {
-                mark.warn(schema, table, &self.options.slot);
+                mark.warn(schema, table, &self.options.stream.slot);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Stopping and idling: nothing in flight is lost, and the slot holds no WAL back.
 
-use headwater_tests::topic;
 use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{slot, topic};
 use nix::sys::signal::Signal;
 
 use crate::world::World;
@@ -56,9 +56,7 @@ fn the_slot_has_passed_the_last_commit_when_a_caught_up_client_stops() {
     let records = topic::read(world.kafka, &world.topic("items"));
     let commit = records[0].header("hw.lsn");
     assert!(
-        world.sql.holds(&format!(
-            "select confirmed_flush_lsn >= '{commit}' from pg_replication_slots where slot_name = 'stop_idle'"
-        )),
+        slot::has_passed(&world.sql, "stop_idle", commit),
         "the slot stands before the commit at {commit}"
     );
 }

@@ -4,7 +4,7 @@
 use headwater_tests::client::Ended;
 use headwater_tests::postgres::Options;
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Postgres, topic};
+use headwater_tests::{Client, Postgres, slot, topic};
 use serde_json::Value;
 
 use crate::world::{World, kafka};
@@ -349,9 +349,7 @@ fn a_record_ahead_of_the_slot_confirms_nothing_that_is_not_delivered() {
     let mut client = world.stream(&[]);
     client.says("streaming slot=");
     eventually("the slot passes the record", SOON, || {
-        let passed = world.sql.holds(&format!(
-            "select confirmed_flush_lsn >= '{position}' from pg_replication_slots where slot_name = 'gap_ahead'"
-        ));
+        let passed = slot::has_passed(&world.sql, "gap_ahead", &position);
         check(passed, || "not yet".into())
     });
     client.terminate().expect(0, &[]);

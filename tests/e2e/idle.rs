@@ -10,7 +10,7 @@ use headwater_tests::installation::output;
 use headwater_tests::postgres::Options;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Postgres};
+use headwater_tests::{Client, Postgres, slot};
 
 use crate::world::{World, kafka};
 
@@ -143,11 +143,9 @@ fn a_large_transaction_elsewhere_does_not_cost_the_connection() {
     let end = world.sql.value("select pg_current_wal_insert_lsn()");
     eventually("the slot passes the transaction", 10 * SOON, || {
         assert!(client.is_running(), "the client has ended");
-        let passed = world.sql.holds(&format!(
-            "select confirmed_flush_lsn >= '{end}' from pg_replication_slots \
-             where slot_name = '{name}'"
-        ));
-        check(passed, || format!("{end} not reached"))
+        check(slot::has_passed(&world.sql, name, &end), || {
+            format!("{end} not reached")
+        })
     });
     println!(
         "idle: a transaction of 5,000,000 rows is passed by in {:.1} s",

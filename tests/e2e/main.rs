@@ -41,6 +41,7 @@ mod sizes;
 mod snapshot_again;
 mod snapshot_kills;
 mod stale;
+mod supervised;
 mod take_over;
 mod toast;
 mod torture;

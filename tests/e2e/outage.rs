@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use headwater_tests::topic;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Kafka};
+use headwater_tests::{slot, topic};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -76,10 +76,7 @@ fn waits(name: &str, outage: Duration) {
 
     let end = sql.value("select pg_current_wal_insert_lsn()");
     eventually("the slot passes all that is committed", SOON, || {
-        let reached = format!(
-            "select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = '{name}'"
-        );
-        check(sql.holds(&reached), || end.clone())
+        check(slot::has_passed(&sql, name, &end), || end.clone())
     });
     let said = client.stderr();
     client.terminate().expect(0, &["answers again"]);

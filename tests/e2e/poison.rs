@@ -5,6 +5,7 @@
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::{Frame, Frames};
 use headwater_tests::session::Session;
+use headwater_tests::slot;
 use serde_json::Value;
 
 use crate::world::{World, postgres};
@@ -203,10 +204,10 @@ fn neighbours_arrive(poison: &Poison) {
     // What others write meanwhile may be inserted and not yet flushed.
     let end = sql.value("select pg_current_wal_flush_lsn()");
     poison.assert_found("lines", &lines(&sql, name));
-    let passed = format!(
-        "select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = '{name}'"
+    assert!(
+        slot::has_passed(&sql, name, &end),
+        "{name}: the slot moves on"
     );
-    assert!(sql.holds(&passed), "{name}: the slot moves on");
     sql.run(&format!("select pg_drop_replication_slot('{name}')"));
     let lives = postgres()
         .session(name)

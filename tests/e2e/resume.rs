@@ -5,11 +5,11 @@
 //! is left over and every value is the newest. The client runs as under a supervisor: if
 //! it ends with 1, it is started again; any other end fails the test.
 
-use headwater_tests::keeper::Exit;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Kafka, Postgres, Random, topic};
+use headwater_tests::{Kafka, Postgres, Random, slot, topic};
 
+use crate::supervised::Supervised;
 use crate::workload::{self, Writers};
 use crate::world::{assert_same, rows};
 
@@ -32,8 +32,7 @@ struct Pipeline {
     postgres: Postgres,
     kafka: Kafka,
     sql: Session,
-    client: Option<Client>,
-    restarts: u64,
+    client: Supervised,
     random: Random,
 }
 
@@ -47,35 +46,13 @@ impl Pipeline {
             kafka: Kafka::new(),
             sql,
             postgres,
-            client: None,
-            restarts: 0,
+            client: Supervised::new(name, &["--topic-partitions", "2"]),
             random: Random::from_environment(name),
         }
     }
 
-    /// Starts the client where none runs. One that has ended may have failed, but not
-    /// panicked, nor found a gap or anything else that a restart does not mend.
     fn supervise(&mut self) {
-        if self.client.as_mut().is_some_and(Client::is_running) {
-            return;
-        }
-        if let Some(client) = self.client.take() {
-            let ended = client.wait();
-            assert_eq!(ended.exit, Exit::Code(1), "{}", ended.stderr);
-            assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-            self.restarts += 1;
-        }
-        self.client = Some(Client::start([
-            "stream",
-            "-d",
-            &self.postgres.conninfo(self.name),
-            "-S",
-            self.name,
-            "-b",
-            &self.kafka.brokers(),
-            "--topic-partitions",
-            "2",
-        ]));
+        self.client.keep_running(&self.postgres, &self.kafka);
     }
 
     /// How many records all tables have in Kafka.
@@ -87,11 +64,7 @@ impl Pipeline {
     }
 
     fn has_slot(&self) -> bool {
-        let query = format!(
-            "select exists (select from pg_replication_slots where slot_name = '{}')",
-            self.name
-        );
-        self.sql.holds(&query)
+        slot::exists(&self.sql, self.name)
     }
 
     /// Waits until the client has begun what it is to be killed in, and then for a random
@@ -100,7 +73,7 @@ impl Pipeline {
         let more = match phase {
             Phase::Snapshot => {
                 if self.has_slot() {
-                    self.forget();
+                    self.client.forget(&self.postgres, &self.kafka);
                 }
                 self.random.below(ROWS * 2)
             }
@@ -118,32 +91,6 @@ impl Pipeline {
             // A broker that does not answer in time seems to have none.
             let written = self.written().saturating_sub(begin);
             check(written >= more, || format!("{written} of {more}"))
-        });
-    }
-
-    /// Makes the next start a first one: no slot, no state.
-    fn forget(&mut self) {
-        if let Some(client) = self.client.take() {
-            client.kill();
-        }
-        let arguments = [
-            "drop",
-            "--yes",
-            "-d",
-            &self.postgres.conninfo(self.name),
-            "-S",
-            self.name,
-            "-b",
-            &self.kafka.brokers(),
-        ];
-        // The server takes a moment to see that the killed client is gone.
-        eventually("the slot can be dropped", SOON, || {
-            let ended = Client::run(arguments);
-            if ended.exit == Exit::Code(0) || !self.has_slot() {
-                Ok(())
-            } else {
-                Err(ended.stderr)
-            }
         });
     }
 
@@ -181,23 +128,12 @@ impl Pipeline {
 
         let transactions = writers.stop();
         let end = self.sql.value("select pg_current_wal_insert_lsn()");
-        let reached = format!(
-            "select coalesce(bool_or(confirmed_flush_lsn >= '{end}'), false) from pg_replication_slots \
-             where slot_name = '{}'",
-            self.name
-        );
         eventually("everything is delivered", SOON * 2, || {
             self.supervise();
-            if self.sql.holds(&reached) {
-                Ok(())
-            } else {
-                Err(self
-                    .sql
-                    .rows("select * from pg_replication_slots")
-                    .iter()
-                    .map(|row| format!("{row:?}"))
-                    .collect::<String>())
-            }
+            check(slot::has_passed(&self.sql, self.name, &end), || {
+                let slots = self.sql.rows("select * from pg_replication_slots");
+                format!("{end} not reached by {slots:?}")
+            })
         });
         let mut records = 0;
         for (table, key) in workload::TABLES {
@@ -208,7 +144,7 @@ impl Pipeline {
         println!(
             "{}: {in_snapshot} kills in snapshots and {in_stream} in streams survived, client restarted {} times, \
              {transactions} transactions, {records} records",
-            self.name, self.restarts
+            self.name, self.client.restarts
         );
     }
 }
@@ -224,9 +160,7 @@ fn reconnected(postgres: &Postgres, database: &str) -> Session {
 #[test]
 fn the_topics_are_the_tables_after_kills_of_the_client() {
     Pipeline::new("kill_client").survives(|pipeline| {
-        if let Some(client) = pipeline.client.take() {
-            client.kill();
-        }
+        pipeline.client.kill();
     });
 }
 

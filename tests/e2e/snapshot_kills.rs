@@ -4,11 +4,11 @@
 //! seed decides, and rows are deleted, changed and inserted in between. What an attempt has
 //! sent of rows that are gone before the next one begins must not stay.
 
-use headwater_tests::keeper::Exit;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Kafka, Postgres, Random, topic};
+use headwater_tests::{Kafka, Postgres, Random, slot, topic};
 
+use crate::supervised::Supervised;
 use crate::workload;
 use crate::world::{assert_same, kafka, rows};
 
@@ -47,9 +47,8 @@ struct Killed {
     postgres: Postgres,
     kafka: &'static Kafka,
     sql: Session,
-    client: Option<Client>,
+    client: Supervised,
     rows: u64,
-    restarts: u64,
     random: Random,
 }
 
@@ -66,9 +65,8 @@ impl Killed {
             kafka: kafka(),
             sql,
             postgres,
-            client: None,
+            client: Supervised::new(name, &[]),
             rows,
-            restarts: 0,
             random: Random::from_environment(name),
         }
     }
@@ -87,7 +85,7 @@ impl Killed {
             if self.has_slot() {
                 too_late += 1;
                 assert!(too_late <= kills * 3, "snapshots end before they are hit");
-                self.forget();
+                self.client.forget(&self.postgres, self.kafka);
                 continue;
             }
             self.end(victim);
@@ -107,12 +105,9 @@ impl Killed {
         let end = self.sql.value("select pg_current_wal_insert_lsn()");
         eventually("everything is delivered", SOON * 2, || {
             self.supervise();
-            let reached = self.sql.holds(&format!(
-                "select confirmed_flush_lsn >= '{end}' from pg_replication_slots \
-                 where slot_name = '{}'",
-                self.name
-            ));
-            check(reached, || format!("{end} not reached"))
+            check(slot::has_passed(&self.sql, self.name, &end), || {
+                format!("{end} not reached")
+            })
         });
         let mut records = 0;
         for (table, key) in workload::TABLES {
@@ -123,7 +118,7 @@ impl Killed {
         println!(
             "{}: {kills} kills in snapshots survived, {too_late} came too late, client restarted {} \
              times, {records} records",
-            self.name, self.restarts
+            self.name, self.client.restarts
         );
     }
 
@@ -138,29 +133,11 @@ impl Killed {
     }
 
     fn has_slot(&self) -> bool {
-        self.sql.holds(&format!(
-            "select exists (select from pg_replication_slots where slot_name = '{}')",
-            self.name
-        ))
+        slot::exists(&self.sql, self.name)
     }
 
-    /// Starts the client where none runs. One that has ended may have failed, but not panicked,
-    /// nor found a gap or another instance.
     fn supervise(&mut self) {
-        if self.client.as_mut().is_some_and(Client::is_running) {
-            return;
-        }
-        if let Some(client) = self.client.take() {
-            let ended = client.wait();
-            assert_eq!(ended.exit, Exit::Code(1), "{}", ended.stderr);
-            assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-            self.restarts += 1;
-        }
-        let conninfo = self.postgres.conninfo(self.name);
-        let brokers = self.kafka.brokers();
-        self.client = Some(Client::start([
-            "stream", "-d", &conninfo, "-S", self.name, "-b", &brokers,
-        ]));
+        self.client.keep_running(&self.postgres, self.kafka);
     }
 
     /// Waits for a moment, or for the end of the snapshot.
@@ -181,11 +158,7 @@ impl Killed {
 
     fn end(&mut self, victim: Victim) {
         match victim {
-            Victim::Client => {
-                if let Some(client) = self.client.take() {
-                    client.kill();
-                }
-            }
+            Victim::Client => self.client.kill(),
             Victim::Server => {
                 self.postgres.crash();
                 self.postgres.start();
@@ -212,22 +185,6 @@ impl Killed {
                 self.sql.run("rollback");
             }
         }
-    }
-
-    /// Makes the next start a first one: no slot, no state.
-    fn forget(&mut self) {
-        if let Some(client) = self.client.take() {
-            client.kill();
-        }
-        let conninfo = self.postgres.conninfo(self.name);
-        let brokers = self.kafka.brokers();
-        // The server takes a moment to see that the killed client is gone.
-        eventually("the slot can be dropped", SOON, || {
-            let ended = Client::run([
-                "drop", "--yes", "-d", &conninfo, "-S", self.name, "-b", &brokers,
-            ]);
-            check(ended.exit == Exit::Code(0), || ended.stderr)
-        });
     }
 }
 

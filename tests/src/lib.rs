@@ -21,6 +21,7 @@ pub mod port;
 pub mod postgres;
 pub mod random;
 pub mod session;
+pub mod slot;
 pub mod topic;
 pub mod torture;
 pub mod types;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ConnectionOptions, KafkaArguments, SinkKind};
+use super::{ConnectionOptions, KafkaArguments, SinkKind, StreamName};
 
 /// Drops a replication slot and forgets the state that belongs to it.
 ///
@@ -17,28 +17,13 @@ pub struct DropOptions {
     #[command(flatten)]
     pub connection: ConnectionOptions,
 
-    /// Replication slot
-    #[arg(
-        short = 'S',
-        long,
-        value_name = "NAME",
-        default_value = "headwater",
-        env = "HEADWATER_SLOT"
-    )]
-    pub slot: String,
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamName,
 
     /// Where the stream went: kafka has a state to forget, stdout has none
     #[arg(long, value_enum, default_value = "kafka", env = "HEADWATER_SINK")]
     pub sink: SinkKind,
-
-    /// Prefix of the topics, which the state is kept by
-    #[arg(
-        long,
-        value_name = "PREFIX",
-        default_value = "",
-        env = "HEADWATER_TOPIC_PREFIX"
-    )]
-    pub topic_prefix: String,
 
     /// The cluster that holds the state.
     #[command(flatten)]

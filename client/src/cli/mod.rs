@@ -6,6 +6,7 @@ mod connection;
 mod drop;
 mod snapshot;
 mod stream;
+mod stream_name;
 mod tables;
 mod tail;
 mod verify;
@@ -20,6 +21,7 @@ pub use stream::{
     PartitionsMode, SinkKind, SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode,
     ValueEnvelope,
 };
+pub use stream_name::StreamName;
 pub use tables::TableOptions;
 pub use tail::TailOptions;
 pub use verify::VerifyOptions;

@@ -3,9 +3,8 @@
 use clap::Args;
 use headwater_protocol::table_pattern::TablePatterns;
 
-use super::stream::topic_prefix;
 use super::tables::patterns;
-use super::{ConnectionOptions, KafkaArguments};
+use super::{ConnectionOptions, KafkaArguments, StreamName};
 
 /// Copies tables again into a running stream, which goes on meanwhile.
 ///
@@ -23,16 +22,9 @@ pub struct SnapshotOptions {
     #[command(flatten)]
     pub connection: ConnectionOptions,
 
-    /// Replication slot of the stream
-    #[arg(
-        short = 'S',
-        long,
-        value_name = "NAME",
-        default_value = "headwater",
-        env = "HEADWATER_SLOT",
-        help_heading = "Source"
-    )]
-    pub slot: String,
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamName,
 
     /// Tables to copy, `schema.table` with `*` as wildcard; of those that the stream captures
     #[arg(
@@ -54,17 +46,6 @@ pub struct SnapshotOptions {
         help_heading = "Source"
     )]
     pub exclude_tables: Vec<TablePatterns>,
-
-    /// Prefix of the topics, which the state is kept by
-    #[arg(
-        long,
-        value_name = "PREFIX",
-        default_value = "",
-        env = "HEADWATER_TOPIC_PREFIX",
-        value_parser = topic_prefix,
-        help_heading = "Sink"
-    )]
-    pub topic_prefix: String,
 
     /// The cluster that holds the state.
     #[command(flatten)]

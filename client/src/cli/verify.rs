@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::stream::topic_prefix;
-use super::{ConnectionOptions, EncodingMode, KafkaArguments, TableOptions};
+use super::{ConnectionOptions, EncodingMode, KafkaArguments, StreamName, TableOptions};
 
 /// Proves that topics equal their tables, while writers and the stream go on.
 ///
@@ -24,16 +23,9 @@ pub struct VerifyOptions {
     #[command(flatten)]
     pub connection: ConnectionOptions,
 
-    /// Replication slot of the stream
-    #[arg(
-        short = 'S',
-        long,
-        value_name = "NAME",
-        default_value = "headwater",
-        env = "HEADWATER_SLOT",
-        help_heading = "Source"
-    )]
-    pub slot: String,
+    /// The stream.
+    #[command(flatten)]
+    pub stream: StreamName,
 
     /// The tables.
     #[command(flatten)]
@@ -48,17 +40,6 @@ pub struct VerifyOptions {
         help_heading = "Source"
     )]
     pub encoding: EncodingMode,
-
-    /// Prefix of the topics, which the stream's state is kept by
-    #[arg(
-        long,
-        value_name = "PREFIX",
-        default_value = "",
-        env = "HEADWATER_TOPIC_PREFIX",
-        value_parser = topic_prefix,
-        help_heading = "Sink"
-    )]
-    pub topic_prefix: String,
 
     /// The cluster.
     #[command(flatten)]
