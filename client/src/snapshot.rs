@@ -174,6 +174,8 @@ fn outcome(ended: &Ended) -> Result<()> {
 }
 
 fn unheard() -> Error {
-    Error::failed("the stream has passed the request and not taken it up")
-        .with_hint("Install the same release in the server and as the client that streams.")
+    Error::failed("the stream has passed the request and not taken it up").with_hint(
+        "If the stream was begun anew meanwhile, its snapshot has copied the tables. If not, \
+             install the same release in the server and as the client that streams.",
+    )
 }
