@@ -41,6 +41,33 @@ fn a_stopped_client_has_delivered_what_it_confirmed_and_nothing_comes_twice() {
 }
 
 #[test]
+fn a_transaction_that_is_arriving_at_a_stop_comes_again_from_its_beginning() {
+    const ROWS: usize = 300_000;
+    let world = World::new("stop_within");
+    world.sql.run("create table items (id int primary key)");
+    let mut client = world.stream(&[]);
+    client.streams();
+    world.sql.run(&format!(
+        "insert into items select generate_series(1, {ROWS})"
+    ));
+    let topic = world.topic("items");
+    eventually("the first records arrive", SOON, || {
+        check(world.kafka.written(&topic) > 0, || "none".into())
+    });
+    client.terminate().expect(0, &[]);
+    let before = topic::read(world.kafka, &topic).len();
+    assert!(before < ROWS, "the stop came after the transaction");
+
+    let mut client = world.stream(&[]);
+    client.streams();
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    world.topic_equals_table("items", "t.id");
+    let all = topic::read(world.kafka, &topic).len();
+    assert_eq!(all, before + ROWS, "{before} records before the stop");
+}
+
+#[test]
 fn the_slot_has_passed_the_last_commit_when_a_caught_up_client_stops() {
     let world = World::new("stop_idle");
     world.sql.run("create table items (id int primary key)");

@@ -89,6 +89,21 @@ fn refused_and_mended(world: &World<'_>) {
 }
 
 #[test]
+fn another_server_is_refused() {
+    drop(stopped("gap_server"));
+    let postgres = Postgres::new();
+    let world = World::on(&postgres, kafka(), "gap_server");
+    world
+        .sql
+        .run("create table items (id int primary key); insert into items values (7)");
+    world
+        .stream(&[])
+        .wait()
+        .expect(3, &["came from the server with system identifier"]);
+    refused_and_mended(&world);
+}
+
+#[test]
 fn a_snapshot_that_is_refused_and_asked_for_is_a_wrong_command_line() {
     let world = World::new("gap_usage");
     for mode in ["never", "only"] {

@@ -17,7 +17,8 @@
 //!
 //! 1. `--take-over` queues for the lock. The owner asks once a second whether somebody does;
 //!    then it stops as after SIGTERM: it delivers what it has read, records the position,
-//!    confirms it and ends with exit code 4. Nothing is sent twice, nothing comes late.
+//!    confirms it and ends with exit code 4. Nothing that has arrived whole is sent twice, and
+//!    nothing comes late.
 //! 2. An owner whose session has asked nothing for [`SILENCE`] is dead, frozen or cut off;
 //!    one that has not let go after [`YIELD_PATIENCE`] cannot deliver. Its session
 //!    is ended, and with the lock the slot.
