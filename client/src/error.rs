@@ -3,6 +3,7 @@
 pub mod kafka;
 pub mod postgres;
 mod reference;
+pub mod registry;
 mod remedy;
 
 pub use reference::reference;

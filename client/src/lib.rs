@@ -23,6 +23,7 @@ pub mod log;
 pub mod parallel;
 pub mod pipeline;
 pub mod progress;
+pub mod registry;
 pub mod route;
 pub mod sink;
 pub mod snapshot;

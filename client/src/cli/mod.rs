@@ -4,6 +4,7 @@
 mod bytes;
 mod connection;
 mod drop;
+mod registry;
 mod snapshot;
 mod stream;
 mod stream_name;
@@ -15,6 +16,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
+pub use registry::RegistryOptions;
 pub use snapshot::SnapshotOptions;
 pub use stream::{
     CopyMode, EncodingMode, ErrorMode, KafkaArguments, NumbersMode, OnRetainedWal, OriginMode,

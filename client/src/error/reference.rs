@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::kafka::KAFKA;
 use super::postgres::{CONNECT, POSTGRES, PostgresRow};
+use super::registry::REGISTRY;
 use super::remedy::Remedy;
 
 /// The page, whole.
@@ -38,6 +39,24 @@ pub fn reference() -> String {
         );
     }
     text.push_str("| anything else | operator | | |\n");
+    text.push_str(REGISTRY_HEAD);
+    for row in REGISTRY {
+        let codes: Vec<String> = row.codes.iter().map(u32::to_string).collect();
+        let (remedy, codes) = (row.remedy.name(), codes.join(", "));
+        let _ = writeln!(
+            text,
+            "| {codes} | {remedy} | {} | {} |",
+            row.meaning, row.cure
+        );
+    }
+    text.push_str(
+        "| no answer | retry | no connection, none in time, or it broke | |\n\
+         | no agreement about TLS | operator | a certificate that nobody vouches for, for one | Check \
+         the URL's scheme, the registry's certificate, and --registry-ca. |\n\
+         | an answer that is not its JSON | operator | it is no registry | Check the URL and its path. |\n\
+         | any other 5xx | retry | | |\n\
+         | anything else | operator | | |\n",
+    );
     text
 }
 
@@ -83,7 +102,7 @@ const HEAD: &str = "\
 
 # Errors, and what the client does about them
 
-Every error of Postgres and of Kafka is sorted by one table each into what may be done about
+Every error of Postgres, of Kafka and of a schema registry is sorted by one table each into what may be done about
 it. What is in neither is for a person: an error that nobody has thought of is not tried again for
 ever in silence. None of it loses a change: the slot moves only past what Kafka has acknowledged.
 
@@ -108,6 +127,18 @@ const CONNECT_HEAD: &str = "
 libpq gives no SQLSTATE for it, only words.
 
 | message | | what it is | what mends it |
+|---|---|---|---|
+";
+
+const REGISTRY_HEAD: &str = "
+## Schema registry
+
+By the number that Confluent's protocol gives an error (`error_code`), else by the status of HTTP. A
+registry is asked for what is new alone: while it is away, tables whose schemas are known go on. A
+schema that it does not take is a record that cannot be delivered, of each change that has it:
+`--on-error` decides.
+
+| status or `error_code` | | what it is | what mends it |
 |---|---|---|---|
 ";
 

@@ -1,8 +1,9 @@
-//! What may be done about an error of Postgres or of Kafka.
+//! What may be done about an error of Postgres, of Kafka or of a schema registry.
 //!
-//! There is one definition for each of them, [`super::postgres`] and [`super::kafka`], by which the
-//! client decides and from which `docs/errors.md` is written. What neither of them names is for a
-//! person: an error that nobody has thought of is not tried again for ever in silence.
+//! There is one definition for each of them, [`super::postgres`], [`super::kafka`] and
+//! [`super::registry`], by which the client decides and from which `docs/errors.md` is written. What
+//! none of them names is for a person: an error that nobody has thought of is not tried again for
+//! ever in silence.
 
 use super::ErrorKind;
 

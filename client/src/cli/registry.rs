@@ -1,0 +1,54 @@
+//! The schema registry, as every command reaches it that reads or writes Avro.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Where schemas are kept, and who asks.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Schema registry")]
+pub struct RegistryOptions {
+    /// The schema registry, by Confluent's protocol; several of one registry with commas between
+    /// them are tried in turn
+    #[arg(
+        short = 'r',
+        long = "registry",
+        value_name = "URL",
+        env = "HEADWATER_REGISTRY",
+        hide_env_values = true
+    )]
+    pub url: Option<String>,
+
+    /// User name, if the URL has none
+    #[arg(
+        long = "registry-user",
+        value_name = "USER",
+        env = "HEADWATER_REGISTRY_USER"
+    )]
+    pub user: Option<String>,
+
+    /// A file that holds the user's password; HEADWATER_REGISTRY_PASSWORD holds it too
+    #[arg(
+        long = "registry-password-file",
+        value_name = "FILE",
+        env = "HEADWATER_REGISTRY_PASSWORD_FILE"
+    )]
+    pub password_file: Option<PathBuf>,
+
+    /// A file that holds a bearer token; HEADWATER_REGISTRY_TOKEN holds it too
+    #[arg(
+        long = "registry-token-file",
+        value_name = "FILE",
+        env = "HEADWATER_REGISTRY_TOKEN_FILE"
+    )]
+    pub token_file: Option<PathBuf>,
+
+    /// Certificates, in PEM, of those who may vouch for the registry; the system's where it is not
+    /// given
+    #[arg(
+        long = "registry-ca",
+        value_name = "FILE",
+        env = "HEADWATER_REGISTRY_CA"
+    )]
+    pub ca: Option<PathBuf>,
+}

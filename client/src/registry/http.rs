@@ -1,0 +1,359 @@
+//! Questions and answers over HTTP: the login, the time that an answer may take, what a status
+//! means.
+
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::http::StatusCode;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::{Agent, Body};
+
+use super::endpoint::{Endpoint, Login};
+use crate::cli::RegistryOptions;
+use crate::error::{Error, ErrorKind, Result, registry as registry_errors};
+
+/// How long a question may take, from the look at its host's name to the answer's last byte. A
+/// registry answers within milliseconds, one whose store elects a leader within seconds.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait for a host that does not answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read: many times what a schema of 1600 columns takes.
+const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Of the registry's own words, at most so many characters are repeated.
+const WORDS: usize = 2_000;
+
+/// The media type of Confluent's protocol, and what older servers and proxies say instead.
+const ACCEPT: &str = "application/vnd.schemaregistry.v1+json, application/json;q=0.9";
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// Asks one registry, which may have several addresses.
+pub(super) struct Http {
+    agent: Agent,
+    endpoints: Vec<Instance>,
+}
+
+struct Instance {
+    endpoint: Endpoint,
+    /// The header `Authorization`.
+    authorization: Option<String>,
+}
+
+/// What a registry answered.
+pub(super) enum Answer<T> {
+    /// What was asked for.
+    Found(T),
+    /// It says no, for this reason.
+    Refused(Refusal),
+}
+
+/// A status that is no success, and what the registry says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// The number of Confluent's protocol, where there is one.
+    pub(super) code: Option<u32>,
+    /// Its words, or none.
+    pub(super) words: String,
+    /// Who says it.
+    endpoint: String,
+}
+
+/// The body of an answer that is no success.
+#[derive(Default, Deserialize)]
+struct Complaint {
+    error_code: Option<u32>,
+    #[serde(default)]
+    message: String,
+}
+
+impl Refusal {
+    /// The error for a person. `what` is what was asked for, as in "schema 5 cannot be read".
+    pub(super) fn into_error(self, what: &str) -> Error {
+        let kind = registry_errors::of(self.status, self.code).kind();
+        let status = StatusCode::from_u16(self.status);
+        let reason = status.ok().and_then(|status| status.canonical_reason());
+        let mut text = format!(
+            "{what}: the schema registry at {} answers {}",
+            self.endpoint, self.status
+        );
+        if let Some(reason) = reason {
+            text = format!("{text} ({reason})");
+        }
+        if !self.words.is_empty() {
+            text = format!("{text}: {}", self.words);
+        }
+        let error = Error::new(kind, text);
+        match registry_errors::cure(self.status, self.code) {
+            Some(cure) => error.with_hint(cure),
+            None => error,
+        }
+    }
+}
+
+impl Http {
+    /// Reads what the options name.
+    ///
+    /// # Errors
+    /// Of kind `Usage`: the URL is none, two logins are given, a file cannot be read.
+    pub(super) fn new(urls: &str, options: &RegistryOptions) -> Result<Self> {
+        let explicit = Credentials::read(options)?;
+        let endpoints = urls.split(',').map(|url| {
+            let endpoint = Endpoint::parse(url)?;
+            let authorization = explicit.authorization(endpoint.login())?;
+            Ok(Instance {
+                endpoint,
+                authorization,
+            })
+        });
+        let roots = match &options.ca {
+            Some(path) => certificates(path)?,
+            None => RootCerts::PlatformVerifier,
+        };
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::NativeTls)
+            .root_certs(roots)
+            .build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // A login is for the host that was named, and a POST that is redirected is none any more.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(tls)
+            .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
+            .accept(ACCEPT)
+            .build();
+        Ok(Http {
+            endpoints: endpoints.collect::<Result<_>>()?,
+            agent: config.new_agent(),
+        })
+    }
+
+    /// The registry's addresses, without logins.
+    pub(super) fn name(&self) -> String {
+        let names = self.endpoints.iter().map(|it| it.endpoint.to_string());
+        names.collect::<Vec<_>>().join(",")
+    }
+
+    /// Asks for what `path` names.
+    ///
+    /// # Errors
+    /// Of kind `Disconnected`: nobody answers, or not now. Of kind `Failed`: TLS cannot be agreed
+    /// upon, or the answer is none of a registry's.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>> {
+        self.ask(path, None)
+    }
+
+    /// Sends `body`, JSON, to what `path` names.
+    ///
+    /// # Errors
+    /// As [`Http::get`].
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &str) -> Result<Answer<T>> {
+        self.ask(path, Some(body))
+    }
+
+    /// Asks one address after the other until one has an answer.
+    fn ask<T: DeserializeOwned>(&self, path: &str, body: Option<&str>) -> Result<Answer<T>> {
+        let mut unanswered = Error::failed("no schema registry is known");
+        for instance in &self.endpoints {
+            match self.ask_one(instance, path, body) {
+                Err(error) if error.kind() == ErrorKind::Disconnected => unanswered = error,
+                other => return other,
+            }
+        }
+        Err(unanswered)
+    }
+
+    fn ask_one<T: DeserializeOwned>(
+        &self,
+        instance: &Instance,
+        path: &str,
+        body: Option<&str>,
+    ) -> Result<Answer<T>> {
+        let endpoint = &instance.endpoint;
+        let (url, authorization) = (endpoint.url(path), instance.authorization.as_deref());
+        let answer = match body {
+            None => match authorization {
+                None => self.agent.get(&url),
+                Some(login) => self.agent.get(&url).header("Authorization", login),
+            }
+            .call(),
+            Some(body) => {
+                let request = self.agent.post(&url).header("Content-Type", CONTENT_TYPE);
+                match authorization {
+                    None => request,
+                    Some(login) => request.header("Authorization", login),
+                }
+                .send(body)
+            }
+        };
+        let mut answer = answer.map_err(|error| unanswered(endpoint, error))?;
+        let status = answer.status();
+        let bytes = read(answer.body_mut()).map_err(|error| unanswered(endpoint, error))?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map(Answer::Found)
+                .map_err(|_| {
+                    Error::failed(format!(
+                    "what answers at {endpoint} is no schema registry: {status} with {} bytes that \
+                     are not its JSON",
+                    bytes.len()
+                ))
+                .with_hint(
+                    "Check the URL and its path: Confluent's registry has none, Apicurio's is \
+                     /apis/ccompat/v7.",
+                )
+                });
+        }
+        let complaint: Complaint = serde_json::from_slice(&bytes).unwrap_or_default();
+        let refusal = Refusal {
+            status: status.as_u16(),
+            code: complaint.error_code,
+            words: complaint.message.chars().take(WORDS).collect(),
+            endpoint: endpoint.to_string(),
+        };
+        match registry_errors::of(refusal.status, refusal.code).kind() {
+            // Another address may be well.
+            ErrorKind::Disconnected => Err(refusal.into_error("a question was not answered")),
+            _ => Ok(Answer::Refused(refusal)),
+        }
+    }
+}
+
+fn read(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
+    body.with_config().limit(ANSWER_BYTES).read_to_vec()
+}
+
+/// A question to which there was no answer.
+fn unanswered(endpoint: &Endpoint, error: ureq::Error) -> Error {
+    let by_tls = matches!(
+        error,
+        ureq::Error::Tls(_) | ureq::Error::NativeTls(_) | ureq::Error::Pem(_) | ureq::Error::Der(_)
+    );
+    if by_tls {
+        return Error::failed(format!(
+            "TLS cannot be agreed upon with the schema registry at {endpoint}"
+        ))
+        .with_source(error)
+        .with_hint("Check the URL's scheme, the registry's certificate, and --registry-ca.");
+    }
+    match error {
+        ureq::Error::BodyExceedsLimit(limit) => Error::failed(format!(
+            "what answers at {endpoint} is no schema registry: more than {limit} bytes"
+        )),
+        ureq::Error::Timeout(_) => Error::new(
+            ErrorKind::Disconnected,
+            format!("the schema registry at {endpoint} does not answer in time"),
+        )
+        .with_source(error),
+        _ => Error::new(
+            ErrorKind::Disconnected,
+            format!("the schema registry at {endpoint} does not answer"),
+        )
+        .with_source(error),
+    }
+}
+
+/// Who asks, as options and environment say it.
+struct Credentials {
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+}
+
+impl Credentials {
+    fn read(options: &RegistryOptions) -> Result<Self> {
+        let credentials = Credentials {
+            user: options.user.clone(),
+            password: secret(
+                options.password_file.as_deref(),
+                "HEADWATER_REGISTRY_PASSWORD",
+            )?,
+            token: secret(options.token_file.as_deref(), "HEADWATER_REGISTRY_TOKEN")?,
+        };
+        if credentials.token.is_some() && credentials.user.is_some() {
+            return Err(
+                usage("both a user and a token are given for the schema registry")
+                    .with_hint("Leave one of them out. The environment counts, too."),
+            );
+        }
+        Ok(credentials)
+    }
+
+    /// What to send. A user or a token that was given counts more than what the URL says.
+    fn authorization(&self, of_url: Option<&Login>) -> Result<Option<String>> {
+        if let Some(token) = &self.token {
+            return Ok(Some(format!("Bearer {token}")));
+        }
+        let of_url_password = of_url.and_then(|login| login.password.as_deref());
+        let user = match (&self.user, of_url) {
+            (Some(user), _) => user,
+            (None, Some(login)) => &login.user,
+            (None, None) if self.password.is_some() => {
+                return Err(usage("a password for the schema registry has no user")
+                    .with_hint("Add --registry-user. The environment counts, too."));
+            }
+            (None, None) => return Ok(None),
+        };
+        let password = self.password.as_deref().or(of_url_password);
+        let pair = format!("{user}:{}", password.unwrap_or_default());
+        Ok(Some(format!("Basic {}", STANDARD.encode(pair))))
+    }
+}
+
+/// What a file holds, but for the line's end, or else a variable.
+fn secret(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
+    let text = match file {
+        Some(path) => String::from_utf8(contents(path)?)
+            .map_err(|_| usage(format!("file {} is not UTF-8", path.display())))?,
+        None => match std::env::var(variable) {
+            Ok(text) => text,
+            Err(std::env::VarError::NotPresent) => return Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(usage(format!("{variable} is not UTF-8")));
+            }
+        },
+    };
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.chars().any(char::is_control) {
+        let place = file.map_or_else(|| variable.to_owned(), |path| path.display().to_string());
+        return Err(usage(format!("{place} holds more than one line")));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+fn certificates(path: &Path) -> Result<RootCerts> {
+    let refuse = || {
+        usage(format!(
+            "file {} holds no certificates in PEM",
+            path.display()
+        ))
+    };
+    let mut found = Vec::new();
+    for item in parse_pem(&contents(path)?) {
+        if let PemItem::Certificate(certificate) = item.map_err(|_| refuse())? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        return Err(refuse());
+    }
+    Ok(RootCerts::new_with_certs(&found))
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|error| usage(format!("cannot read file {}", path.display())).with_source(error))
+}
+
+fn usage(text: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Usage, text)
+}
