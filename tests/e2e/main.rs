@@ -32,6 +32,7 @@ mod partitions;
 mod poison;
 mod rebuild;
 mod refusals;
+mod registry;
 mod relations;
 mod resume;
 mod rewrites;

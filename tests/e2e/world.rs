@@ -4,14 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use headwater_tests::client::Ended;
+use headwater_tests::registry::Compatibility;
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Kafka, Postgres, topic};
+use headwater_tests::{Client, Kafka, Postgres, Registry, topic};
 
 /// One server for all tests that leave it as it was.
 static POSTGRES: LazyLock<Postgres> = LazyLock::new(Postgres::new);
 /// One broker for all tests that leave it as it was.
 static KAFKA: LazyLock<Kafka> = LazyLock::new(Kafka::new);
+
+/// One registry for all tests that leave it as it was; whoever asks first starts it.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::new(Compatibility::Full));
+
+/// The shared schema registry, whose compatibility is FULL.
+pub(crate) fn registry() -> &'static Registry {
+    &REGISTRY
+}
 
 /// The shared server.
 pub(crate) fn postgres() -> &'static Postgres {

@@ -51,6 +51,25 @@ pub fn kafka() -> PathBuf {
     libs
 }
 
+/// The program of the schema registry.
+///
+/// # Panics
+///
+/// If it was not fetched.
+pub fn registry() -> PathBuf {
+    let folder = target().join("registry");
+    let jar = std::fs::read_dir(&folder).ok().and_then(|files| {
+        let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
+        paths.find(|path| path.to_string_lossy().ends_with("-runner.jar"))
+    });
+    jar.unwrap_or_else(|| {
+        panic!(
+            "no schema registry at {}: `setup/registry.sh` fetches it",
+            folder.display()
+        )
+    })
+}
+
 /// One Postgres server's programs, with the extension installed.
 #[derive(Clone, Debug)]
 pub struct Installation {

@@ -1,6 +1,6 @@
 //! The harness: throwaway servers, the real client, and readers of what it wrote.
 //!
-//! A test or the demo starts a [`Postgres`] and a [`Kafka`] of its own or shares one,
+//! A test or the demo starts a [`Postgres`], a [`Kafka`] and a [`Registry`] of its own or shares one,
 //! runs the [`Client`] against them and reads the topics back with [`topic`]. Nothing
 //! is imitated: the servers are the ones that users run, the client is the released
 //! program, and a topic is read by a consumer.
@@ -20,6 +20,7 @@ pub mod memory;
 pub mod port;
 pub mod postgres;
 pub mod random;
+pub mod registry;
 pub mod session;
 pub mod slot;
 pub mod topic;
@@ -33,4 +34,5 @@ pub use kafka::Kafka;
 pub use memory::MemoryWatch;
 pub use postgres::Postgres;
 pub use random::Random;
+pub use registry::Registry;
 pub use session::Session;
