@@ -2,6 +2,7 @@
 
 use headwater_tests::Registry;
 use headwater_tests::registry::Compatibility;
+use headwater_tests::registry::proxy::{Fault, Proxy};
 
 use crate::world;
 
@@ -33,4 +34,42 @@ fn killed_and_started_it_is_empty_and_as_strict_as_before() {
     registry.register("a-value", TWO).unwrap();
     // Whoever expects the column cannot read what is written without it.
     assert_eq!(registry.register("a-value", ONE).unwrap_err().status, 409);
+}
+
+#[test]
+fn on_the_way_to_it_requests_are_answered_lost_or_refused() {
+    let registry = world::registry();
+    let proxy = Proxy::to(registry);
+    let subject = "registry.proxied-value";
+    let ask = |authorization: Option<&str>| {
+        let mut request = ureq::post(format!("{}/subjects/{subject}/versions", proxy.url()))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .content_type("application/vnd.schemaregistry.v1+json");
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let body = serde_json::json!({ "schema": ONE }).to_string();
+        request
+            .send(body)
+            .map(|answer| answer.status().as_u16())
+            .ok()
+    };
+    proxy.answer(422, "no");
+    assert_eq!(ask(None), Some(422));
+    proxy.set(Fault::Closed);
+    assert_eq!(ask(None), None);
+    proxy.set(Fault::Guarded("Bearer right".to_owned()));
+    assert_eq!(ask(Some("Bearer wrong")), Some(401));
+    assert_eq!(registry.versions(subject), [] as [u64; 0]);
+    proxy.set(Fault::Lost);
+    assert_eq!(ask(None), None);
+    assert_eq!(registry.versions(subject), [1], "lost was the answer alone");
+    proxy.set(Fault::Guarded("Bearer right".to_owned()));
+    assert_eq!(ask(Some("Bearer right")), Some(200));
+    proxy.set(Fault::None);
+    assert_eq!(ask(None), Some(200));
+    let asked = format!("POST /apis/ccompat/v7/subjects/{subject}/versions");
+    assert_eq!(proxy.requests(), vec![asked; 5]);
 }

@@ -5,6 +5,8 @@
 //! of their own. What a test asks of the registry itself is that its compatibility is set:
 //! Apicurio's default, NONE, refuses nothing.
 
+pub mod proxy;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
