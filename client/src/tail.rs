@@ -3,20 +3,28 @@
 //! With `--exit` partitions are read one after the other, each to where the broker says that
 //! it ends: the order is the same in every run, and no end is missed. Without it
 //! all partitions are followed together and records come as they arrive.
+//!
+//! Keys and values in Avro are decoded through the schema registry, if one is named; the rest is
+//! printed as it is.
 
+mod avro;
 mod print;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::Offset;
+use tracing::warn;
 
+use self::avro::Decoder;
 use self::print::Printer;
 use crate::assemble;
 use crate::cli::TailOptions;
 use crate::error::{Error, Result};
 use crate::kafka::{Connection, Reader, Reading};
+use crate::registry::Registry;
 use crate::stop::Stop;
 
 /// How long a wait for records lasts before a signal is noticed.
@@ -26,14 +34,17 @@ const POLL: Duration = Duration::from_millis(100);
 /// `--exit`, the end of all partitions.
 ///
 /// # Errors
-/// Kafka does not answer, a topic does not exist or may not be read, or standard output
-/// cannot be written.
+/// Kafka or the schema registry does not answer, a topic does not exist or may not be read, a record
+/// cannot be decoded, or standard output cannot be written.
 pub fn run(options: &TailOptions) -> Result<()> {
+    let registry = Registry::new(&options.registry)?;
     let stop = Stop::on_signals()?;
     let stdout = io::stdout();
     let each_line = stdout.is_terminal();
     let mut tail = Tail {
         printer: Printer::new(stdout.lock(), options.topics.len() > 1, options.headers),
+        decoder: registry.map(|registry| Decoder::new(registry, options.readable)),
+        is_told: false,
         each_line,
         stop,
     };
@@ -45,6 +56,10 @@ pub fn run(options: &TailOptions) -> Result<()> {
 
 struct Tail<W: Write> {
     printer: Printer<W>,
+    /// For what is in Avro, where a registry is named.
+    decoder: Option<Decoder>,
+    /// Whether it was said that there is Avro and no registry to decode it with.
+    is_told: bool,
     /// Show each record at once: a person is watching.
     each_line: bool,
     stop: Stop,
@@ -141,11 +156,64 @@ impl<W: Write> Tail<W> {
     }
 
     fn print(&mut self, message: &BorrowedMessage<'_>) -> Result<(), End> {
-        self.printer.message(message)?;
+        match &mut self.decoder {
+            Some(decoder) => {
+                let key = decoded(decoder, message, "key", message.key())?;
+                let value = decoded(decoder, message, "value", message.payload())?;
+                self.printer
+                    .message(message, key.as_deref(), value.as_deref())?;
+            }
+            None => {
+                self.tell(message);
+                self.printer
+                    .message(message, message.key(), message.payload())?;
+            }
+        }
         if self.each_line {
             self.printer.flush()?;
         }
         Ok(())
+    }
+
+    /// Says once that what is printed was meant to be decoded.
+    fn tell(&mut self, message: &BorrowedMessage<'_>) {
+        if !self.is_told && message.payload().is_some_and(avro::is_framed) {
+            self.is_told = true;
+            warn!(
+                topic = message.topic(),
+                "records look as if they were in Avro; --registry URL decodes them"
+            );
+        }
+    }
+}
+
+/// The text of a record's key or value.
+fn decoded(
+    decoder: &mut Decoder,
+    message: &BorrowedMessage<'_>,
+    part: &str,
+    bytes: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>> {
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let mut text = Vec::new();
+    match decoder.text(&mut text, bytes) {
+        Ok(()) => Ok(Some(text)),
+        Err(cause) => {
+            let (topic, partition) = (message.topic(), message.partition());
+            let offset = message.offset();
+            let error = Error::new(
+                cause.kind(),
+                format!("cannot decode the {part} of {topic}/{partition} at offset {offset}"),
+            );
+            let hint = cause.hint().map(str::to_owned);
+            let error = error.with_source(cause);
+            Err(match hint {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            })
+        }
     }
 }
 

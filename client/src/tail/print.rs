@@ -39,8 +39,14 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    /// Writes a record, which may stay in the buffer.
-    pub(super) fn message(&mut self, message: &BorrowedMessage<'_>) -> io::Result<()> {
+    /// Writes a record, which may stay in the buffer, with these texts for its key and its
+    /// value.
+    pub(super) fn message(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> io::Result<()> {
         let headers = if self.headers {
             message.headers()
         } else {
@@ -48,8 +54,8 @@ impl<W: Write> Printer<W> {
         };
         self.line(&Line {
             topic: message.topic(),
-            key: message.key(),
-            value: message.payload(),
+            key,
+            value,
             headers,
         })
     }
