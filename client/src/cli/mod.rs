@@ -136,7 +136,7 @@ mod tests {
             panic!("not the drop command");
         };
         assert_eq!(options.connection.host.as_deref(), Some("db"));
-        assert_eq!(options.slot, "s");
+        assert_eq!(options.stream.slot, "s");
     }
 
     #[test]
