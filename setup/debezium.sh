@@ -10,5 +10,6 @@ debezium=${CARGO_TARGET_DIR:-$setup/../target}/debezium
 # The archive goes only when all of it is unpacked.
 if [ -d "$debezium/libs" ]; then
     tar -xzf "$debezium"/libs/debezium-server-dist-*.tar.gz -C "$debezium"
+    mv "$debezium"/libs/avro-*.jar "$debezium/debezium-server/lib/"
     rm -rf "$debezium/libs"
 fi

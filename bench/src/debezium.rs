@@ -1,4 +1,4 @@
-//! Debezium Server, the peer: how it is started, and the three ways it is set.
+//! Debezium Server, the peer: how it is started, and the ways it is set.
 //!
 //! Properties go in as Java system properties, which its configuration reads like the
 //! ones of a file.
@@ -42,6 +42,40 @@ impl Tuning {
     }
 }
 
+/// How it writes keys and values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Format {
+    /// JSON without schemas.
+    Json,
+    /// Avro, with the schemas in the Apicurio Registry at this port of loopback: Debezium's own
+    /// converters speak its API.
+    Avro(u16),
+}
+
+impl Format {
+    fn properties(self) -> Vec<(&'static str, String)> {
+        let (format, serializer) = match self {
+            Format::Json => ("json", "StringSerializer"),
+            Format::Avro(_) => ("avro", "ByteArraySerializer"),
+        };
+        let serializer = format!("org.apache.kafka.common.serialization.{serializer}");
+        let own = match self {
+            Format::Json => ("format.schemas.enable", "false".to_owned()),
+            Format::Avro(port) => (
+                "format.apicurio.registry.url",
+                format!("http://127.0.0.1:{port}/apis/registry/v2"),
+            ),
+        };
+        vec![
+            ("format.key", format.to_owned()),
+            ("format.value", format.to_owned()),
+            ("sink.kafka.producer.key.serializer", serializer.clone()),
+            ("sink.kafka.producer.value.serializer", serializer),
+            own,
+        ]
+    }
+}
+
 /// What it streams from, and how.
 pub(crate) struct Stream<'a> {
     pub(crate) database: &'a str,
@@ -50,6 +84,7 @@ pub(crate) struct Stream<'a> {
     /// `no_data` or `initial_only`.
     pub(crate) snapshot_mode: &'a str,
     pub(crate) tuning: Tuning,
+    pub(crate) format: Format,
 }
 
 /// A running Debezium Server. Dropped, it is gone.
@@ -76,7 +111,6 @@ impl Debezium {
         let offsets = folder.path().join("offsets");
         let (port, offsets) = (postgres.port().to_string(), offsets.display().to_string());
         let brokers = kafka.brokers();
-        const STRINGS: &str = "org.apache.kafka.common.serialization.StringSerializer";
         let properties = [
             (
                 "source.connector.class",
@@ -96,18 +130,15 @@ impl Debezium {
             ("source.table.include.list", "public.mixed"),
             ("source.offset.storage.file.filename", &offsets),
             ("source.offset.flush.interval.ms", "1000"),
-            ("format.key", "json"),
-            ("format.value", "json"),
-            ("format.schemas.enable", "false"),
             ("sink.type", "kafka"),
             ("sink.kafka.producer.bootstrap.servers", &brokers),
-            ("sink.kafka.producer.key.serializer", STRINGS),
-            ("sink.kafka.producer.value.serializer", STRINGS),
         ];
         let properties = properties
             .iter()
             .copied()
             .chain(stream.tuning.properties().iter().copied())
+            .map(|(name, value)| (name, value.to_owned()))
+            .chain(stream.format.properties())
             .map(|(name, value)| format!("-Ddebezium.{name}={value}"));
         let class_path = format!("{0}/*:{0}/lib/*", home.display());
         let process = Service::new(java())

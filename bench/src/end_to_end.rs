@@ -3,19 +3,21 @@
 //! All read copies of one slot, one after another, into topics of one partition on one
 //! broker. Headwater runs with its defaults; only the envelope differs between its first two
 //! rows, of which the second has the shape of what Debezium sends. Its third row reads a
-//! slot at the end of the backlog: memory that grew with the backlog would show.
+//! slot at the end of the backlog: memory that grew with the backlog would show. Avro is compared
+//! with Debezium's Avro, one registry serving both.
 
 use headwater_tests::postgres::Options;
+use headwater_tests::registry::{Compatibility, Registry};
 use headwater_tests::session::Session;
 use headwater_tests::wait::{SOON, eventually};
 use headwater_tests::{Kafka, Postgres};
 use serde::Serialize;
 
 use crate::client;
-use crate::debezium::{Debezium, Stream, Tuning};
+use crate::debezium::{self, Debezium, Stream, Tuning};
 use crate::drain::{Drain, drain};
 use crate::machine::Machine;
-use crate::parity::Expected;
+use crate::parity::{Expected, id_in_avro, id_in_json};
 use crate::report;
 use crate::statistics::{Spread, in_turn, is_wanted};
 use crate::workload::{WORKLOADS, more_mixed};
@@ -29,8 +31,8 @@ pub(crate) struct Arguments {
     /// Share of 1.5 million changes
     #[arg(long, default_value_t = 1.0, requires = "dry")]
     scale: f64,
-    /// Only pipelines whose name has one of these in it: the first is what the others are
-    /// compared with
+    /// Only pipelines whose name has one of these in it: the first of a format is what the
+    /// others of it are compared with
     #[arg(long, value_delimiter = ',', requires = "dry")]
     pipeline: Vec<String>,
     /// More arguments of the client, to see what they change
@@ -46,8 +48,32 @@ const BACKLOG: f64 = 1_500_000.0 / 420_000.0;
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Headwater(Backlog, &'static str),
-    Debezium(Tuning),
+    Headwater(Backlog, &'static str, Format),
+    Debezium(Tuning, Format),
+}
+
+impl Kind {
+    fn format(self) -> Format {
+        match self {
+            Kind::Headwater(_, _, format) | Kind::Debezium(_, format) => format,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Avro,
+}
+
+impl Format {
+    /// Finds a row's number in a record's key.
+    fn id(self) -> fn(&[u8]) -> u64 {
+        match self {
+            Format::Json => id_in_json,
+            Format::Avro => id_in_avro,
+        }
+    }
 }
 
 /// Which slot is copied.
@@ -71,16 +97,40 @@ const END: u64 = 10;
 
 const END_ALONE: &str = "headwater, the backlog's end alone";
 
-/// The first is what the others are compared with.
-const PIPELINES: [(&str, Kind); 5] = [
-    ("Debezium, tuned", Kind::Debezium(Tuning::Throughput)),
-    ("Debezium, defaults", Kind::Debezium(Tuning::Defaults)),
-    ("headwater", Kind::Headwater(Backlog::Whole, "row")),
+/// The first of a format is what the others of it are compared with.
+const PIPELINES: [(&str, Kind); 8] = [
+    (
+        "Debezium, tuned",
+        Kind::Debezium(Tuning::Throughput, Format::Json),
+    ),
+    (
+        "Debezium, defaults",
+        Kind::Debezium(Tuning::Defaults, Format::Json),
+    ),
+    (
+        "headwater",
+        Kind::Headwater(Backlog::Whole, "row", Format::Json),
+    ),
     (
         "headwater, --envelope change",
-        Kind::Headwater(Backlog::Whole, "change"),
+        Kind::Headwater(Backlog::Whole, "change", Format::Json),
     ),
-    (END_ALONE, Kind::Headwater(Backlog::End, "row")),
+    (
+        END_ALONE,
+        Kind::Headwater(Backlog::End, "row", Format::Json),
+    ),
+    (
+        "Debezium, tuned, Avro",
+        Kind::Debezium(Tuning::Throughput, Format::Avro),
+    ),
+    (
+        "headwater, --format avro",
+        Kind::Headwater(Backlog::Whole, "row", Format::Avro),
+    ),
+    (
+        "headwater, --format avro --envelope change",
+        Kind::Headwater(Backlog::Whole, "change", Format::Avro),
+    ),
 ];
 
 #[derive(Serialize)]
@@ -103,6 +153,7 @@ struct Measured {
 struct Bench {
     postgres: Postgres,
     kafka: Kafka,
+    registry: Option<Registry>,
     sql: Session,
     whole: Expected,
     end: Expected,
@@ -113,12 +164,17 @@ const DATABASE: &str = "backlog";
 
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) {
-    let bench = Bench::prepare(arguments.scale * BACKLOG, arguments.client.clone());
-    let machine = Machine::here(&bench.postgres);
     let wanted: Vec<(&'static str, Kind)> = PIPELINES
         .into_iter()
         .filter(|(name, _)| is_wanted(name, &arguments.pipeline))
         .collect();
+    let needs_registry = wanted.iter().any(|(_, kind)| kind.format() == Format::Avro);
+    let bench = Bench::prepare(
+        arguments.scale * BACKLOG,
+        needs_registry,
+        arguments.client.clone(),
+    );
+    let machine = Machine::here(&bench.postgres);
     let mut drains: Vec<Vec<Drain>> = vec![Vec::new(); wanted.len()];
     for (round, index) in in_turn(arguments.rounds, wanted.len()) {
         let (name, kind) = wanted[index];
@@ -130,7 +186,10 @@ pub(crate) fn run(arguments: &Arguments) {
         );
         drains[index].push(drain);
     }
-    let base = &drains[0];
+    let base = |format: Format| {
+        let first = wanted.iter().position(|(_, kind)| kind.format() == format);
+        &drains[first.unwrap_or(0)]
+    };
     let result = Result {
         machine,
         changes: bench.whole.changes(),
@@ -138,11 +197,14 @@ pub(crate) fn run(arguments: &Arguments) {
         pipelines: wanted
             .iter()
             .zip(&drains)
-            .map(|((pipeline, _), drains)| Measured {
-                pipeline,
-                rate_ratio: Spread::of_ratios(drains, base, Drain::rate),
-                cpu_ratio: Spread::of_ratios(drains, base, Drain::cpu_micros),
-                drains: drains.clone(),
+            .map(|((pipeline, kind), drains)| {
+                let base = base(kind.format());
+                Measured {
+                    pipeline,
+                    rate_ratio: Spread::of_ratios(drains, base, Drain::rate),
+                    cpu_ratio: Spread::of_ratios(drains, base, Drain::cpu_micros),
+                    drains: drains.clone(),
+                }
             })
             .collect(),
     };
@@ -155,7 +217,7 @@ pub(crate) fn run(arguments: &Arguments) {
 }
 
 impl Bench {
-    fn prepare(scale: f64, client: Vec<String>) -> Self {
+    fn prepare(scale: f64, needs_registry: bool, client: Vec<String>) -> Self {
         let postgres = Options::default()
             .setting("shared_buffers", "1GB")
             .setting("max_wal_size", "16GB")
@@ -181,12 +243,14 @@ impl Bench {
         Bench {
             postgres,
             kafka,
+            registry: needs_registry.then(|| Registry::new(Compatibility::Full)),
             sql,
             whole: Expected {
                 keys: 1..rows + more + 1,
                 updates: changes.updates,
                 deletes: changes.deletes,
                 records_of_a_delete: 1,
+                id: id_in_json,
             },
             end: Expected::inserts(rows + 1..rows + more + 1),
             client,
@@ -195,16 +259,18 @@ impl Bench {
 
     fn run(&self, kind: Kind, slot: &str) -> Drain {
         let (source, plugin) = match kind {
-            Kind::Headwater(backlog, _) => (backlog, "headwater"),
-            Kind::Debezium(_) => (Backlog::Whole, "pgoutput"),
+            Kind::Headwater(backlog, ..) => (backlog, "headwater"),
+            Kind::Debezium(..) => (Backlog::Whole, "pgoutput"),
         };
         let source = source.slot();
         self.sql.run(&format!(
             "select pg_copy_logical_replication_slot('{source}', '{slot}', false, '{plugin}')"
         ));
         let drain = match kind {
-            Kind::Headwater(backlog, envelope) => self.headwater(backlog, envelope, slot),
-            Kind::Debezium(tuning) => self.debezium(tuning, slot),
+            Kind::Headwater(backlog, envelope, format) => {
+                self.headwater(backlog, envelope, format, slot)
+            }
+            Kind::Debezium(tuning, format) => self.debezium(tuning, format, slot),
         };
         eventually("the slot's release", SOON, || {
             self.sql
@@ -213,8 +279,12 @@ impl Bench {
         drain
     }
 
-    fn headwater(&self, backlog: Backlog, envelope: &str, slot: &str) -> Drain {
+    fn headwater(&self, backlog: Backlog, envelope: &str, format: Format, slot: &str) -> Drain {
         let mut more = vec!["--snapshot", "never", "--envelope", envelope];
+        let url = self.registry.as_ref().map(Registry::url);
+        if let (Format::Avro, Some(url)) = (format, &url) {
+            more.extend(["--format", "avro", "--registry", url]);
+        }
         more.extend(self.client.iter().map(String::as_str));
         let mut client = client::start(&self.postgres, &self.kafka, DATABASE, slot, &more);
         let mut expected = match backlog {
@@ -224,6 +294,7 @@ impl Bench {
         if envelope == "change" {
             expected.records_of_a_delete = 2;
         }
+        expected.id = format.id();
         let pid = client.pid();
         let drain = drain(
             &self.kafka,
@@ -243,7 +314,7 @@ impl Bench {
         drain
     }
 
-    fn debezium(&self, tuning: Tuning, slot: &str) -> Drain {
+    fn debezium(&self, tuning: Tuning, format: Format, slot: &str) -> Drain {
         let topic = Debezium::topic(slot);
         self.kafka.create_topic(&topic, 1, &[]);
         let mut debezium = Debezium::start(
@@ -254,11 +325,16 @@ impl Bench {
                 slot,
                 snapshot_mode: "no_data",
                 tuning,
+                format: match (format, &self.registry) {
+                    (Format::Avro, Some(registry)) => debezium::Format::Avro(registry.port()),
+                    _ => debezium::Format::Json,
+                },
             },
         );
         let pid = debezium.pid();
         let expected = Expected {
             records_of_a_delete: 2,
+            id: format.id(),
             ..self.whole.clone()
         };
         drain(

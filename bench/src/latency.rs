@@ -20,9 +20,9 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use serde::Serialize;
 
 use crate::client;
-use crate::debezium::{Debezium, Stream, Tuning};
+use crate::debezium::{Debezium, Format, Stream, Tuning};
 use crate::machine::Machine;
-use crate::parity::id_of;
+use crate::parity::id_in_json;
 use crate::process::cpu_seconds;
 use crate::report;
 use crate::statistics::{Spread, in_turn, is_wanted};
@@ -188,6 +188,7 @@ impl Bench {
                     slot,
                     snapshot_mode: "no_data",
                     tuning,
+                    format: Format::Json,
                 };
                 let mut debezium = Debezium::start(&self.postgres, &self.kafka, &stream);
                 eventually("Debezium streams", SOON, || {
@@ -340,7 +341,7 @@ fn read(
     while rest > 0 {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
-                let number = id_of(record.key().unwrap_or_default()) / rows;
+                let number = id_in_json(record.key().unwrap_or_default()) / rows;
                 let (transaction, passed) = (number as usize, schedule.since(number));
                 received[transaction].store(passed, Ordering::Relaxed);
                 missing[transaction] = missing[transaction]

@@ -14,7 +14,7 @@ use headwater_tests::{Kafka, Postgres};
 use serde::Serialize;
 
 use crate::client;
-use crate::debezium::{Debezium, Stream, Tuning};
+use crate::debezium::{Debezium, Format, Stream, Tuning};
 use crate::drain::{Drain, drain};
 use crate::machine::Machine;
 use crate::parity::Expected;
@@ -236,6 +236,7 @@ fn debezium(
         slot,
         snapshot_mode: "initial_only",
         tuning,
+        format: Format::Json,
     };
     let mut debezium = Debezium::start(postgres, kafka, &stream);
     let pid = debezium.pid();
