@@ -46,6 +46,18 @@ pub enum Output {
 pub enum Format {
     /// JSON, value by value what `row_to_json` prints.
     Json,
+    /// Avro's binary encoding: in frames, which carry the schemas.
+    Avro,
+}
+
+/// `enum`: what an enum is in Avro.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enums {
+    /// A string: a label more is no change to the schema's type.
+    String,
+    /// An enum of Avro, but for columns of a key, whose schema stays what it is when a label
+    /// is added.
+    Avro,
 }
 
 /// `envelope`: what the value of a change is.
@@ -147,8 +159,10 @@ pub struct PluginOptions {
     pub origin: Origin,
     /// Which table a partition's rows belong to.
     pub partitions: Partitions,
-    /// How `int8` and `numeric` are written.
+    /// How `int8` and `numeric` are written in JSON.
     pub numbers: Numbers,
+    /// What an enum is in Avro.
+    pub enums: Enums,
     /// What the text of a SQL_ASCII database is.
     pub encoding: Encoding,
     /// How many bytes of one transaction go into one write, under a walsender:
@@ -192,7 +206,25 @@ impl PluginOptions {
                 argument.ok_or_else(|| OptionError::missing_argument(&OPTIONS[index]))?;
             OPTIONS[index].set(&mut draft, argument)?;
         }
-        Ok(draft.finish())
+        let options = draft.finish();
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Options that each are understood may still not go together.
+    fn check(&self) -> Result<(), OptionError> {
+        let needs = |option: &str, other: &str| {
+            let message = format!("option \"{option}\" needs \"{other}\"");
+            Err(OptionError::new(message))
+        };
+        match self.format {
+            Format::Avro if self.output != Output::Frames => needs("format=avro", "output=frames"),
+            Format::Avro if self.numbers == Numbers::String => {
+                needs("numbers=string", "format=json")
+            }
+            Format::Json if self.enums == Enums::Avro => needs("enum=avro", "format=avro"),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a change of a row is quarantined unseen.
@@ -227,6 +259,7 @@ impl Default for Draft {
                 origin: Origin::Any,
                 partitions: Partitions::Root,
                 numbers: Numbers::Exact,
+                enums: Enums::String,
                 encoding: Encoding::Strict,
                 batch_bytes: DEFAULT_BATCH_BYTES,
                 max_row_bytes: DEFAULT_MAX_ROW_BYTES,

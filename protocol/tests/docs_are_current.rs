@@ -11,11 +11,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use headwater_protocol::options;
+use headwater_protocol::{options, type_map};
 
 #[test]
 fn the_reference_of_the_plugins_options_is_current() {
     check("plugin-options.md", &options::reference());
+}
+
+#[test]
+fn the_type_map_is_current() {
+    check("type-map.md", &type_map::reference());
 }
 
 #[test]

@@ -22,8 +22,6 @@ mod numeric;
 mod position;
 mod string;
 
-use std::fmt;
-
 pub use bits::{bit_length, bits};
 pub use bytes::{bytea, uuid};
 pub use datetime::{date, time, timestamp, timestamptz, timetz};
@@ -37,41 +35,7 @@ pub use numeric::numeric;
 pub use position::{pg_lsn, tid};
 pub use string::{LONGEST_ESCAPE, json_line, string, string_part};
 
-/// The bytes of a value are not what its type says. The message holds none of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ValueError {
-    /// Not a `numeric` as the server stores it.
-    MalformedNumeric,
-    /// Not a `jsonb` as the server stores it.
-    MalformedJsonb,
-    /// Not an `inet` or `cidr` as the server stores it.
-    MalformedNetwork,
-    /// Not a `bit` or `varbit` as the server stores it.
-    MalformedBits,
-    /// Not an `hstore` as its extension has stored it since 9.0.
-    MalformedHstore,
-    /// A `jsonb` whose text would be longer than it may be.
-    TooLarge,
-    /// There is no memory for the text.
-    OutOfMemory,
-}
-
-impl fmt::Display for ValueError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ValueError::MalformedNumeric => "malformed numeric value",
-            ValueError::MalformedJsonb => "malformed jsonb value",
-            ValueError::MalformedNetwork => "malformed network address",
-            ValueError::MalformedBits => "malformed bit string",
-            ValueError::MalformedHstore => "malformed hstore value",
-            ValueError::TooLarge => "jsonb value whose text is too large",
-            ValueError::OutOfMemory => "no memory for its text",
-        })
-    }
-}
-
-impl std::error::Error for ValueError {}
+pub use crate::ValueError;
 
 /// What a writer appends, as text, behind something that it must leave alone.
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    Draft, Encoding, Envelope, MAX_QUARANTINED, Numbers, Operations, OptionError, Origin, Output,
-    Partitions,
+    Draft, Encoding, Enums, Envelope, Format, MAX_QUARANTINED, Numbers, Operations, OptionError,
+    Origin, Output, Partitions,
 };
 use crate::ChangeId;
 use crate::frame::{PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
@@ -61,11 +61,13 @@ pub static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "format",
-        argument: Argument::Word(&[("json", |draft| {
-            draft.options.format = super::Format::Json;
-        })]),
+        argument: Argument::Word(&[
+            ("json", |draft| draft.options.format = Format::Json),
+            ("avro", |draft| draft.options.format = Format::Avro),
+        ]),
         default: "json",
-        meaning: "how keys and values are encoded",
+        meaning: "how keys and values are encoded; `avro` needs `output=frames`, which carry the \
+                  schemas",
     },
     OptionSpec {
         name: "envelope",
@@ -124,7 +126,19 @@ pub static OPTIONS: &[OptionSpec] = &[
         ]),
         default: "exact",
         meaning: "`string` writes `int8` and `numeric` as strings, in keys too, for readers whose \
-                  numbers are floats; what stands inside `json` and `jsonb` is left as it is",
+                  numbers are floats; what stands inside `json` and `jsonb` is left as it is. For \
+                  JSON alone: the numbers of Avro are exact for every reader",
+    },
+    OptionSpec {
+        name: "enum",
+        argument: Argument::Word(&[
+            ("string", |draft| draft.options.enums = Enums::String),
+            ("avro", |draft| draft.options.enums = Enums::Avro),
+        ]),
+        default: "string",
+        meaning: "what an enum is in Avro: a string with its labels as a property, or an enum of \
+                  Avro, whose readers refuse labels that they do not know yet; a column of the key \
+                  is a string under both",
     },
     OptionSpec {
         name: "encoding",
@@ -173,9 +187,6 @@ pub static OPTIONS: &[OptionSpec] = &[
     },
 ];
 
-/// Arguments that people rightly expect and that come later.
-const NOT_IN_THIS_RELEASE: &[(&str, &str)] = &[("format", "avro")];
-
 type SetOperation = fn(&mut Operations);
 
 const OPERATIONS: &[(&str, SetOperation)] = &[
@@ -220,7 +231,7 @@ impl OptionSpec {
                 let (_, set) = words
                     .iter()
                     .find(|(word, _)| *word == argument)
-                    .ok_or_else(|| self.unknown_word(argument))?;
+                    .ok_or_else(|| OptionError::bad_argument(self, argument))?;
                 set(draft);
             }
             Argument::Bytes(range, set) => {
@@ -244,18 +255,6 @@ impl OptionSpec {
             Argument::Protocol => draft.options.protocol = self.protocol(argument)?,
         }
         Ok(())
-    }
-
-    fn unknown_word(&self, argument: &str) -> OptionError {
-        if NOT_IN_THIS_RELEASE.contains(&(self.name, argument)) {
-            OptionError::new(format!(
-                "{} \"{argument}\" is not in this release",
-                self.name
-            ))
-            .with_hint(format!("Valid arguments: {}.", self.values()))
-        } else {
-            OptionError::bad_argument(self, argument)
-        }
     }
 
     fn operations(&self, argument: &str) -> Result<Operations, OptionError> {

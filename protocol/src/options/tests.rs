@@ -44,6 +44,7 @@ fn every_option_can_be_given() {
         ("origin", "none"),
         ("partitions", "leaf"),
         ("numbers", "string"),
+        ("enum", "string"),
         ("encoding", "assume-utf8"),
         ("quarantine", "1/2:3, 0/1:0,1/2:3"),
         ("batch_bytes", "1024"),
@@ -66,6 +67,7 @@ fn every_option_can_be_given() {
             origin: Origin::None,
             partitions: Partitions::Leaf,
             numbers: Numbers::String,
+            enums: Enums::String,
             encoding: Encoding::AssumeUtf8,
             batch_bytes: 1024,
             max_row_bytes: 256 << 20,
@@ -221,14 +223,30 @@ fn an_unknown_argument_is_quoted_and_the_valid_ones_listed() {
 }
 
 #[test]
-fn avro_is_known_and_not_there_yet() {
-    assert_eq!(
-        refused(&[("format", "avro")]),
+fn avro_is_for_frames_and_has_its_own_enums() {
+    let options = parsed(&[("format", "avro"), ("output", "frames"), ("enum", "avro")]);
+    assert_eq!(options.format, Format::Avro);
+    assert_eq!(options.enums, Enums::Avro);
+    for (given, message) in [
         (
-            "format \"avro\" is not in this release".to_owned(),
-            "Valid arguments: json.".to_owned()
-        )
-    );
+            &[("format", "avro")][..],
+            "option \"format=avro\" needs \"output=frames\"",
+        ),
+        (
+            &[("enum", "avro")],
+            "option \"enum=avro\" needs \"format=avro\"",
+        ),
+        (
+            &[
+                ("numbers", "string"),
+                ("format", "avro"),
+                ("output", "frames"),
+            ],
+            "option \"numbers=string\" needs \"format=json\"",
+        ),
+    ] {
+        assert_eq!(refused(given).0, message);
+    }
 }
 
 #[test]
