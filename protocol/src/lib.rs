@@ -21,6 +21,7 @@ pub mod options;
 pub mod reserved;
 pub mod stored;
 pub mod table_pattern;
+pub mod topic;
 pub mod type_map;
 mod value_error;
 

@@ -12,6 +12,8 @@ use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use headwater_protocol::topic::MAX_NAME_BYTES;
+
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Result, kafka};
 use crate::sink::Keying;
@@ -23,9 +25,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the administrative connection is kept after its last use. Opening it takes
 /// some 100 ms, and topics come in bursts: one for each table, at the start.
 const ADMIN_IDLE: Duration = Duration::from_secs(5);
-
-/// The longest name that Kafka allows.
-pub(crate) const MAX_NAME_BYTES: usize = 249;
 
 /// What a topic is for: it decides how the topic is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
