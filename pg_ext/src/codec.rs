@@ -9,6 +9,11 @@
 //! may read user tables: such a type goes by its text, and `hstore`, whose layout is
 //! known, as the object that its cast would make.
 //!
+//! Avro is written from the same tree. It has forms for more than JSON has: a `numeric` of fixed
+//! scale is a decimal, and ranges are records. Where it has none either, it takes the text
+//! that JSON has. So what a schema says is read off the codec that writes the bytes
+//! ([`crate::schema`]), and cannot differ from them.
+//!
 //! # Sharing and depth
 //!
 //! Each row type is compiled once a plan, however often it occurs: twenty types that each
@@ -21,12 +26,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use headwater_protocol::json;
-use pgrx::pg_sys::{self, Oid};
+use headwater_protocol::avro::Decimal;
+use headwater_protocol::options::{Enums, Format, PluginOptions};
+use headwater_protocol::type_map::{self, Kind};
+use headwater_protocol::{avro, json};
 
 use crate::pg::{
-    Attribute, CompositeType, DatabaseEncoding, ElementLayout, EnumLabels, OutputFunction,
-    TypeKind, base_type, is_hstore, type_kind,
+    ColumnDescription, CompositeType, DatabaseEncoding, ElementLayout, EnumLabels, FIRST_USER_OID,
+    OutputFunction, TypeKind, base_type_and_modifier, is_hstore, type_hash, type_kind,
 };
 
 /// Arrays and row types within each other. A level takes less than a kilobyte of stack, and
@@ -45,6 +52,8 @@ pub(crate) enum Codec {
     Float4,
     Float8,
     Numeric,
+    /// A `numeric` whose scale is fixed, under Avro.
+    Decimal(Decimal),
     Money,
     Text,
     Name,
@@ -74,6 +83,9 @@ pub(crate) enum Codec {
     Enum(Box<EnumLabels>),
     Array(Box<ArrayCodec>),
     Composite(Rc<RefCell<CompositeCodec>>),
+    /// Under Avro, as multiranges are.
+    Range(Box<RangeCodec>),
+    Multirange(Box<RangeCodec>),
     /// Any other type: the text of its output function.
     Output(Box<OutputFunction>),
     /// A row type with an attribute whose name has no UTF-8.
@@ -90,6 +102,18 @@ pub(crate) struct ArrayCodec {
     pub(crate) element: Codec,
 }
 
+/// The bounds of a range, or of each range of a multirange.
+pub(crate) struct RangeCodec {
+    /// The range's type, also where this is a multirange of it.
+    pub(crate) range_type: u32,
+    /// What a value has to name: the range's type, or that of the multirange.
+    pub(crate) type_oid: u32,
+    /// The type of the bounds, a domain where the range is declared so.
+    pub(crate) subtype: u32,
+    pub(crate) layout: ElementLayout,
+    pub(crate) bound: Codec,
+}
+
 /// A row type's attributes.
 pub(crate) struct CompositeCodec {
     pub(crate) composite: CompositeType,
@@ -98,7 +122,7 @@ pub(crate) struct CompositeCodec {
 
 /// An attribute of a row type.
 pub(crate) struct AttributeCodec {
-    pub(crate) attribute: Attribute,
+    pub(crate) description: ColumnDescription,
     pub(crate) codec: Codec,
     /// `,"name":` as it stands in every value.
     pub(crate) prefix: Vec<u8>,
@@ -107,8 +131,15 @@ pub(crate) struct AttributeCodec {
 /// Compiles the codecs of one plan.
 pub(crate) struct CodecCompiler {
     encoding: DatabaseEncoding,
+    format: Format,
+    enums: Enums,
     composites: Vec<KnownComposite>,
     depends_on: Vec<u32>,
+    types: Vec<u32>,
+    /// Whether columns of the key are under way.
+    in_key: bool,
+    /// Enums that the key holds.
+    key_enums: Vec<u32>,
     depth: usize,
     /// The greatest depth since the row type under way began.
     deepest: usize,
@@ -123,25 +154,47 @@ struct KnownComposite {
 }
 
 impl CodecCompiler {
-    pub(crate) fn new(encoding: DatabaseEncoding) -> Self {
+    pub(crate) fn new(encoding: DatabaseEncoding, options: &PluginOptions) -> Self {
         CodecCompiler {
             encoding,
+            format: options.format,
+            enums: options.enums,
             composites: Vec::new(),
             depends_on: Vec::new(),
+            types: Vec::new(),
+            in_key: false,
+            key_enums: Vec::new(),
             depth: 0,
             deepest: 0,
         }
     }
 
-    /// The relations (`pg_class.oid`) of the row types that were compiled: each changes
-    /// with its type.
-    pub(crate) fn into_dependencies(self) -> Vec<u32> {
-        self.depends_on
+    /// What the codecs depend on: the relations (`pg_class.oid`) of the row types that were
+    /// compiled, each of which changes with its type, and the types whose names a schema has,
+    /// as [`type_hash`] names them.
+    pub(crate) fn into_dependencies(self) -> (Vec<u32>, Vec<u32>) {
+        (self.depends_on, self.types)
     }
 
-    pub(crate) fn codec(&mut self, type_oid: u32) -> Codec {
-        let type_oid = base_type(type_oid);
-        if let Some(codec) = built_in(type_oid) {
+    /// The codec of a column of the key. Those come first.
+    ///
+    /// A key's schema must hold nothing that changes while keys do not. The labels of an enum
+    /// do: one that the key holds is a string in all of the table's columns, as a type has one
+    /// form in a schema.
+    pub(crate) fn key_codec(&mut self, declared: u32, type_modifier: i32) -> Codec {
+        self.in_key = true;
+        let codec = self.codec(declared, type_modifier);
+        self.in_key = false;
+        codec
+    }
+
+    pub(crate) fn codec(&mut self, declared: u32, type_modifier: i32) -> Codec {
+        let (type_oid, type_modifier) = base_type_and_modifier(declared, type_modifier);
+        if self.format == Format::Avro {
+            self.depend_on_type(declared);
+            self.depend_on_type(type_oid);
+        }
+        if let Some(codec) = self.built_in(type_oid, type_modifier) {
             return codec;
         }
         if self.depth == MAX_DEPTH {
@@ -150,9 +203,16 @@ impl CodecCompiler {
         self.depth += 1;
         self.deepest = self.deepest.max(self.depth);
         let codec = match type_kind(type_oid) {
-            TypeKind::Array { element } => self.array(element),
+            TypeKind::Array { element } => self.array(element, type_modifier),
             TypeKind::Composite => self.composite(type_oid),
-            TypeKind::Enum => Codec::Enum(Box::default()),
+            TypeKind::Enum => Codec::Enum(Box::new(self.labels(type_oid))),
+            TypeKind::Range { subtype } if self.format == Format::Avro => {
+                Codec::Range(Box::new(self.range(type_oid, type_oid, subtype)))
+            }
+            TypeKind::Multirange { range } if self.format == Format::Avro => {
+                self.multirange(type_oid, range)
+            }
+            TypeKind::Range { .. } | TypeKind::Multirange { .. } => output(type_oid),
             TypeKind::Other if is_hstore(type_oid) => Codec::Hstore,
             TypeKind::Other => output(type_oid),
         };
@@ -160,12 +220,55 @@ impl CodecCompiler {
         codec
     }
 
-    fn array(&mut self, element_type: u32) -> Codec {
+    /// An array's modifier is that of its elements.
+    fn array(&mut self, element_type: u32, type_modifier: i32) -> Codec {
         Codec::Array(Box::new(ArrayCodec {
             element_type,
             layout: ElementLayout::of(element_type),
-            element: self.codec(element_type),
+            element: self.codec(element_type, type_modifier),
         }))
+    }
+
+    /// The values of a range type, or of the multirange type that is made of it. Their subtype
+    /// has no modifier.
+    fn range(&mut self, type_oid: u32, range_type: u32, subtype: u32) -> RangeCodec {
+        RangeCodec {
+            range_type,
+            type_oid,
+            subtype,
+            layout: ElementLayout::of(subtype),
+            bound: self.codec(subtype, -1),
+        }
+    }
+
+    fn multirange(&mut self, type_oid: u32, range: u32) -> Codec {
+        match type_kind(range) {
+            TypeKind::Range { subtype } => {
+                self.depend_on_type(range);
+                Codec::Multirange(Box::new(self.range(type_oid, range, subtype)))
+            }
+            _ => output(type_oid),
+        }
+    }
+
+    fn labels(&mut self, type_oid: u32) -> EnumLabels {
+        if self.in_key {
+            self.key_enums.push(type_oid);
+        }
+        match (self.format, self.enums) {
+            (Format::Avro, Enums::Avro) if !self.key_enums.contains(&type_oid) => {
+                EnumLabels::numbered(type_oid, self.encoding)
+            }
+            (Format::Avro, _) => EnumLabels::written_by(avro::string),
+            _ => EnumLabels::written_by(json::string),
+        }
+    }
+
+    /// The server's own types never change.
+    fn depend_on_type(&mut self, type_oid: u32) {
+        if type_oid >= FIRST_USER_OID {
+            self.types.push(type_hash(type_oid));
+        }
     }
 
     fn composite(&mut self, type_oid: u32) -> Codec {
@@ -192,9 +295,9 @@ impl CodecCompiler {
         let attributes = attributes
             .into_iter()
             .map(|attribute| AttributeCodec {
-                attribute: attribute.attribute,
-                codec: self.codec(attribute.type_oid),
+                codec: self.codec(attribute.type_oid, attribute.type_modifier),
                 prefix: member_prefix(&attribute.name),
+                description: attribute,
             })
             .collect();
         let codec = Rc::new(RefCell::new(CompositeCodec {
@@ -209,6 +312,47 @@ impl CodecCompiler {
         self.deepest = self.deepest.max(outside);
         Codec::Composite(codec)
     }
+
+    /// The types that the server comes with. A `numeric` of a fixed scale is a decimal in Avro.
+    fn built_in(&self, type_oid: u32, type_modifier: i32) -> Option<Codec> {
+        Some(match type_map::built_in(type_oid)? {
+            Kind::Bool => Codec::Bool,
+            Kind::Int2 => Codec::Int2,
+            Kind::Int4 => Codec::Int4,
+            Kind::Int8 => Codec::Int8,
+            Kind::Oid => Codec::Oid,
+            Kind::Xid8 => Codec::Xid8,
+            Kind::Float4 => Codec::Float4,
+            Kind::Float8 => Codec::Float8,
+            Kind::Numeric => match Decimal::of_modifier(type_modifier) {
+                Some(decimal) if self.format == Format::Avro => Codec::Decimal(decimal),
+                _ => Codec::Numeric,
+            },
+            Kind::Money => Codec::Money,
+            Kind::Text => Codec::Text,
+            Kind::Name => Codec::Name,
+            Kind::Char => Codec::Char,
+            Kind::Xml => Codec::Xml(Box::new(OutputFunction::of(type_oid))),
+            Kind::Bytea => Codec::Bytea,
+            Kind::Uuid => Codec::Uuid,
+            Kind::Date => Codec::Date,
+            Kind::Time => Codec::Time,
+            Kind::TimeTz => Codec::TimeTz,
+            Kind::Timestamp => Codec::Timestamp,
+            Kind::TimestampTz => Codec::TimestampTz,
+            Kind::Interval => Codec::Interval,
+            Kind::Json => Codec::Json,
+            Kind::Jsonb => Codec::Jsonb,
+            Kind::Bits => Codec::Bits,
+            Kind::Inet => Codec::Inet,
+            Kind::Cidr => Codec::Cidr,
+            Kind::MacAddr => Codec::MacAddr,
+            Kind::MacAddr8 => Codec::MacAddr8,
+            Kind::PgLsn => Codec::PgLsn,
+            Kind::Tid => Codec::Tid,
+            Kind::Output => output(type_oid),
+        })
+    }
 }
 
 /// `,"name":`
@@ -217,44 +361,6 @@ pub(crate) fn member_prefix(name: &str) -> Vec<u8> {
     json::string(&mut prefix, name.as_bytes());
     prefix.push(b':');
     prefix
-}
-
-/// The types whose OIDs are the same on every server.
-fn built_in(type_oid: u32) -> Option<Codec> {
-    Some(match Oid::from(type_oid) {
-        pg_sys::BOOLOID => Codec::Bool,
-        pg_sys::INT2OID => Codec::Int2,
-        pg_sys::INT4OID => Codec::Int4,
-        pg_sys::INT8OID => Codec::Int8,
-        pg_sys::OIDOID | pg_sys::XIDOID | pg_sys::CIDOID => Codec::Oid,
-        pg_sys::XID8OID => Codec::Xid8,
-        pg_sys::FLOAT4OID => Codec::Float4,
-        pg_sys::FLOAT8OID => Codec::Float8,
-        pg_sys::NUMERICOID => Codec::Numeric,
-        pg_sys::MONEYOID => Codec::Money,
-        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Codec::Text,
-        pg_sys::NAMEOID => Codec::Name,
-        pg_sys::CHAROID => Codec::Char,
-        pg_sys::UUIDOID => Codec::Uuid,
-        pg_sys::DATEOID => Codec::Date,
-        pg_sys::TIMEOID => Codec::Time,
-        pg_sys::TIMETZOID => Codec::TimeTz,
-        pg_sys::TIMESTAMPOID => Codec::Timestamp,
-        pg_sys::TIMESTAMPTZOID => Codec::TimestampTz,
-        pg_sys::INTERVALOID => Codec::Interval,
-        pg_sys::BYTEAOID => Codec::Bytea,
-        pg_sys::BITOID | pg_sys::VARBITOID => Codec::Bits,
-        pg_sys::INETOID => Codec::Inet,
-        pg_sys::CIDROID => Codec::Cidr,
-        pg_sys::MACADDROID => Codec::MacAddr,
-        pg_sys::MACADDR8OID => Codec::MacAddr8,
-        pg_sys::PG_LSNOID => Codec::PgLsn,
-        pg_sys::TIDOID => Codec::Tid,
-        pg_sys::JSONOID => Codec::Json,
-        pg_sys::JSONBOID => Codec::Jsonb,
-        pg_sys::XMLOID => Codec::Xml(Box::new(OutputFunction::of(type_oid))),
-        _ => return None,
-    })
 }
 
 fn output(type_oid: u32) -> Codec {

@@ -103,7 +103,7 @@ impl Batch {
 }
 
 /// JSON with every character outside ASCII as `\uXXXX`. It can stand only in a string.
-fn escaped(json: &[u8]) -> Vec<u8> {
+pub(crate) fn escaped(json: &[u8]) -> Vec<u8> {
     let mut ascii = Vec::with_capacity(json.len());
     for character in String::from_utf8_lossy(json).chars() {
         if character.is_ascii() {

@@ -20,5 +20,6 @@ mod pg;
 mod plan;
 mod plan_cache;
 mod preamble;
+mod schema;
 mod session;
 mod staleness;

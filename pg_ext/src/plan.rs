@@ -40,13 +40,15 @@ pub(crate) struct RelationPlan {
     /// Whether all names are what the catalog holds. Others can be shown, but two of them
     /// may look the same.
     pub(crate) names_are_exact: bool,
-    /// `"schema":…,"table":…`, as it stands in every envelope.
+    /// `"schema":…,"table":…`, as it stands in every JSON envelope.
     pub(crate) source: Vec<u8>,
     /// Of the descriptor that the columns were read from.
     pub(crate) descriptor_address: usize,
     /// Other relations that this was made from, those above a partition and those of row
     /// types: no message of the relation itself tells that one of them has changed.
     pub(crate) depends_on: Vec<u32>,
+    /// Types whose names the schemas have, as [`crate::pg::type_hash`] names them.
+    pub(crate) names_types: Vec<u32>,
 }
 
 /// A column, compiled.
@@ -111,11 +113,25 @@ impl RelationPlan {
             Some(_) => placed_in(owner, described, encoding),
             None => described,
         };
-        let mut codecs = CodecCompiler::new(encoding);
+        let mut codecs = CodecCompiler::new(encoding, options);
+        let mut key_codecs: HashMap<usize, Codec> = key
+            .iter()
+            .filter_map(|index| Some((*index, described.get(*index)?)))
+            .map(|(index, column)| {
+                let codec = codecs.key_codec(column.type_oid, column.type_modifier);
+                (index, codec)
+            })
+            .collect();
         let columns: Vec<ColumnPlan> = described
             .into_iter()
             .enumerate()
-            .map(|(index, column)| ColumnPlan::compile(column, key.contains(&index), &mut codecs))
+            .map(|(index, column)| match key_codecs.remove(&index) {
+                Some(codec) => ColumnPlan::new(column, true, codec),
+                None => {
+                    let codec = codecs.codec(column.type_oid, column.type_modifier);
+                    ColumnPlan::new(column, false, codec)
+                }
+            })
             .collect();
         let old_rows_have_key = root.is_none()
             || key.is_empty()
@@ -128,7 +144,8 @@ impl RelationPlan {
                     |index: &usize| brought.contains(&columns[*index].attribute.number());
                 key.iter().all(is_brought)
             };
-        depends_on.extend(codecs.into_dependencies());
+        let (row_types, names_types) = codecs.into_dependencies();
+        depends_on.extend(row_types);
         let mut source = Vec::new();
         source.extend_from_slice(b"\"schema\":");
         json::string(&mut source, schema.as_bytes());
@@ -149,6 +166,7 @@ impl RelationPlan {
             source,
             descriptor_address: relation.descriptor_address(),
             depends_on,
+            names_types,
             schema,
             table,
         }
@@ -202,10 +220,10 @@ fn placed_in(
 }
 
 impl ColumnPlan {
-    fn compile(column: ColumnDescription, is_key: bool, codecs: &mut CodecCompiler) -> Self {
+    fn new(column: ColumnDescription, is_key: bool, codec: Codec) -> Self {
         ColumnPlan {
             attribute: column.attribute,
-            codec: codecs.codec(column.type_oid),
+            codec,
             prefix: member_prefix(&column.name),
             name: column.name,
             is_key,

@@ -6,7 +6,8 @@
 //!
 //! A plan depends on more than its relation: a row type that a column has, or an array of
 //! it, or another row type, is a relation of its own, and what is reported of that removes
-//! the plan too. A change of an enum removes all plans, which hold its labels.
+//! the plan too. A change of an enum removes all plans, which hold its labels; one of another
+//! type the plans whose schemas name it.
 //!
 //! What is reported is forgotten, not kept as stale: a dropped table is reported too, and
 //! a session that lives for months must not remember every table that ever was.
@@ -79,6 +80,9 @@ impl PlanCache {
             Stale::Relation(changed) => self
                 .plans
                 .retain(|id, cached| *id != changed && !cached.plan.depends_on.contains(&changed)),
+            Stale::Type(changed) => self
+                .plans
+                .retain(|_, cached| !cached.plan.names_types.contains(&changed)),
             Stale::All => self.plans.clear(),
         });
     }

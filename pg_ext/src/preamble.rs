@@ -1,5 +1,5 @@
 //! What has to stand before a frame that means something: `H` once a session, `B` once
-//! a transaction, `R` once a description. Each is sent with the first frame that needs it
+//! a transaction, `R` once a description, with `A` behind it where rows are Avro. Each is sent with the first frame that needs it
 //! and not before, so that nothing is sent for a transaction without changes.
 //!
 //! A relation that was compiled anew often has the description that it had, and all
@@ -9,10 +9,12 @@
 use std::collections::HashMap;
 
 use headwater_protocol::VERSION;
-use headwater_protocol::frame::{Begin, Hello, PROTOCOL_VERSION_MAX, Relation, write};
+use headwater_protocol::frame::{Begin, Hello, PROTOCOL_VERSION_MAX, Relation, Schemas, write};
 
 use crate::emit::Batch;
+use crate::plan::RelationPlan;
 use crate::plan_cache::CachedPlan;
+use crate::schema::SchemaCompiler;
 use crate::session::TransactionView;
 
 /// How many bytes of descriptions are remembered: those of thousands of tables. Then all
@@ -25,7 +27,7 @@ pub(crate) struct Preamble {
     server_version: u32,
     greeted: bool,
     open: bool,
-    /// By relation: the newest `R`.
+    /// By relation: the newest `R`, and the `A` behind it.
     described: HashMap<u32, Vec<u8>>,
     /// The length of all of them.
     described_bytes: usize,
@@ -73,12 +75,17 @@ impl Preamble {
         batch: &mut Batch,
         transaction: TransactionView,
         cached: &mut CachedPlan,
+        schemas: &SchemaCompiler,
     ) {
         self.open(batch, transaction);
         if std::mem::replace(&mut cached.announced, true) {
             return;
         }
-        self.tell(batch, &cached.plan.describe());
+        let mut description = Vec::new();
+        describe(&cached.plan, schemas, &mut description);
+        if self.described.get(&cached.plan.id) != Some(&description) {
+            self.tell(batch, cached.plan.id, description);
+        }
     }
 
     /// Describes a relation that no row follows of. Says whether the reader knew it
@@ -90,19 +97,19 @@ impl Preamble {
         relation: &Relation<'_>,
     ) -> bool {
         self.open(batch, transaction);
-        self.tell(batch, relation)
-    }
-
-    /// Sends a description, unless it is the one that the reader has.
-    fn tell(&mut self, batch: &mut Batch, relation: &Relation<'_>) -> bool {
         let mut description = Vec::new();
         write::relation(&mut description, relation);
-        if self.described.get(&relation.id) == Some(&description) {
+        let known = self.described.get(&relation.id);
+        if known.is_some_and(|known| known.starts_with(&description)) {
             return false;
         }
-        batch.lead(|out| out.extend_from_slice(&description));
-        self.remember(relation.id, description);
+        self.tell(batch, relation.id, description);
         true
+    }
+
+    fn tell(&mut self, batch: &mut Batch, relation: u32, description: Vec<u8>) {
+        batch.lead(|out| out.extend_from_slice(&description));
+        self.remember(relation, description);
     }
 
     fn remember(&mut self, relation: u32, description: Vec<u8>) {
@@ -119,5 +126,18 @@ impl Preamble {
     /// The transaction ends. Says whether it was opened.
     pub(crate) fn close(&mut self) -> bool {
         std::mem::replace(&mut self.open, false)
+    }
+}
+
+/// Appends what the reader has to know of a relation before its rows: `R`, and under Avro `A`.
+pub(crate) fn describe(plan: &RelationPlan, schemas: &SchemaCompiler, out: &mut Vec<u8>) {
+    write::relation(out, &plan.describe());
+    if let Some(schemas) = schemas.compile(plan) {
+        let frame = Schemas {
+            relation: plan.id,
+            key: schemas.key.as_deref(),
+            value: &schemas.value,
+        };
+        write::schemas(out, &frame);
     }
 }

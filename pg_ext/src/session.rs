@@ -16,6 +16,7 @@ use crate::pg::{
 };
 use crate::plan_cache::PlanCache;
 use crate::preamble::Preamble;
+use crate::schema::SchemaCompiler;
 use crate::staleness::DdlWatch;
 
 /// Changes in a row that may pass without a write before the client hears of progress.
@@ -65,6 +66,7 @@ pub(crate) struct Session {
     old: TupleBuffer,
     new: TupleBuffer,
     preamble: Preamble,
+    schemas: SchemaCompiler,
     transaction: Progress,
 }
 
@@ -92,6 +94,7 @@ impl Session {
             encoder: Encoder::new(&options, &connection.database, values),
             batch: Batch::new(&options, connection.walsender, encoding),
             preamble: Preamble::new(connection.server_version),
+            schemas: SchemaCompiler::new(&options, encoding),
             options,
             plans: PlanCache::default(),
             watch: DdlWatch::default(),
@@ -143,7 +146,8 @@ impl Session {
         }
         let frames = self.options.output == Output::Frames;
         if frames {
-            self.preamble.announce(&mut self.batch, transaction, cached);
+            self.preamble
+                .announce(&mut self.batch, transaction, cached, &self.schemas);
         }
         let is_named = self.options.quarantines(ChangeId {
             lsn: transaction.end_lsn,
@@ -215,7 +219,8 @@ impl Session {
                 }),
             };
             if frames {
-                self.preamble.announce(&mut self.batch, transaction, cached);
+                self.preamble
+                    .announce(&mut self.batch, transaction, cached, &self.schemas);
             }
             if truncated.partition.is_some() {
                 parts.push(truncated);

@@ -1,4 +1,4 @@
-//! The `change` envelope: before, after, source, op.
+//! The `change` envelope as JSON: before, after, source, op.
 
 use headwater_protocol::frame::ReplicaIdentity;
 use headwater_protocol::{Lsn, VERSION, json};
@@ -26,7 +26,7 @@ pub(crate) struct Source {
 
 impl Encoder {
     /// Appends the envelope of a row's change.
-    pub(super) fn envelope(
+    pub(super) fn envelope_as_json(
         &mut self,
         plan: &mut RelationPlan,
         change: &RowChange<'_>,
@@ -41,7 +41,7 @@ impl Encoder {
         out.extend_from_slice(b",\"after\":");
         match &change.new {
             None => out.extend_from_slice(b"null"),
-            Some(new) => self.row(plan, new, change.old.as_ref(), out)?,
+            Some(new) => self.row_as_json(plan, new, change.old.as_ref(), out)?,
         }
         if !self.unchanged.is_empty() {
             out.extend_from_slice(b",\"unchanged\":[");
@@ -59,12 +59,7 @@ impl Encoder {
 
     /// Appends a truncate's envelope. One that emptied only a partition of the table that
     /// the envelope is about says so.
-    pub(crate) fn truncate_envelope(
-        &mut self,
-        plan: &RelationPlan,
-        source: &Source,
-        out: &mut Vec<u8>,
-    ) {
+    pub(super) fn truncate_as_json(&self, plan: &RelationPlan, source: &Source, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"before\":null,\"after\":null");
         if let Some((schema, table)) = &plan.partition {
             out.extend_from_slice(b",\"partition\":{\"schema\":");
@@ -124,9 +119,9 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         if plan.identity == ReplicaIdentity::Full {
-            self.row(plan, old, None, out)
+            self.row_as_json(plan, old, None, out)
         } else {
-            self.key(plan, old, None, out)
+            self.key_as_json(plan, old, None, out)
         }
     }
 
@@ -147,7 +142,7 @@ impl Encoder {
         };
         out.extend_from_slice(snapshot);
         out.extend_from_slice(b",\"db\":");
-        out.extend_from_slice(&self.database);
+        out.extend_from_slice(&self.quoted_database);
         out.push(b',');
         out.extend_from_slice(relation);
         out.extend_from_slice(b",\"txId\":");

@@ -1,7 +1,7 @@
 //! Rows and keys as JSON objects.
 
-use super::{EncodeError, Encoder};
-use crate::pg::{Attribute, Column, Place, Row, panic_point};
+use super::{EncodeError, Encoder, present};
+use crate::pg::{Column, Place, Row, panic_point};
 use crate::plan::RelationPlan;
 
 impl Encoder {
@@ -9,7 +9,7 @@ impl Encoder {
     ///
     /// A column whose value is not in the WAL is taken from `old` where that has it, and
     /// is otherwise left out and noted in `self.unchanged`.
-    pub(super) fn row(
+    pub(super) fn row_as_json(
         &mut self,
         plan: &mut RelationPlan,
         row: &Row<'_>,
@@ -47,7 +47,7 @@ impl Encoder {
 
     /// Appends the key's columns alone. A value that is not in the WAL comes from `old`:
     /// the server logs a key column that is stored out of line with the old row.
-    pub(super) fn key(
+    pub(super) fn key_as_json(
         &mut self,
         plan: &mut RelationPlan,
         row: &Row<'_>,
@@ -74,17 +74,6 @@ impl Encoder {
         }
         close_object(out, start);
         Ok(())
-    }
-}
-
-fn present<'t>(row: &Row<'t>, old: Option<&Row<'t>>, attribute: Attribute) -> Column<'t> {
-    match (row.column(attribute), old) {
-        (Column::UnchangedToast, Some(old)) => match old.column(attribute) {
-            // An old row that lacks the column says nothing of it.
-            Column::Null | Column::UnchangedToast => Column::UnchangedToast,
-            value @ Column::Value(_) => value,
-        },
-        (column, _) => column,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A row's bytes. Knows a plan and a row; no transaction, no catalog, no way out.
 
+mod avro;
 mod change;
 mod envelope;
 mod json;
@@ -8,21 +9,26 @@ mod value;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use headwater_protocol::ValueError;
 use headwater_protocol::frame::Op;
-use headwater_protocol::json::ValueError;
-use headwater_protocol::options::{Envelope, PluginOptions};
+use headwater_protocol::options::{Envelope, Format, PluginOptions};
 
-use crate::pg::{MalformedArray, NotUtf8, Raised, Row, SqlState, server_error, type_name};
-use crate::plan::ColumnPlan;
+use crate::pg::{
+    Attribute, Column, Malformed, NotUtf8, Raised, Row, SqlState, server_error, type_name,
+};
+use crate::plan::{ColumnPlan, RelationPlan};
 
 pub(crate) use envelope::Source;
 pub(crate) use value::ValueEncoder;
 
 /// Encodes changes under one session's options.
 pub(crate) struct Encoder {
+    format: Format,
     envelope: Envelope,
     max_row_bytes: usize,
-    database: Vec<u8>,
+    database: String,
+    /// The database's name as JSON.
+    quoted_database: Vec<u8>,
     pub(crate) values: ValueEncoder,
     /// Kept from row to row, so that none is allocated.
     old_key: Vec<u8>,
@@ -62,6 +68,10 @@ pub(crate) enum EncodeError {
         column: String,
     },
     TooDeep {
+        column: String,
+    },
+    /// Of the row itself; one of the server's has none.
+    NullKey {
         column: String,
     },
     KeyNotInWal {
@@ -115,6 +125,9 @@ impl fmt::Display for EncodeError {
                 f,
                 "column \"{column}\" is of a type that is nested too deeply"
             ),
+            EncodeError::NullKey { column } => {
+                write!(f, "the row has no value for key column \"{column}\"")
+            }
             EncodeError::Panicked => {
                 write!(f, "the encoder failed at it: a defect of headwater's")
             }
@@ -176,8 +189,8 @@ impl From<Raised> for ValueFault {
     }
 }
 
-impl From<MalformedArray> for ValueFault {
-    fn from(_: MalformedArray) -> Self {
+impl From<Malformed> for ValueFault {
+    fn from(_: Malformed) -> Self {
         ValueFault::WrongLayout
     }
 }
@@ -205,16 +218,77 @@ impl ValueFault {
 
 impl Encoder {
     pub(crate) fn new(options: &PluginOptions, database: &str, values: ValueEncoder) -> Self {
-        let mut quoted = Vec::new();
-        headwater_protocol::json::string(&mut quoted, database.as_bytes());
+        let mut quoted_database = Vec::new();
+        headwater_protocol::json::string(&mut quoted_database, database.as_bytes());
         Encoder {
+            format: options.format,
             envelope: options.envelope,
             max_row_bytes: options.max_row_bytes,
-            database: quoted,
+            database: database.to_owned(),
+            quoted_database,
             values,
             old_key: Vec::new(),
             new_key: Vec::new(),
             unchanged: Vec::new(),
+        }
+    }
+
+    /// Appends the row with the plan's columns.
+    ///
+    /// A column whose value is not in the WAL is taken from `old` where that has it, and is
+    /// otherwise left out (in Avro, null) and noted in `self.unchanged`.
+    fn row(
+        &mut self,
+        plan: &mut RelationPlan,
+        row: &Row<'_>,
+        old: Option<&Row<'_>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        match self.format {
+            Format::Avro => self.row_as_avro(plan, row, old, out),
+            _ => self.row_as_json(plan, row, old, out),
+        }
+    }
+
+    /// Appends the key's columns alone. A value that is not in the WAL comes from `old`: the
+    /// server logs a key column that is stored out of line with the old row.
+    fn key(
+        &mut self,
+        plan: &mut RelationPlan,
+        row: &Row<'_>,
+        old: Option<&Row<'_>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        match self.format {
+            Format::Avro => self.key_as_avro(plan, row, old, out),
+            _ => self.key_as_json(plan, row, old, out),
+        }
+    }
+
+    /// Appends the envelope of a row's change.
+    fn envelope(
+        &mut self,
+        plan: &mut RelationPlan,
+        change: &RowChange<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        match self.format {
+            Format::Avro => self.envelope_as_avro(plan, change, out),
+            _ => self.envelope_as_json(plan, change, out),
+        }
+    }
+
+    /// Appends a truncate's envelope. One that emptied only a partition of the table that
+    /// the envelope is about says so.
+    pub(crate) fn truncate_envelope(
+        &self,
+        plan: &RelationPlan,
+        source: &Source,
+        out: &mut Vec<u8>,
+    ) {
+        match self.format {
+            Format::Avro => self.truncate_as_avro(plan, source, out),
+            _ => self.truncate_as_json(plan, source, out),
         }
     }
 
@@ -243,5 +317,16 @@ impl Encoder {
                 Err(EncodeError::Panicked)
             }
         }
+    }
+}
+
+fn present<'t>(row: &Row<'t>, old: Option<&Row<'t>>, attribute: Attribute) -> Column<'t> {
+    match (row.column(attribute), old) {
+        (Column::UnchangedToast, Some(old)) => match old.column(attribute) {
+            // An old row that lacks the column says nothing of it.
+            Column::Null | Column::UnchangedToast => Column::UnchangedToast,
+            value @ Column::Value(_) => value,
+        },
+        (column, _) => column,
     }
 }

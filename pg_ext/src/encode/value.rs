@@ -9,8 +9,8 @@ use super::ValueFault;
 use super::json::close_object;
 use crate::codec::{ArrayCodec, Codec, CompositeCodec};
 use crate::pg::{
-    Column, Container, ContainerRoom, DataCalls, DatabaseEncoding, Elements, OutputFunction,
-    OutputSettings, Value, make_room, out_of_memory, push_f32, push_f64,
+    Column, Container, ContainerRoom, DataCalls, DatabaseEncoding, Dimension, Elements,
+    OutputFunction, OutputSettings, Value, make_room, out_of_memory, push_f32, push_f64,
 };
 
 /// Values from this size on are given room by an allocation that may fail: a failed
@@ -108,7 +108,7 @@ impl ValueEncoder {
                 let number = value.f64();
                 special_or(out, number, |out| push_f64(out, number));
             }
-            Codec::Numeric => {
+            Codec::Numeric | Codec::Decimal(_) => {
                 let digits = self.varlena(value)?;
                 self.number(out, |out| Ok(json::numeric(out, digits)?))?;
             }
@@ -118,22 +118,16 @@ impl ValueEncoder {
                 self.text(out, &text)?;
             }
             Codec::Name => {
-                let name = fixed::<64>(value)?;
-                let length = name
-                    .iter()
-                    .position(|byte| *byte == 0)
-                    .unwrap_or(name.len());
-                json::string(out, &self.encoding.to_utf8(&name[..length])?);
+                let name = self.name(value)?;
+                json::string(out, &name);
             }
-            Codec::Char => self.char(out, value.u8())?,
+            Codec::Char => self.char(value.u8(), |text| json::string(out, text))?,
             Codec::Uuid => json::uuid(out, fixed::<16>(value)?),
             Codec::Date => json::date(out, value.i32()),
             Codec::Time => json::time(out, value.i64()),
             Codec::TimeTz => {
-                // TimeTzADT: microseconds, then the zone in seconds west of UTC.
-                let [a, b, c, d, e, f, g, h, zone @ ..] = *fixed::<12>(value)?;
-                let micros = i64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-                json::timetz(out, micros, i32::from_ne_bytes(zone));
+                let (micros, west) = split_timetz(fixed(value)?);
+                json::timetz(out, micros, west);
             }
             Codec::Timestamp => json::timestamp(out, value.i64()),
             Codec::TimestampTz => json::timestamptz(out, value.i64()),
@@ -195,6 +189,8 @@ impl ValueEncoder {
                     .map_err(|_| ValueFault::WrongLayout)?;
                 self.composite(out, &mut composite, value)?;
             }
+            // Compiled for Avro alone: JSON has the text of the output function.
+            Codec::Range(_) | Codec::Multirange(_) => return Err(ValueFault::WrongLayout),
             Codec::Output(function) => self.output(out, function, value)?,
             Codec::Unnameable => return Err(ValueFault::NotUtf8),
             Codec::TooDeep => return Err(ValueFault::TooDeep),
@@ -217,11 +213,11 @@ impl ValueEncoder {
         }
         let mut elements = array.elements(codec.layout);
         let start = out.len();
-        self.dimension(out, codec, &array.lengths, &mut elements, start)
+        self.dimension(out, codec, array.dimensions(), &mut elements, start)
     }
 
     /// What an array or a row holds, with room for it in `out`.
-    fn container<'r>(
+    pub(super) fn container<'r>(
         &mut self,
         out: &mut Vec<u8>,
         value: Value<'r>,
@@ -238,12 +234,12 @@ impl ValueEncoder {
         &mut self,
         out: &mut Vec<u8>,
         codec: &mut ArrayCodec,
-        lengths: &[usize],
+        dimensions: &[Dimension],
         elements: &mut Elements<'_>,
         start: usize,
     ) -> Result<(), ValueFault> {
         out.push(b'[');
-        if let Some((length, inner)) = lengths.split_first() {
+        if let Some(((length, _), inner)) = dimensions.split_first() {
             for index in 0..*length {
                 if index > 0 {
                     out.push(b',');
@@ -277,7 +273,7 @@ impl ValueEncoder {
         let start = out.len();
         for attribute in &mut codec.attributes {
             out.extend_from_slice(&attribute.prefix);
-            match row.column(attribute.attribute) {
+            match row.column(attribute.description.attribute) {
                 Column::Null => out.extend_from_slice(b"null"),
                 // The server stores nothing of a value elsewhere.
                 Column::UnchangedToast => return Err(ValueFault::WrongLayout),
@@ -295,11 +291,31 @@ impl ValueEncoder {
         function: &mut OutputFunction,
         value: Value<'_>,
     ) -> Result<(), ValueFault> {
+        let text = self.output_text(function, value)?;
+        self.text(out, &text)
+    }
+
+    /// The text of an output function, in UTF-8.
+    pub(super) fn output_text<'t>(
+        &mut self,
+        function: &mut OutputFunction,
+        value: Value<'t>,
+    ) -> Result<Cow<'t, [u8]>, ValueFault> {
         let text = function
             .call(value, &mut self.calls)
             .map_err(|raised| ValueFault::Raised(raised, Some(function.type_oid())))?
             .ok_or(ValueFault::WrongLayout)?;
-        self.text(out, &self.encoding.to_utf8(text)?)
+        Ok(self.encoding.to_utf8(text)?)
+    }
+
+    /// A `name`, in UTF-8.
+    pub(super) fn name<'t>(&self, value: Value<'t>) -> Result<Cow<'t, [u8]>, ValueFault> {
+        let name = fixed::<64>(value)?;
+        let length = name
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(name.len());
+        Ok(self.encoding.to_utf8(&name[..length])?)
     }
 
     /// A long text goes piece by piece, each with room for the most that its escapes can
@@ -321,22 +337,26 @@ impl ValueEncoder {
         Ok(())
     }
 
-    /// One byte of no encoding. From 16 on the server prints what is not ASCII as `\ooo`.
-    fn char(&self, out: &mut Vec<u8>, byte: u8) -> Result<(), ValueFault> {
+    /// Gives a `"char"` to `write` as text: one byte of no encoding. From 16 on the server
+    /// prints what is not ASCII as `\ooo`.
+    pub(super) fn char(&self, byte: u8, write: impl FnOnce(&[u8])) -> Result<(), ValueFault> {
         if byte.is_ascii() {
-            let text: &[u8] = if byte == 0 { &[] } else { &[byte] };
-            json::string(out, text);
+            write(if byte == 0 {
+                &[]
+            } else {
+                std::slice::from_ref(&byte)
+            });
         } else if cfg!(any(feature = "pg14", feature = "pg15")) {
-            json::string(out, &self.encoding.to_utf8(&[byte])?);
+            write(&self.encoding.to_utf8(&[byte])?);
         } else {
-            json::string(out, format!("\\{byte:03o}").as_bytes());
+            write(format!("\\{byte:03o}").as_bytes());
         }
         Ok(())
     }
 
     /// What prints strings in the database's encoding and ASCII around them, converted as one
     /// text.
-    fn printed(
+    pub(super) fn printed(
         &self,
         out: &mut Vec<u8>,
         print: impl FnOnce(&mut Vec<u8>) -> Result<(), ValueError>,
@@ -373,7 +393,7 @@ impl ValueEncoder {
         Ok(())
     }
 
-    fn varlena<'t>(&mut self, value: Value<'t>) -> Result<&'t [u8], ValueFault> {
+    pub(super) fn varlena<'t>(&mut self, value: Value<'t>) -> Result<&'t [u8], ValueFault> {
         let content = value.varlena(&mut self.calls)?;
         content.ok_or(ValueFault::WrongLayout)
     }
@@ -392,7 +412,7 @@ impl ValueEncoder {
     }
 
     /// Makes room for a value of `bytes`, which no row may hold past its limit.
-    fn reserve(&self, out: &mut Vec<u8>, bytes: usize) -> Result<(), ValueFault> {
+    pub(super) fn reserve(&self, out: &mut Vec<u8>, bytes: usize) -> Result<(), ValueFault> {
         if bytes > self.max_row_bytes {
             return Err(ValueFault::TooLarge);
         }
@@ -404,17 +424,29 @@ impl ValueEncoder {
     }
 }
 
-fn fixed<const N: usize>(value: Value<'_>) -> Result<&[u8; N], ValueFault> {
+pub(super) fn fixed<const N: usize>(value: Value<'_>) -> Result<&[u8; N], ValueFault> {
     value.fixed().ok_or(ValueFault::WrongLayout)
 }
 
-/// `Interval` in `datatype/timestamp.h`: microseconds, days, months.
-fn interval(out: &mut Vec<u8>, stored: &[u8; 16]) {
+/// `TimeTzADT` in `utils/date.h`: microseconds, and the zone in seconds west of UTC.
+pub(super) fn split_timetz(stored: &[u8; 12]) -> (i64, i32) {
+    let [a, b, c, d, e, f, g, h, zone @ ..] = *stored;
+    let micros = i64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    (micros, i32::from_ne_bytes(zone))
+}
+
+/// `Interval` in `datatype/timestamp.h`: months, days and microseconds.
+pub(super) fn split_interval(stored: &[u8; 16]) -> (i32, i32, i64) {
     let [a, b, c, d, e, f, g, h, rest @ ..] = *stored;
     let [i, j, k, l, m, n, o, p] = rest;
     let micros = i64::from_ne_bytes([a, b, c, d, e, f, g, h]);
     let days = i32::from_ne_bytes([i, j, k, l]);
     let months = i32::from_ne_bytes([m, n, o, p]);
+    (months, days, micros)
+}
+
+fn interval(out: &mut Vec<u8>, stored: &[u8; 16]) {
+    let (months, days, micros) = split_interval(stored);
     let has_infinity = cfg!(not(any(
         feature = "pg14",
         feature = "pg15",

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::Op;
-use headwater_protocol::options::Output;
+use headwater_protocol::options::{Format, Output};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
@@ -91,6 +91,9 @@ unsafe extern "C-unwind" fn startup(
             walsender: (*ctx).update_progress.is_some(),
         };
         invalidation::listen();
+        if parsed.format == Format::Avro {
+            invalidation::listen_to_types();
+        }
         let private = Private {
             session: Session::new(parsed, &connection, encoding),
             memory: ChangeMemory::new((*ctx).context),

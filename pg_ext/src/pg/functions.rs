@@ -7,7 +7,7 @@
 
 use headwater_protocol::Lsn;
 use headwater_protocol::VERSION;
-use headwater_protocol::frame::{Op, write};
+use headwater_protocol::frame::Op;
 use headwater_protocol::options::{Output, Partitions, PluginOptions};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
@@ -22,7 +22,10 @@ use super::settings::OutputSettings;
 use super::tuple::{Origin, TupleBuffer, TupleRef};
 use crate::encode::{Encoder, RowChange, Source, ValueEncoder};
 use crate::plan::RelationPlan;
+use crate::preamble::describe;
+use crate::schema::SchemaCompiler;
 
+/// Says of functions that they follow version 1 of the calling convention.
 macro_rules! version_1 {
     ($($info:ident),*) => {$(
         /// Says that the function of this name follows version 1 of the calling convention.
@@ -33,6 +36,7 @@ macro_rules! version_1 {
         }
     )*};
 }
+pub(super) use version_1;
 
 version_1!(
     pg_finfo_headwater_version,
@@ -50,7 +54,8 @@ pub unsafe extern "C-unwind" fn headwater_version(
     varlena_datum(VERSION.as_bytes())
 }
 
-/// `headwater.relation(regclass, VARIADIC text[]) → bytea`: the relation frame.
+/// `headwater.relation(regclass, VARIADIC text[]) → bytea`: the relation frame, and under Avro
+/// the frame of its schemas.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn headwater_relation(
@@ -61,15 +66,14 @@ pub unsafe extern "C-unwind" fn headwater_relation(
         let Some(relation) = argument(fcinfo, 0) else {
             return null(fcinfo);
         };
-        let options = options_argument(argument(fcinfo, 1)).options;
-        let plan = open(
-            pg_sys::Oid::from(relation.value() as u32),
-            &options,
-            |relation| compile(relation, &options),
-        );
+        let options = options_argument(argument(fcinfo, 1), &[]).options;
+        let schemas = SchemaCompiler::new(&options, DatabaseEncoding::current(options.encoding));
+        let frame = open(oid(relation), &options, |relation| {
+            let mut frame = Vec::new();
+            describe(&compile(relation, &options), &schemas, &mut frame);
+            frame
+        });
         panic_point(Place::Function);
-        let mut frame = Vec::new();
-        write::relation(&mut frame, &plan.describe());
         varlena_datum(&frame)
     }
 }
@@ -164,7 +168,7 @@ impl EncodeQuery {
                     Some("Write SELECT headwater.encode(t.*) FROM the_table AS t.".to_owned()),
                 );
             }
-            let EncodeOptions { options, lsn } = options_argument(options);
+            let EncodeOptions { options, lsn } = options_argument(options, &[]);
             let encoding = DatabaseEncoding::current(options.encoding);
             let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
             let encoder = Encoder::new(&options, &encoding.database_name(), values);
@@ -237,9 +241,14 @@ impl Drop for EncodeQuery {
 }
 
 /// The plan of a table that was asked for by name, whatever the options select.
-fn compile(relation: RelationRef<'_>, options: &PluginOptions) -> RelationPlan {
+pub(super) fn compile(relation: RelationRef<'_>, options: &PluginOptions) -> RelationPlan {
     let encoding = DatabaseEncoding::current(options.encoding);
     RelationPlan::compile(relation, encoding, options, |_, _| true)
+}
+
+/// A `regclass`.
+pub(super) fn oid(datum: pg_sys::Datum) -> pg_sys::Oid {
+    pg_sys::Oid::from(datum.value() as u32)
 }
 
 /// Opens a table, reads it and closes it again, keeping the lock to the end of the
@@ -249,7 +258,7 @@ fn compile(relation: RelationRef<'_>, options: &PluginOptions) -> RelationPlan {
 /// # Safety
 ///
 /// Called from a SQL function.
-unsafe fn open<T>(
+pub(super) unsafe fn open<T>(
     relation: pg_sys::Oid,
     options: &PluginOptions,
     read: impl FnOnce(RelationRef<'_>) -> T,
@@ -274,7 +283,10 @@ unsafe fn open<T>(
 /// # Safety
 ///
 /// The function was declared with more than `index` arguments.
-unsafe fn argument(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> Option<pg_sys::Datum> {
+pub(super) unsafe fn argument(
+    fcinfo: pg_sys::FunctionCallInfo,
+    index: usize,
+) -> Option<pg_sys::Datum> {
     // SAFETY: the caller's.
     unsafe {
         let arguments = (*fcinfo).args.as_slice(index + 1);
@@ -285,37 +297,69 @@ unsafe fn argument(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> Option<pg_
 /// # Safety
 ///
 /// `fcinfo` is the call under way.
-unsafe fn null(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+pub(super) unsafe fn null(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: the caller's.
     unsafe { (*fcinfo).isnull = true };
     pg_sys::Datum::from(0_usize)
 }
 
 /// The plugin's options, and one that only a snapshot has.
-struct EncodeOptions {
-    options: PluginOptions,
+pub(super) struct EncodeOptions {
+    pub(super) options: PluginOptions,
     /// `lsn`: the snapshot's consistent point, for the envelope's source.
     lsn: Lsn,
 }
 
-/// Options as `name=value`. A null element is none, as is a null array.
+/// Options as `name=value`. A null element is none, as is a null array. What is `implied` may
+/// be said again.
 ///
 /// # Safety
 ///
 /// `array` is a `text[]`.
-unsafe fn options_argument(array: Option<pg_sys::Datum>) -> EncodeOptions {
-    let Some(array) = array else {
-        return EncodeOptions {
-            options: parse_pairs([]),
-            lsn: Lsn::INVALID,
-        };
-    };
+pub(super) unsafe fn options_argument(
+    array: Option<pg_sys::Datum>,
+    implied: &[(&str, &str)],
+) -> EncodeOptions {
+    // SAFETY: the caller's.
+    let texts = array.map_or_else(Vec::new, |array| unsafe { texts(array) });
+    let mut lsn = Lsn::INVALID;
+    let mut pairs: Vec<(&str, Option<&str>)> = implied
+        .iter()
+        .map(|(name, value)| (*name, Some(*value)))
+        .collect();
+    for text in &texts {
+        match text.split_once('=') {
+            Some(("lsn", value)) => match value.parse() {
+                Ok(value) => lsn = value,
+                Err(error) => refuse(
+                    PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                    format!("invalid value for option \"lsn\": {error}"),
+                    None,
+                ),
+            },
+            Some(pair) if implied.contains(&pair) => {}
+            Some((name, value)) => pairs.push((name, Some(value))),
+            None => pairs.push((text.as_str(), None)),
+        }
+    }
+    EncodeOptions {
+        options: parse_pairs(pairs),
+        lsn,
+    }
+}
+
+/// The elements of an array that are not null.
+///
+/// # Safety
+///
+/// `array` is a `text[]`.
+unsafe fn texts(array: pg_sys::Datum) -> Vec<String> {
     let mut elements: *mut pg_sys::Datum = std::ptr::null_mut();
     let mut nulls: *mut bool = std::ptr::null_mut();
     let mut count = 0;
     // SAFETY: the caller's; text is a varlena of alignment `i`. The elements are copied to
     // terminated strings in the current memory context.
-    let texts: Vec<String> = unsafe {
+    unsafe {
         pg_sys::deconstruct_array(
             pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast(),
             pg_sys::TEXTOID,
@@ -334,31 +378,11 @@ unsafe fn options_argument(array: Option<pg_sys::Datum>) -> EncodeOptions {
                 ))
             })
             .collect()
-    };
-    let mut lsn = Lsn::INVALID;
-    let mut pairs = Vec::new();
-    for text in &texts {
-        match text.split_once('=') {
-            Some(("lsn", value)) => match value.parse() {
-                Ok(value) => lsn = value,
-                Err(error) => refuse(
-                    PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                    format!("invalid value for option \"lsn\": {error}"),
-                    None,
-                ),
-            },
-            Some((name, value)) => pairs.push((name, Some(value))),
-            None => pairs.push((text.as_str(), None)),
-        }
-    }
-    EncodeOptions {
-        options: parse_pairs(pairs),
-        lsn,
     }
 }
 
 /// `text` and `bytea` share one layout.
-fn varlena_datum(bytes: &[u8]) -> pg_sys::Datum {
+pub(super) fn varlena_datum(bytes: &[u8]) -> pg_sys::Datum {
     let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
     // SAFETY: copies the bytes into a new value in the current memory context.
     unsafe {

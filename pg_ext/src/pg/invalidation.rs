@@ -3,8 +3,9 @@
 //! A plan is compiled from a relation and its schema's name. The relation cache reports
 //! changes of the first; those of the second reach only the system caches (`ALTER
 //! SCHEMA … RENAME` touches no relation), and so do those of an enum's labels. A row type
-//! is a relation. Of other types a plan holds only what no ALTER TYPE can change, so the
-//! cache of types, which every new table disturbs, is not listened to.
+//! is a relation. Of other types a plan holds only what no ALTER TYPE can change, but for their
+//! names, which an Avro schema has. The cache of types, which every new table disturbs, is
+//! therefore listened to in sessions of Avro alone. It names a type by a hash of its OID.
 //!
 //! Callbacks of both kinds can't be unregistered and may fire inside any catalog lookup,
 //! also one that a plan under compilation makes. So they are registered once per
@@ -23,8 +24,8 @@ use pgrx::{pg_guard, pg_sys};
 
 use super::panics::{Place, panic_point};
 
-/// Relations noted one by one before "all of them" is noted instead. A burst larger
-/// than this is a mass DDL, after which most plans are stale anyway.
+/// Relations, and types, noted one by one before "all of them" is noted instead. A burst
+/// larger than this is a mass DDL, after which most plans are stale anyway.
 const RING: usize = 64;
 
 thread_local! {
@@ -32,9 +33,10 @@ thread_local! {
     static NOTES: Notes = const {
         Notes {
             registered: Cell::new(false),
+            hears_types: Cell::new(false),
             all: Cell::new(false),
-            count: Cell::new(0),
-            relations: [const { Cell::new(0) }; RING],
+            relations: Ring::new(),
+            types: Ring::new(),
         }
     };
 }
@@ -42,29 +44,60 @@ thread_local! {
 /// Cells, so that a callback in the middle of anything finds them free.
 struct Notes {
     registered: Cell<bool>,
+    hears_types: Cell<bool>,
     all: Cell<bool>,
-    /// How many of `relations` are notes.
+    /// By OID.
+    relations: Ring,
+    /// By the hash of their OIDs.
+    types: Ring,
+}
+
+struct Ring {
+    /// How many of `notes` are any.
     count: Cell<usize>,
-    relations: [Cell<u32>; RING],
+    notes: [Cell<u32>; RING],
+}
+
+impl Ring {
+    const fn new() -> Self {
+        Ring {
+            count: Cell::new(0),
+            notes: [const { Cell::new(0) }; RING],
+        }
+    }
+
+    /// Says whether there was room. 0 means all of them.
+    fn note(&self, what: u32) -> bool {
+        let count = self.count.get();
+        match self.notes.get(count) {
+            Some(free) if what != 0 => {
+                free.set(what);
+                self.count.set(count + 1);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn take(&self) -> impl Iterator<Item = u32> {
+        self.notes[..self.count.take()].iter().map(Cell::get)
+    }
 }
 
 impl Notes {
-    fn note(&self, relation: u32) {
-        let count = self.count.get();
-        match self.relations.get(count) {
-            Some(free) if relation != 0 => {
-                free.set(relation);
-                self.count.set(count + 1);
-            }
-            _ => self.all.set(true),
+    fn note(&self, ring: &Ring, what: u32) {
+        if !ring.note(what) {
+            self.all.set(true);
         }
     }
 }
 
 /// What has to be compiled anew.
 pub(crate) enum Stale {
-    /// One relation's plan.
+    /// What is made of one relation.
     Relation(u32),
+    /// What has the name of one type, known by its hash.
+    Type(u32),
     /// Every plan.
     All,
 }
@@ -73,13 +106,12 @@ pub(crate) enum Stale {
 /// Costs one test when there are none, as for almost every change.
 pub(crate) fn take_invalidated(mut mark: impl FnMut(Stale)) {
     NOTES.with(|notes| {
-        let count = notes.count.take();
+        let (relations, types) = (notes.relations.take(), notes.types.take());
         if notes.all.take() {
             mark(Stale::All);
         } else {
-            for relation in &notes.relations[..count] {
-                mark(Stale::Relation(relation.get()));
-            }
+            relations.for_each(|relation| mark(Stale::Relation(relation)));
+            types.for_each(|type_hash| mark(Stale::Type(type_hash)));
         }
     });
 }
@@ -106,9 +138,29 @@ pub(super) fn listen() {
     }
 }
 
+/// As [`listen`], for changes of types.
+pub(super) fn listen_to_types() {
+    if NOTES.with(|notes| notes.hears_types.replace(true)) {
+        return;
+    }
+    // SAFETY: the callback is static and tolerates being called at any time.
+    unsafe {
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::TYPEOID as std::ffi::c_int,
+            Some(type_changed),
+            pg_sys::Datum::from(0_usize),
+        );
+    }
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    hear(|notes| notes.note(relation.to_u32()));
+    hear(|notes| notes.note(&notes.relations, relation.to_u32()));
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn type_changed(_arg: pg_sys::Datum, _cache: std::ffi::c_int, hash: u32) {
+    hear(|notes| notes.note(&notes.types, hash));
 }
 
 #[pg_guard]

@@ -37,7 +37,7 @@ mod types;
 mod versions;
 mod writer;
 
-pub(crate) use array::{ElementLayout, Elements, MalformedArray};
+pub(crate) use array::{Dimension, ElementLayout, Elements, Malformed};
 pub(crate) use composite::CompositeType;
 pub(crate) use data_calls::{DataCalls, Raised, SqlState, server_error};
 pub(crate) use encoding::{DatabaseEncoding, NotUtf8};
@@ -52,7 +52,8 @@ pub(crate) use report::{report_quarantine, report_stale};
 pub(crate) use settings::OutputSettings;
 pub(crate) use tuple::{Column, Container, ContainerRoom, Row, TupleBuffer, TupleRef, Value};
 pub(crate) use types::{
-    EnumLabels, TypeKind, TypePart, base_type, is_hstore, type_kind, type_name, type_parts,
+    EnumLabels, FIRST_USER_OID, TypeKind, TypePart, base_type, base_type_and_modifier, enum_labels,
+    is_hstore, qualified_name, type_hash, type_kind, type_name, type_parts, type_text,
 };
 pub(crate) use writer::Writer;
 

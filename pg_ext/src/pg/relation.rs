@@ -48,6 +48,11 @@ impl Attribute {
         by_value: true,
     };
 
+    /// Whether a value may be in a TOAST table, and then be left out of the WAL.
+    pub(crate) fn may_stand_out_of_line(self) -> bool {
+        self.length == -1
+    }
+
     /// `attnum`: from 1; a dropped column keeps its own.
     pub(crate) fn number(self) -> i16 {
         // A relation has at most 1,600 columns.

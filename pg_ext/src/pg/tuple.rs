@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::array::{ArrayRef, MalformedArray};
+use super::array::{ArrayRef, Malformed};
 use super::composite::CompositeType;
 use super::data_calls::{DataCalls, Raised};
 use super::relation::{Attribute, RelationRef};
@@ -312,7 +312,7 @@ unsafe fn expand(
     calls.call(|| unsafe { pg_sys::pg_detoast_datum(pointer) })
 }
 
-/// A value that holds others: an array or a row.
+/// A value that holds others: an array, a row, a range or a multirange.
 pub(crate) struct Container<'r>(&'r [u8]);
 
 impl<'r> Container<'r> {
@@ -322,8 +322,13 @@ impl<'r> Container<'r> {
     }
 
     /// The value as an array.
-    pub(crate) fn array(&self) -> Result<ArrayRef<'r>, MalformedArray> {
+    pub(crate) fn array(&self) -> Result<ArrayRef<'r>, Malformed> {
         ArrayRef::read(self.0)
+    }
+
+    /// What stands behind the header, of a value that knows its own layout: a range.
+    pub(crate) fn payload(&self) -> &'r [u8] {
+        self.0.get(size_of::<i32>()..).unwrap_or_default()
     }
 
     /// The value as a row of this type; none if it names another.

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_int};
 
-use headwater_protocol::json;
+use headwater_protocol::avro;
 use pgrx::pg_sys;
 
 use super::encoding::{DatabaseEncoding, NotUtf8};
@@ -21,6 +21,14 @@ pub(crate) enum TypeKind {
     /// A row type.
     Composite,
     Enum,
+    /// A range of values of this type.
+    Range {
+        subtype: u32,
+    },
+    /// A multirange, whose ranges are values of this type.
+    Multirange {
+        range: u32,
+    },
     Other,
 }
 
@@ -39,6 +47,12 @@ pub(crate) fn type_kind(type_oid: u32) -> TypeKind {
         match pg_sys::get_typtype(oid).cast_unsigned() {
             pg_sys::TYPTYPE_COMPOSITE => TypeKind::Composite,
             pg_sys::TYPTYPE_ENUM => TypeKind::Enum,
+            pg_sys::TYPTYPE_RANGE => TypeKind::Range {
+                subtype: pg_sys::get_range_subtype(oid).to_u32(),
+            },
+            pg_sys::TYPTYPE_MULTIRANGE => TypeKind::Multirange {
+                range: pg_sys::get_multirange_range(oid).to_u32(),
+            },
             _ => TypeKind::Other,
         }
     }
@@ -49,6 +63,16 @@ pub(crate) fn type_kind(type_oid: u32) -> TypeKind {
 pub(crate) fn base_type(type_oid: u32) -> u32 {
     // SAFETY: lookups in the system cache.
     unsafe { pg_sys::getBaseType(pg_sys::Oid::from(type_oid)).to_u32() }
+}
+
+/// As [`base_type`], with the modifier of what the domain is made of. A column of a domain has
+/// none of its own.
+pub(crate) fn base_type_and_modifier(type_oid: u32, mut type_modifier: i32) -> (u32, i32) {
+    // SAFETY: lookups in the system cache, which write through a valid pointer.
+    let base = unsafe {
+        pg_sys::getBaseTypeAndTypmod(pg_sys::Oid::from(type_oid), &raw mut type_modifier)
+    };
+    (base.to_u32(), type_modifier)
 }
 
 /// Whether a type is `hstore` of the extension of that name: any user can call a type so.
@@ -84,27 +108,127 @@ pub(crate) fn is_hstore(type_oid: u32) -> bool {
 
 /// A type's name for people, with its schema unless it is the server's own.
 pub(crate) fn type_name(type_oid: u32, encoding: DatabaseEncoding) -> String {
-    let flags = pg_sys::FORMAT_TYPE_ALLOW_INVALID | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    format_type(type_oid, -1, 0, encoding)
+}
+
+/// A type with its modifier as SQL spells it (`numeric(10,2)`), the same whatever the
+/// `search_path` is: with its schema, unless it is the server's own.
+pub(crate) fn type_text(type_oid: u32, type_modifier: i32, encoding: DatabaseEncoding) -> String {
+    let given = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN;
+    let text = format_type(type_oid, type_modifier, given, encoding);
+    // No other schema's name can begin with `pg_`.
+    match text.strip_prefix("pg_catalog.") {
+        Some(own) => own.to_owned(),
+        None => text,
+    }
+}
+
+fn format_type(
+    type_oid: u32,
+    type_modifier: i32,
+    flags: u32,
+    encoding: DatabaseEncoding,
+) -> String {
+    let flags = flags | pg_sys::FORMAT_TYPE_ALLOW_INVALID | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: a lookup in the catalogs, whose result is a terminated copy. A type that is
     // not there has a name of question marks.
     unsafe {
-        let name =
-            pg_sys::format_type_extended(pg_sys::Oid::from(type_oid), -1, flags as pg_sys::bits16);
+        let name = pg_sys::format_type_extended(
+            pg_sys::Oid::from(type_oid),
+            type_modifier,
+            flags as pg_sys::bits16,
+        );
         encoding.name(CStr::from_ptr(name))
     }
 }
 
-/// The labels of an enum's values, looked up when first met.
+/// The names of a type's schema and of the type.
+pub(crate) fn qualified_name(type_oid: u32, encoding: DatabaseEncoding) -> (String, String) {
+    // SAFETY: lookups in the system cache, whose row is read before it is given back; the
+    // schema's name is null or a copy.
+    unsafe {
+        let row = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::TYPEOID as c_int,
+            pg_sys::Datum::from(pg_sys::Oid::from(type_oid)),
+        );
+        if row.is_null() {
+            return (String::new(), type_oid.to_string());
+        }
+        let form = catalog_row::<pg_sys::FormData_pg_type>(row);
+        let name = encoding.name(CStr::from_ptr((*form).typname.data.as_ptr()));
+        let schema = pg_sys::get_namespace_name((*form).typnamespace);
+        pg_sys::ReleaseSysCache(row);
+        let schema = if schema.is_null() {
+            String::new()
+        } else {
+            encoding.name(CStr::from_ptr(schema))
+        };
+        (schema, name)
+    }
+}
+
+/// What the server names a type by when it says that the type has changed: a hash of its OID.
+pub(crate) fn type_hash(type_oid: u32) -> u32 {
+    let none = || pg_sys::Datum::from(0_usize);
+    // SAFETY: computes a hash, at most after the cache is made ready.
+    unsafe {
+        pg_sys::GetSysCacheHashValue(
+            pg_sys::SysCacheIdentifier::TYPEOID as c_int,
+            pg_sys::Datum::from(pg_sys::Oid::from(type_oid)),
+            none(),
+            none(),
+            none(),
+        )
+    }
+}
+
+/// Appends a label, which is given in UTF-8.
+type WriteLabel = fn(&mut Vec<u8>, &[u8]);
+
+/// How the values of an enum are written, looked up when first met.
 ///
 /// A plan holds them; every plan goes when the server says that an enum has changed.
-#[derive(Default)]
 pub(crate) struct EnumLabels {
-    /// By the value's OID, quoted as JSON.
+    /// Writes a label; none where all are known.
+    write: Option<WriteLabel>,
+    /// What was written, by the value's OID.
     labels: Vec<(u32, Box<[u8]>)>,
 }
 
 impl EnumLabels {
-    /// The label of a value as a JSON string; none if the catalog has no such value.
+    /// Labels that are written so.
+    pub(crate) fn written_by(write: WriteLabel) -> Self {
+        EnumLabels {
+            write: Some(write),
+            labels: Vec::new(),
+        }
+    }
+
+    /// Whether values are the places of their labels in the enum's order.
+    pub(crate) fn are_numbered(&self) -> bool {
+        self.write.is_none()
+    }
+
+    /// The place of each label in the order of its enum, from 0, as Avro's enums are written.
+    /// An enum without labels, which Avro does not have, has no values either.
+    pub(crate) fn numbered(type_oid: u32, encoding: DatabaseEncoding) -> Self {
+        let mut labels: Vec<(u32, Box<[u8]>)> = enum_labels(type_oid, encoding)
+            .into_iter()
+            .zip(0..)
+            .map(|((oid, _), place)| {
+                let mut number = Vec::new();
+                avro::long(&mut number, place);
+                (oid, number.into_boxed_slice())
+            })
+            .collect();
+        labels.sort_unstable();
+        EnumLabels {
+            write: None,
+            labels,
+        }
+    }
+
+    /// The label of a value, as it is written; none if the catalog has no such value.
     pub(crate) fn label(
         &mut self,
         value: u32,
@@ -113,7 +237,10 @@ impl EnumLabels {
         let place = match self.labels.binary_search_by_key(&value, |(oid, _)| *oid) {
             Ok(place) => place,
             Err(place) => {
-                let Some(label) = look_up(value, encoding)? else {
+                let Some(write) = self.write else {
+                    return Ok(None);
+                };
+                let Some(label) = look_up(value, write, encoding)? else {
                     return Ok(None);
                 };
                 self.labels.insert(place, (value, label));
@@ -124,7 +251,24 @@ impl EnumLabels {
     }
 }
 
-fn look_up(value: u32, encoding: DatabaseEncoding) -> Result<Option<Box<[u8]>>, NotUtf8> {
+/// The labels of an enum in its order, each with its value's OID.
+pub(crate) fn enum_labels(type_oid: u32, encoding: DatabaseEncoding) -> Vec<(u32, String)> {
+    let mut values = Vec::new();
+    each_label(type_oid, |value| {
+        // SAFETY: a row of pg_enum, whose name is terminated.
+        let label = unsafe { CStr::from_ptr(value.enumlabel.data.as_ptr()) };
+        let value_and_label = (value.oid.to_u32(), encoding.name(label));
+        values.push((value.enumsortorder, value_and_label));
+    });
+    values.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    values.into_iter().map(|(_, value)| value).collect()
+}
+
+fn look_up(
+    value: u32,
+    write: WriteLabel,
+    encoding: DatabaseEncoding,
+) -> Result<Option<Box<[u8]>>, NotUtf8> {
     // SAFETY: a lookup in the system cache; the row is read before it is given back.
     unsafe {
         let row = pg_sys::SearchSysCache1(
@@ -138,7 +282,7 @@ fn look_up(value: u32, encoding: DatabaseEncoding) -> Result<Option<Box<[u8]>>, 
         let name = CStr::from_ptr((*form).enumlabel.data.as_ptr());
         let converted = encoding.to_utf8(name.to_bytes()).map(|name| {
             let mut label = Vec::new();
-            json::string(&mut label, &name);
+            write(&mut label, &name);
             label.into_boxed_slice()
         });
         pg_sys::ReleaseSysCache(row);
@@ -158,7 +302,7 @@ pub(crate) struct TypePart {
     pub(crate) type_oid: u32,
 }
 
-/// All parts of a type, through domains, arrays and the fields of row types; none for a type
+/// All parts of a type, through domains, arrays, ranges and the fields of row types; none for a type
 /// of the server's own.
 pub(crate) fn type_parts(type_oid: u32, encoding: DatabaseEncoding) -> Vec<TypePart> {
     let mut parts = Vec::new();
@@ -182,6 +326,8 @@ pub(crate) fn type_parts(type_oid: u32, encoding: DatabaseEncoding) -> Vec<TypeP
                 fields(type_oid, encoding, &mut parts);
                 due.extend(parts[first..].iter().map(|field| field.type_oid));
             }
+            TypeKind::Range { subtype } => due.push(subtype),
+            TypeKind::Multirange { range } => due.push(range),
             TypeKind::Other => {}
         }
     }
@@ -206,6 +352,18 @@ fn fields(type_oid: u32, encoding: DatabaseEncoding, parts: &mut Vec<TypePart>) 
 }
 
 fn labels(type_oid: u32, encoding: DatabaseEncoding, parts: &mut Vec<TypePart>) {
+    each_label(type_oid, |value| {
+        // SAFETY: a row of pg_enum, whose name is terminated.
+        let label = unsafe { CStr::from_ptr(value.enumlabel.data.as_ptr()) };
+        parts.push(TypePart {
+            id: (type_oid, value.oid.to_u32()),
+            name: encoding.name(label),
+            type_oid: 0,
+        });
+    });
+}
+
+fn each_label(type_oid: u32, mut visit: impl FnMut(&pg_sys::FormData_pg_enum)) {
     // SAFETY: a lookup in the system cache, whose rows are read before the list is given
     // back; it has so many members, each with its tuple.
     unsafe {
@@ -218,12 +376,9 @@ fn labels(type_oid: u32, encoding: DatabaseEncoding, parts: &mut Vec<TypePart>) 
         );
         let count = usize::try_from((*list).n_members).unwrap_or(0);
         for member in (*list).members.as_slice(count) {
-            let form = catalog_row::<pg_sys::FormData_pg_enum>(&raw mut (**member).tuple);
-            parts.push(TypePart {
-                id: (type_oid, (*form).oid.to_u32()),
-                name: encoding.name(CStr::from_ptr((*form).enumlabel.data.as_ptr())),
-                type_oid: 0,
-            });
+            visit(&*catalog_row::<pg_sys::FormData_pg_enum>(
+                &raw mut (**member).tuple,
+            ));
         }
         pg_sys::ReleaseCatCacheList(list);
     }
