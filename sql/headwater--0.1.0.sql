@@ -20,6 +20,46 @@ CREATE FUNCTION headwater.relation(relation regclass, VARIADIC options text[] DE
     LANGUAGE c STABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'headwater_relation';
 COMMENT ON FUNCTION headwater.relation(regclass, text[]) IS
-    'the relation frame that the output plugin would send ahead of the table''s rows';
+    'what the output plugin would send ahead of the table''s rows: the relation frame, and under format=avro the frame of its schemas';
+
+CREATE FUNCTION headwater.avro_schema(relation regclass, part text, VARIADIC options text[] DEFAULT '{}')
+    RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'headwater_avro_schema';
+COMMENT ON FUNCTION headwater.avro_schema(regclass, text, text[]) IS
+    'the Avro schema of the ''key'' (null without one) or the ''value'' of the table''s records, under the plugin''s options';
+
+CREATE FUNCTION headwater.json_schema(relation regclass, VARIADIC options text[] DEFAULT '{}')
+    RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'headwater_json_schema';
+COMMENT ON FUNCTION headwater.json_schema(regclass, text[]) IS
+    'the JSON Schema (draft 2020-12) of the table''s rows as the output plugin writes them, under the plugin''s options';
+
+CREATE FUNCTION headwater.topic(relation regclass, VARIADIC options text[] DEFAULT '{}')
+    RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'headwater_topic';
+COMMENT ON FUNCTION headwater.topic(regclass, text[]) IS
+    'the topic of the table''s records where the client is given no template and no prefix';
+
+-- Reads the table with the caller's rights. Key and row are one line with a tab between them, which
+-- stands nowhere else: within JSON it is escaped.
+CREATE FUNCTION headwater.preview(relation regclass, rows integer DEFAULT 10, VARIADIC options text[] DEFAULT '{}')
+    RETURNS TABLE (topic text, key text, value text)
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+    AS $$
+BEGIN
+    RETURN QUERY EXECUTE pg_catalog.format(
+        'SELECT headwater.topic($1, VARIADIC $3),
+                nullif(pg_catalog.split_part(line, E''\t'', 1), ''''),
+                pg_catalog.split_part(line, E''\t'', 2)
+         FROM (SELECT pg_catalog.convert_from(headwater.encode(t, VARIADIC $4), ''UTF8'')
+               FROM (SELECT t FROM %s AS t LIMIT $2) AS shown (t)) AS encoded (line)', relation)
+        USING relation, rows, options, options || '{output=lines,envelope=row}'::text[];
+END
+$$;
+COMMENT ON FUNCTION headwater.preview(regclass, integer, text[]) IS
+    'what would be sent of some rows of the table: topic, key and value, as JSON';
 
 GRANT USAGE ON SCHEMA headwater TO PUBLIC;

@@ -15,6 +15,7 @@
 mod codec;
 mod emit;
 mod encode;
+mod json_schema;
 mod layout;
 mod pg;
 mod plan;

@@ -31,6 +31,7 @@ mod panics;
 mod partition;
 mod relation;
 mod report;
+mod schema_functions;
 mod settings;
 mod tuple;
 mod types;
