@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alters;
+mod avro_plugin;
 mod bounds;
 mod changed_types;
 mod connections;

@@ -1,5 +1,6 @@
 //! Every type of a server, against Postgres itself: a row that is streamed, and one that
-//! the snapshot's encoder makes, is what `row_to_json(row)` says.
+//! the snapshot's encoder makes, is what `row_to_json(row)` says, in JSON byte for byte, and in
+//! Avro as `apache-avro` reads it.
 //!
 //! Types are enumerated from `pg_type` at run time, so that one that a server, an extension
 //! or a later release brings cannot be forgotten: without values in `cases.rs` the check
@@ -14,8 +15,9 @@ mod random_text;
 
 use std::collections::HashMap;
 
-use headwater_protocol::frame::{Frame, Frames};
+use headwater_protocol::frame::{Change, Frame, Frames};
 
+use crate::avro::{self, Item};
 use crate::postgres::Postgres;
 use crate::random::Random;
 use crate::session::Session;
@@ -101,7 +103,7 @@ pub fn check_every_type(postgres: &Postgres, database: &str) -> (usize, usize) {
 
     let reader = postgres.session(database);
     reader.run(HOSTILE_SESSION);
-    let streamed = streamed_frames(&reader, database);
+    let streamed = streamed_rows(&streamed_frames(&reader, database, "json"));
     let mut wrong = Vec::new();
     for (table, (of, expected)) in tables.iter().zip(&expected) {
         let streamed = streamed.get(&table.name).map_or(&[][..], Vec::as_slice);
@@ -111,13 +113,14 @@ pub fn check_every_type(postgres: &Postgres, database: &str) -> (usize, usize) {
             expected,
             streamed.iter().map(|(_, value)| text(value)),
         );
-        let encoded = encoded_frames(&reader, &table.name);
+        let encoded = changes(&encoded_frames(&reader, &table.name, "json"));
         if encoded.as_slice() != streamed {
             wrong.push(format!(
                 "{of}: the snapshot's bytes are not those of the stream"
             ));
         }
     }
+    check_avro(&reader, database, &tables, &expected, &mut wrong);
     assert_eq!(
         reader.value("show timezone"),
         "Asia/Kolkata",
@@ -297,26 +300,85 @@ fn set_readers(sql: &Session, database: &str) {
     }
 }
 
-/// The rows that the slot holds, by table, read through SQL and left there.
-fn streamed_frames(reader: &Session, slot: &str) -> HashMap<String, Vec<KeyAndValue>> {
+/// The same rows in Avro.
+fn check_avro(
+    reader: &Session,
+    slot: &str,
+    tables: &[TypeTable],
+    expected: &[(&str, Vec<String>)],
+    wrong: &mut Vec<String>,
+) {
+    let mut streamed: HashMap<String, Vec<Item>> = HashMap::new();
+    for item in avro::read(&streamed_frames(reader, slot, "avro")) {
+        if let Item::Row(avro::Row { table, .. }) | Item::Quarantined(table, ..) = &item {
+            streamed.entry(table.clone()).or_default().push(item);
+        }
+    }
+    for (table, (of, rows)) in tables.iter().zip(expected) {
+        let streamed = streamed.remove(&table.name).unwrap_or_default();
+        if streamed.len() != rows.len() {
+            let count = (streamed.len(), rows.len());
+            wrong.push(format!("{of}: {} rows in Avro, not {}", count.0, count.1));
+        }
+        let mut bytes = Vec::new();
+        for (row, item) in rows.iter().zip(&streamed) {
+            let difference = match item {
+                Item::Row(avro::Row {
+                    value: Some(value),
+                    bytes: key_and_value,
+                    ..
+                }) => {
+                    bytes.push(key_and_value.clone());
+                    avro::difference(value, row)
+                }
+                // The one thing that is in these values and that Avro has no number for.
+                Item::Quarantined(_, _, reason) => {
+                    let is_far = reason.contains("too far from 1970") && is_far_from_1970(row);
+                    (!is_far).then(|| format!("quarantined: {reason}"))
+                }
+                item => Some(format!("{item:?}")),
+            };
+            if let Some(difference) = difference {
+                wrong.push(format!("{of} in Avro: {}", excerpt(&difference, 0)));
+            }
+        }
+        if changes(&encoded_frames(reader, &table.name, "avro")) != bytes {
+            wrong.push(format!(
+                "{of}: the snapshot's bytes are not those of the stream in Avro"
+            ));
+        }
+    }
+}
+
+/// Whether a date of the year 294247 or later is in a text: the last microsecond that 64 bits
+/// count from 1970 is in that year.
+fn is_far_from_1970(row: &str) -> bool {
+    row.split(|c: char| !c.is_ascii_digit())
+        .any(|digits| digits.len() == 6 && digits.parse::<u32>().is_ok_and(|year| year >= 294_247))
+}
+
+/// The frames of the rows that the slot holds, read through SQL and left there.
+fn streamed_frames(reader: &Session, slot: &str, format: &str) -> Vec<Vec<u8>> {
     let writes = reader.column(&format!(
         "select encode(data, 'hex') from pg_logical_slot_peek_binary_changes(\
-         '{slot}', null, null, 'output', 'frames', 'tables', 'types.*')"
+         '{slot}', null, null, 'output', 'frames', 'format', '{format}', 'tables', 'types.*')"
     ));
+    writes.iter().map(|write| bytes(write)).collect()
+}
+
+/// The rows of frames, by table.
+fn streamed_rows(writes: &[Vec<u8>]) -> HashMap<String, Vec<KeyAndValue>> {
     let mut names = HashMap::new();
     let mut rows: HashMap<String, Vec<KeyAndValue>> = HashMap::new();
-    for write in &writes {
-        for frame in Frames::new(&bytes(write)) {
+    for write in writes {
+        for frame in Frames::new(write) {
             match frame {
                 Ok(Frame::Relation(relation)) => {
                     names.insert(relation.id, relation.table.to_owned());
                 }
                 Ok(Frame::Change(change)) => {
                     let table = names.get(&change.relation).cloned().unwrap_or_default();
-                    let part = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
-                    rows.entry(table)
-                        .or_default()
-                        .push((part(change.key), part(change.value)));
+                    rows.entry(table).or_default().push(key_and_value(&change));
                 }
                 Ok(Frame::Quarantine(quarantine)) => {
                     let table = names.get(&quarantine.relation).cloned().unwrap_or_default();
@@ -332,17 +394,27 @@ fn streamed_frames(reader: &Session, slot: &str) -> HashMap<String, Vec<KeyAndVa
     rows
 }
 
+fn key_and_value(change: &Change<'_>) -> KeyAndValue {
+    let part = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
+    (part(change.key), part(change.value))
+}
+
 /// A table's rows as the snapshot's encoder makes them.
-fn encoded_frames(reader: &Session, table: &str) -> Vec<KeyAndValue> {
+fn encoded_frames(reader: &Session, table: &str, format: &str) -> Vec<Vec<u8>> {
     let frames = reader.column(&format!(
-        "select encode(headwater.encode(t, 'output=frames'), 'hex') from types.{table} t order by id"
+        "select encode(headwater.encode(t, 'output=frames', 'format={format}'), 'hex') \
+         from types.{table} t order by id"
     ));
+    frames.iter().map(|frame| bytes(frame)).collect()
+}
+
+/// The rows of frames, those left out that could not be encoded.
+fn changes(writes: &[Vec<u8>]) -> Vec<KeyAndValue> {
     let mut rows = Vec::new();
-    for frame in &frames {
-        for frame in Frames::new(&bytes(frame)) {
+    for write in writes {
+        for frame in Frames::new(write) {
             if let Ok(Frame::Change(change)) = frame {
-                let part = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
-                rows.push((part(change.key), part(change.value)));
+                rows.push(key_and_value(&change));
             }
         }
     }
