@@ -24,7 +24,7 @@ pub(crate) struct Peer {
 pub(crate) const BASE: &str = "pgoutput, text";
 
 /// Each plugin.
-pub(crate) const PEERS: [Peer; 9] = [
+pub(crate) const PEERS: [Peer; 10] = [
     Peer {
         name: BASE,
         plugin: "pgoutput",
@@ -54,6 +54,13 @@ pub(crate) const PEERS: [Peer; 9] = [
         name: "headwater, frames",
         plugin: "headwater",
         options: &[("output", "frames")],
+        count: frames,
+        sends: true,
+    },
+    Peer {
+        name: "headwater, frames in Avro",
+        plugin: "headwater",
+        options: &[("output", "frames"), ("format", "avro")],
         count: frames,
         sends: true,
     },
