@@ -82,3 +82,63 @@ pub fn interval_schema() -> Schema {
         ],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn number(
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), ValueError>,
+    ) -> Result<i64, ValueError> {
+        let mut out = Vec::new();
+        write(&mut out)?;
+        Ok(write::tests::read_long(&out).0)
+    }
+
+    #[test]
+    fn the_epoch_is_1970_and_infinities_are_the_ends() {
+        for (days, expected) in [
+            (0, Ok(10_957)),
+            (-10_957, Ok(0)),
+            (2_145_031_948, Ok(2_145_042_905)),
+            (-2_451_545, Ok(-2_440_588)),
+            (i32::MAX, Ok(i64::from(i32::MAX))),
+            (i32::MIN, Ok(i64::from(i32::MIN))),
+            (i32::MAX - 10_957, Err(ValueError::OutsideEpoch)),
+            (i32::MAX - 10_958, Ok(i64::from(i32::MAX) - 1)),
+        ] {
+            assert_eq!(number(|out| date(out, days)), expected, "{days} days");
+        }
+        for (micros, expected) in [
+            (0, Ok(946_684_800_000_000)),
+            (-946_684_800_000_000, Ok(0)),
+            (-211_813_488_000_000_000, Ok(-210_866_803_200_000_000)),
+            (i64::MAX, Ok(i64::MAX)),
+            (i64::MIN, Ok(i64::MIN)),
+            (
+                i64::MAX - 946_684_800_000_000,
+                Err(ValueError::OutsideEpoch),
+            ),
+            (i64::MAX - 946_684_800_000_001, Ok(i64::MAX - 1)),
+            // 294276-12-31 23:59:59.999999, the last that Postgres has.
+            (9_223_371_331_199_999_999, Err(ValueError::OutsideEpoch)),
+        ] {
+            assert_eq!(number(|out| timestamp(out, micros)), expected, "{micros}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_infinities_are_ends(days: i32, micros: i64) {
+            if let Ok(written) = number(|out| date(out, days)) {
+                let is_end = [i32::MIN, i32::MAX].map(i64::from).contains(&written);
+                prop_assert_eq!(is_end, [i32::MIN, i32::MAX].contains(&days));
+            }
+            if let Ok(written) = number(|out| timestamp(out, micros)) {
+                let is_end = [i64::MIN, i64::MAX].contains(&written);
+                prop_assert_eq!(is_end, [i64::MIN, i64::MAX].contains(&micros));
+            }
+        }
+    }
+}

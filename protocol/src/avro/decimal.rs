@@ -252,3 +252,235 @@ impl Limbs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::{BigInt, Sign};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stored::numeric_forms::{INFINITY, MINUS_INFINITY, NAN, long, payload, short};
+
+    fn of(precision: u16, scale: u16) -> Decimal {
+        match Decimal::new(precision, scale) {
+            Some(decimal) => decimal,
+            None => panic!("numeric({precision},{scale}) is no decimal"),
+        }
+    }
+
+    /// The bytes without their length, which must be right.
+    fn written(payload: &[u8], decimal_type: Decimal) -> Result<Vec<u8>, ValueError> {
+        let mut out = b"before".to_vec();
+        decimal(&mut out, payload, decimal_type)?;
+        let bytes = out.split_off(6);
+        let mut expected = Vec::new();
+        let length_bytes = if bytes.len() <= 64 { 1 } else { 2 };
+        write::bytes(&mut expected, &bytes[length_bytes..]);
+        assert_eq!(bytes, expected, "length");
+        Ok(bytes[length_bytes..].to_vec())
+    }
+
+    /// What arithmetic with integers of any size makes of stored digits.
+    fn expected(
+        is_negative: bool,
+        weight: i16,
+        digits: &[u16],
+        decimal: Decimal,
+    ) -> Result<Vec<u8>, ValueError> {
+        let ten = BigInt::from(10);
+        let number = digits
+            .iter()
+            .fold(BigInt::ZERO, |number, digit| number * 10_000 + *digit);
+        let behind = i32::from(weight) + 1 - digits.len() as i32;
+        let power = 4 * behind + i32::from(decimal.scale);
+        let factor = ten.pow(power.unsigned_abs());
+        let unscaled = if power >= 0 {
+            number * factor
+        } else if &number % &factor == BigInt::ZERO {
+            number / factor
+        } else {
+            return Err(ValueError::DecimalOverflow);
+        };
+        if unscaled >= ten.pow(u32::from(decimal.precision)) {
+            return Err(ValueError::DecimalOverflow);
+        }
+        let unscaled = if is_negative { -unscaled } else { unscaled };
+        Ok(unscaled.to_signed_bytes_be())
+    }
+
+    #[test]
+    fn numbers_lose_their_point() {
+        for (is_negative, scale, weight, digits, decimal, bytes) in [
+            (false, 0, 0, &[][..], of(1, 0), &[0][..]),
+            (true, 2, 0, &[], of(10, 2), &[0]),
+            (false, 2, 0, &[1], of(10, 2), &[100]),
+            (false, 2, 0, &[1, 2700], of(10, 2), &[127]),
+            (false, 2, 0, &[1, 2800], of(10, 2), &[0, 128]),
+            (true, 2, 0, &[1, 2800], of(10, 2), &[0x80]),
+            (true, 2, 0, &[1, 2900], of(10, 2), &[0xFF, 0x7F]),
+            (true, 0, 0, &[1], of(1, 0), &[0xFF]),
+            (false, 5, -1, &[500], of(5, 5), &[0x13, 0x88]),
+            (false, 4, -1, &[1], of(4, 4), &[1]),
+        ] {
+            for payload in [short, long].map(|form| form(is_negative, scale, weight, digits)) {
+                assert_eq!(
+                    written(&payload, decimal).as_deref(),
+                    Ok(bytes),
+                    "{payload:?}"
+                );
+            }
+        }
+    }
+
+    /// The numbers around each power of two and ten are where a width may be wrong.
+    #[test]
+    fn every_width_is_right_at_its_edges() {
+        let powers_of_two = (0..3_322).map(|bits| BigInt::from(2).pow(bits));
+        let powers_of_ten = (0..1_000).map(|digits| BigInt::from(10).pow(digits));
+        for power in powers_of_two.chain(powers_of_ten) {
+            for near in -1..=1 {
+                let number: BigInt = &power + near;
+                let digits = number.to_radix_be_10000();
+                let weight = digits.len() as i16 - 1;
+                for is_negative in [false, true] {
+                    let payload = long(is_negative, 0, weight, &digits);
+                    let expected = if is_negative {
+                        -&number
+                    } else {
+                        number.clone()
+                    };
+                    assert_eq!(
+                        written(&payload, of(1000, 0)),
+                        Ok(expected.to_signed_bytes_be()),
+                        "{expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    trait Base10000 {
+        fn to_radix_be_10000(&self) -> Vec<u16>;
+    }
+
+    impl Base10000 for BigInt {
+        fn to_radix_be_10000(&self) -> Vec<u16> {
+            assert_ne!(self.sign(), Sign::Minus);
+            let text = self.to_string();
+            let text = format!("{}{text}", "0".repeat((4 - text.len() % 4) % 4));
+            text.as_bytes()
+                .chunks(4)
+                .map(|four| {
+                    four.iter()
+                        .fold(0, |digit, c| digit * 10 + u16::from(c - b'0'))
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn what_a_decimal_cannot_hold_is_an_error() {
+        for header in [NAN, INFINITY, MINUS_INFINITY] {
+            let special = written(&payload(&[header]), of(10, 2));
+            assert_eq!(special, Err(ValueError::NoDecimal));
+        }
+        for (scale, weight, digits, decimal) in [
+            (0, 0, &[1000][..], of(3, 0)),
+            (1, 0, &[1, 1000], of(3, 0)),
+            (2, 0, &[100], of(4, 2)),
+            (3, 0, &[1, 1230], of(6, 2)),
+            (0, i16::MAX, &[1], of(1000, 0)),
+            (16_383, i16::MIN, &[1], of(1000, 1000)),
+        ] {
+            let payload = long(false, scale, weight, digits);
+            assert_eq!(
+                written(&payload, decimal),
+                Err(ValueError::DecimalOverflow),
+                "{digits:?} as {decimal:?}"
+            );
+        }
+        let malformed = short(false, 0, 0, &[10_000]);
+        assert_eq!(
+            written(&malformed, of(10, 0)),
+            Err(ValueError::MalformedNumeric)
+        );
+    }
+
+    #[test]
+    fn a_modifier_says_whether_there_is_a_decimal() {
+        let modifier = |precision: i32, scale: i32| (precision << 16 | scale & 0x7FF) + 4;
+        for (precision, scale) in [(1, 0), (10, 2), (1000, 0), (1000, 1000)] {
+            assert_eq!(
+                Decimal::of_modifier(modifier(precision, scale)),
+                Some(of(precision as u16, scale as u16))
+            );
+        }
+        for modifier in [
+            -1,
+            0,
+            3,
+            modifier(5, -2),
+            modifier(2, 5),
+            modifier(0, 0),
+            modifier(1001, 0),
+            i32::MIN,
+            i32::MAX,
+        ] {
+            assert_eq!(Decimal::of_modifier(modifier), None, "{modifier}");
+        }
+    }
+
+    fn any_decimal() -> impl Strategy<Value = Decimal> {
+        let precision = prop_oneof![1..=40_u16, 1..=1000_u16];
+        precision
+            .prop_flat_map(|precision| (Just(precision), 0..=precision))
+            .prop_map(|(precision, scale)| of(precision, scale))
+    }
+
+    proptest! {
+        #[test]
+        fn a_decimal_is_what_integers_of_any_size_say(
+            is_negative: bool,
+            weight in prop_oneof![-3..10_i16, -80..260_i16],
+            digits in prop::collection::vec(
+                prop_oneof![Just(0), Just(9_999), (1..10_u16).prop_map(|d| d * 1000), 0..10_000_u16],
+                0..12,
+            ),
+            decimal in any_decimal(),
+        ) {
+            let payload = long(is_negative, 0, weight, &digits);
+            prop_assert_eq!(
+                written(&payload, decimal),
+                expected(is_negative, weight, &digits, decimal)
+            );
+        }
+
+        #[test]
+        fn a_number_that_fits_is_written(
+            is_negative: bool,
+            decimal in any_decimal(),
+            digits in prop::collection::vec(0..10_000_u16, 1..260),
+        ) {
+            // Cut to the decimal's digits: groups before the point, then those behind it.
+            let (before, behind) = (
+                usize::from(decimal.precision - decimal.scale) / 4,
+                usize::from(decimal.scale) / 4,
+            );
+            let digits: Vec<u16> = digits.into_iter().take(before + behind).collect();
+            let weight = before as i16 - 1;
+            let payload = long(is_negative, decimal.scale, weight, &digits);
+            let expected = expected(is_negative, weight, &digits, decimal);
+            prop_assert!(expected.is_ok());
+            prop_assert_eq!(written(&payload, decimal), expected);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(payload: Vec<u8>, decimal in any_decimal()) {
+            let _ = decimal_of(&payload, decimal);
+        }
+    }
+
+    fn decimal_of(payload: &[u8], of: Decimal) -> Result<(), ValueError> {
+        decimal(&mut Vec::new(), payload, of)
+    }
+}

@@ -154,3 +154,125 @@ fn reads_as_escape(rest: &[u8]) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::Decimal;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Reads escapes back, from left to right.
+    fn unescape(text: &str) -> Vec<u8> {
+        let mut rest = text.as_bytes();
+        let mut name = Vec::new();
+        while let Some((first, tail)) = rest.split_first() {
+            let digit = |byte: u8| match byte {
+                b'0'..=b'9' => Some(byte - b'0'),
+                b'a'..=b'f' => Some(byte - b'a' + 10),
+                _ => None,
+            };
+            match *rest {
+                [b'_', b'x', b'_', ref tail @ ..] => rest = tail,
+                [b'_', b'x', high, low, b'_', ref tail @ ..]
+                    if digit(high).is_some() && digit(low).is_some() =>
+                {
+                    name.extend(
+                        digit(high)
+                            .zip(digit(low))
+                            .map(|(high, low)| high << 4 | low),
+                    );
+                    rest = tail;
+                }
+                _ => {
+                    name.push(*first);
+                    rest = tail;
+                }
+            }
+        }
+        name
+    }
+
+    fn is_name(text: &str) -> bool {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && text
+                .bytes()
+                .next()
+                .is_some_and(|byte| !byte.is_ascii_digit())
+    }
+
+    #[test]
+    fn what_avro_does_not_allow_is_escaped() {
+        for (name, expected) in [
+            ("orders", "orders"),
+            ("Order_lines2", "Order_lines2"),
+            ("2nd", "_x32_nd"),
+            ("a b.c", "a_x20_b_x2e_c"),
+            ("é", "_xc3__xa9_"),
+            ("_x20_", "_x5f_x20_"),
+            ("_x", "_x"),
+            ("_", "_"),
+            ("__", "__"),
+            ("", "_x_"),
+            ("_x_", "_x5f_x_"),
+        ] {
+            assert_eq!(escape(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_mean_something_to_avro_or_headwater_are_given_to_neither_table_nor_type() {
+        assert_eq!(FullName::of_type("s", "string").to_string(), "s._x73_tring");
+        assert_eq!(FullName::of_type("s", "strings").to_string(), "s.strings");
+        assert_eq!(
+            FullName::of_type("headwater", "Interval").to_string(),
+            "_x68_eadwater.Interval"
+        );
+        assert_eq!(FullName::own("Interval").to_string(), "headwater.Interval");
+        assert_eq!(FullName::row("long", "int").to_string(), "long.int.Row");
+    }
+
+    fn tricky() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[_x2de.]{1,7}",
+            1 => prop::sample::select(vec![
+                "headwater", "_x68_eadwater", "string", "_x73_tring", "Row", "Key", "Array",
+                "Array_1_0", "TimeTz", "_int4",
+            ]).prop_map(str::to_owned),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_escaped_name_is_one_of_avro_and_reads_back(name in "([_x250e.fé-]|\\PC){0,20}") {
+            let escaped = escape(&name);
+            prop_assert!(is_name(&escaped), "{}", escaped);
+            prop_assert_eq!(unescape(&escaped), name.as_bytes());
+        }
+
+        #[test]
+        fn no_two_things_share_a_name(pairs in prop::collection::vec((tricky(), tricky()), 1..12)) {
+            let mut owners = HashMap::new();
+            for (schema, name) in &pairs {
+                let decimal = Decimal::new(1, 0);
+                for (kind, full_name) in [
+                    ("row", FullName::row(schema, name)),
+                    ("key", FullName::key(schema, name)),
+                    ("envelope", FullName::envelope(schema, name)),
+                    ("type", FullName::of_type(schema, name)),
+                    ("array", FullName::array(schema, name, None)),
+                    ("array of decimals", FullName::array(schema, name, decimal)),
+                ] {
+                    let parts = full_name.to_string();
+                    prop_assert!(parts.split('.').all(is_name), "{}", parts);
+                    prop_assert_ne!(full_name.namespace(), OWN_NAMESPACE);
+                    let thing = (kind, schema, name);
+                    let owner = *owners.entry(parts.clone()).or_insert(thing);
+                    prop_assert_eq!(owner, thing, "{}", parts);
+                }
+            }
+        }
+    }
+}

@@ -386,3 +386,111 @@ impl<'s> Printer<'s> {
         self.out.extend_from_slice(json.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{array_schema, interval_schema, range_schema};
+    use super::*;
+
+    fn pair(name: &str, half: &Schema) -> Schema {
+        Schema::record(
+            FullName::of_type("public", name),
+            vec![
+                Field::new("a", half.clone().optional()),
+                Field::new("b", half.clone().optional()),
+            ],
+        )
+    }
+
+    fn row(fields: Vec<Field>) -> Schema {
+        Schema::record(FullName::row("public", "t"), fields)
+    }
+
+    #[test]
+    fn a_row_prints_as_avro_reads_it() {
+        let mut note = Field::new("note", Schema::json().optional());
+        note.properties = vec![
+            Property::pg_type("jsonb"),
+            Property::pg_domain("\"my\" doc"),
+        ];
+        let row = row(vec![
+            Field::new("id", Schema::Long),
+            note,
+            Field::new("took", interval_schema().optional()),
+            Field::new("gave", interval_schema().optional()),
+            Field::new(
+                "mood",
+                Schema::String
+                    .with(Property::labels(vec!["so so".to_owned(), "\"".to_owned()]))
+                    .optional(),
+            ),
+        ]);
+        assert_eq!(
+            row.to_json(),
+            concat!(
+                r#"{"type":"record","name":"Row","namespace":"public.t","fields":["#,
+                r#"{"name":"id","type":"long"},"#,
+                r#"{"name":"note","type":["null",{"type":"string","contentType":"application/json"}],"#,
+                r#""default":null,"pgType":"jsonb","pgDomain":"\"my\" doc"},"#,
+                r#"{"name":"took","type":["null",{"type":"record","name":"Interval","#,
+                r#""namespace":"headwater","fields":[{"name":"months","type":"int"},"#,
+                r#"{"name":"days","type":"int"},{"name":"micros","type":"long"}]}],"default":null},"#,
+                r#"{"name":"gave","type":["null","headwater.Interval"],"default":null},"#,
+                r#"{"name":"mood","type":["null",{"type":"string","labels":["so so","\""]}],"#,
+                r#""default":null}]}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn a_keys_schema_has_no_properties() {
+        let id = |properties| Field {
+            name: "id".to_owned(),
+            schema: Schema::json(),
+            properties,
+        };
+        let described = row(vec![id(vec![Property::pg_type("jsonb")])]);
+        let bare = Schema::record(
+            FullName::row("public", "t"),
+            vec![Field::new("id", Schema::String)],
+        );
+        assert_ne!(described.to_json(), bare.to_json());
+        assert_eq!(described.to_key_json(), bare.to_json());
+    }
+
+    #[test]
+    fn null_is_the_first_branch_of_a_union_that_may_be_null() {
+        let array = array_schema(FullName::array("pg_catalog", "_int4", None), Schema::Int);
+        let optional = array.clone().optional().to_json();
+        assert_eq!(
+            optional
+                .strip_prefix("[\"null\",")
+                .map(|rest| format!("[{rest}")),
+            Some(array.to_json())
+        );
+        assert_eq!(array.clone().optional().optional().to_json(), optional);
+    }
+
+    #[test]
+    fn a_type_that_occurs_a_million_times_is_defined_once() {
+        let innermost = Schema::record(FullName::of_type("public", "p0"), vec![]);
+        let schema = (1..=20).fold(innermost, |half, level| pair(&format!("p{level}"), &half));
+        let json = schema.to_json();
+        assert_eq!(json.matches("\"fields\"").count(), 21);
+        assert!(json.len() < 21 * 200, "{} bytes", json.len());
+    }
+
+    #[test]
+    fn arrays_within_arrays_and_ranges_take_no_more_text_than_they_are_many() {
+        let length = |levels: usize| {
+            let name = |kind: char, level| FullName::of_type("public", &format!("{kind}{level}"));
+            let schema = (0..levels).fold(Schema::Int, |element, level| {
+                let range = range_schema(name('r', level), element);
+                let inner = array_schema(name('a', level), range);
+                array_schema(name('b', level), inner)
+            });
+            schema.to_json().len()
+        };
+        assert!(length(100) < 15 * length(10), "{} bytes", length(100));
+    }
+}

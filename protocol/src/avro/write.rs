@@ -137,3 +137,106 @@ pub fn end_items(out: &mut Vec<u8>) {
 fn length(out: &mut Vec<u8>, length: usize) {
     long(out, length as i64);
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::ValueError;
+    use crate::json;
+    use proptest::prelude::*;
+
+    /// A `long` at the beginning of `bytes`, and what follows it.
+    pub(in crate::avro) fn read_long(bytes: &[u8]) -> (i64, &[u8]) {
+        let length = 1 + bytes.iter().take_while(|byte| **byte >= 0x80).count();
+        let zigzag = bytes[..length]
+            .iter()
+            .rev()
+            .fold(0_u64, |number, byte| number << 7 | u64::from(byte & 0x7F));
+        let number = (zigzag >> 1).cast_signed() ^ -((zigzag & 1).cast_signed());
+        (number, &bytes[length..])
+    }
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        write(&mut out);
+        assert!(out.starts_with(b"before"), "{out:?}");
+        out.split_off(6)
+    }
+
+    /// The table of the specification, "Primitive Types", and the ends.
+    #[test]
+    fn longs_are_zigzag_varints() {
+        for (number, expected) in [
+            (0, &[0][..]),
+            (-1, &[1]),
+            (1, &[2]),
+            (-2, &[3]),
+            (63, &[0x7E]),
+            (-64, &[0x7F]),
+            (64, &[0x80, 0x01]),
+            (8192, &[0x80, 0x80, 0x01]),
+            (i64::MAX, &[0xFE, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+            (i64::MIN, &[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]),
+        ] {
+            assert_eq!(written(|out| long(out, number)), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_string_has_its_length_in_front_however_long_it_is() {
+        for length in [0, 1, 62, 63, 64, 65, 127, 8_191, 8_192, 2_000_000] {
+            let text = vec![b'x'; length];
+            let expected = written(|out| string(out, &text));
+            let with = written(|out| {
+                let Ok(()) = string_with::<Infallible>(out, |out| {
+                    out.extend_from_slice(&text);
+                    Ok(())
+                });
+            });
+            assert!(with == expected, "{length} bytes");
+            let quoted = [b"\"", &text[..], b"\""].concat();
+            let without_quotes = written(|out| {
+                let Ok(()) = unquoted::<Infallible>(out, |out| {
+                    out.extend_from_slice(&quoted);
+                    Ok(())
+                });
+            });
+            assert!(without_quotes == expected, "{length} bytes in quotes");
+        }
+    }
+
+    #[test]
+    fn what_json_has_in_quotes_or_without_is_a_string() {
+        for (write, expected) in [
+            (json::pg_lsn as fn(&mut Vec<u8>, u64), "0/7B"),
+            (json::unsigned, "123"),
+        ] {
+            let text = written(|out| {
+                let Ok(()) = unquoted::<Infallible>(out, |out| {
+                    write(out, 123);
+                    Ok(())
+                });
+            });
+            assert_eq!(text, written(|out| string(out, expected.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn an_error_of_what_prints_is_told() {
+        let error = Err(ValueError::MalformedJsonb);
+        assert_eq!(string_with(&mut Vec::new(), |_| error), error);
+        assert_eq!(unquoted(&mut Vec::new(), |_| error), error);
+    }
+
+    proptest! {
+        #[test]
+        fn a_long_reads_back(number: i64, shift in 0..64_u32) {
+            let number = number >> shift;
+            let bytes = written(|out| long(out, number));
+            prop_assert!(bytes.len() <= LONGEST_LONG);
+            prop_assert_eq!(read_long(&bytes), (number, &[][..]));
+        }
+    }
+}
