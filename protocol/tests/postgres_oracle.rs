@@ -10,7 +10,10 @@ mod oracle;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use headwater_protocol::avro::{self, Decimal};
 use headwater_protocol::json;
+use headwater_protocol::stored::{BoundLayout, Multirange, Range};
+use num_bigint::BigInt;
 use oracle::Oracle;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -151,6 +154,47 @@ fn cases_of_every_type() -> Vec<Case> {
             random: number_text().boxed(),
         },
         Case {
+            sql_type: "numeric(1000,30)",
+            write: |out, stored| {
+                let decimal = Decimal::new(1000, 30).unwrap();
+                write_unscaled(out, &varlena(stored)[4..], decimal);
+            },
+            edges: strings(&[
+                "0",
+                "-0.5",
+                "1e-30",
+                "-1e300",
+                "99999999999999999.9",
+                "1e969",
+            ])
+            .collect(),
+            random: "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,30})?".boxed(),
+        },
+        Case {
+            sql_type: "int8range",
+            write: |out, stored| write_range(out, varlena(stored), INT8, integer_bound),
+            edges: strings(&["empty", "(,)", "[1,)", "(,1)", "[-1,9223372036854775807)"]).collect(),
+            random: range_text(any::<i32>().prop_map(i64::from).boxed()).boxed(),
+        },
+        Case {
+            sql_type: "numrange",
+            write: |out, stored| write_range(out, varlena(stored), NUMERIC, numeric_bound),
+            edges: strings(&["empty", "(,)", "[1,]", "(,1]", "[1,1]", "(1.50,1e600]"]).collect(),
+            random: range_text((0..1_i64 << 50).boxed()).boxed(),
+        },
+        Case {
+            sql_type: "int4multirange",
+            write: |out, stored| write_multirange(out, varlena(stored), INT4, integer_bound),
+            edges: strings(&["{}", "{(,)}", "{[1,)}", "{[1,2),[3,4),[5,6)}"]).collect(),
+            random: multirange_text().boxed(),
+        },
+        Case {
+            sql_type: "nummultirange",
+            write: |out, stored| write_multirange(out, varlena(stored), NUMERIC, numeric_bound),
+            edges: strings(&["{}", "{(,)}", "{(,1],[1.5,1e300),[1e301,)}"]).collect(),
+            random: multirange_text().boxed(),
+        },
+        Case {
             sql_type: "jsonb",
             write: |out, stored| json::jsonb(out, &stored[4..]).unwrap(),
             edges: edge_documents(),
@@ -159,6 +203,98 @@ fn cases_of_every_type() -> Vec<Case> {
                 .boxed(),
         },
     ]
+}
+
+/// The layouts of bounds by type: `typlen`, and `typalign` in bytes.
+const INT4: (i16, usize) = (4, 4);
+const INT8: (i16, usize) = (8, 8);
+const NUMERIC: (i16, usize) = (-1, 4);
+
+type WriteBound = fn(&mut Vec<u8>, &[u8]);
+
+/// A value of variable length with a header of four bytes, whichever it has on the page.
+fn varlena(stored: &[u8]) -> &[u8] {
+    assert_eq!(stored[0] & 0x03, 0, "header of one byte, or compressed");
+    stored
+}
+
+/// As `range_out` prints it, in quotes.
+fn write_range(out: &mut Vec<u8>, stored: &[u8], layout: (i16, usize), write: WriteBound) {
+    let (_, range) = Range::read(&stored[4..], BoundLayout::new(layout.0, layout.1)).unwrap();
+    out.push(b'"');
+    write_one_range(out, &range, write);
+    out.push(b'"');
+}
+
+fn write_one_range(out: &mut Vec<u8>, range: &Range<'_>, write: WriteBound) {
+    if range.is_empty {
+        return out.extend_from_slice(b"empty");
+    }
+    out.push(if range.lower_inclusive { b'[' } else { b'(' });
+    range.lower.into_iter().for_each(|bound| write(out, bound));
+    out.push(b',');
+    range.upper.into_iter().for_each(|bound| write(out, bound));
+    out.push(if range.upper_inclusive { b']' } else { b')' });
+}
+
+/// As `multirange_out` prints it, in quotes.
+fn write_multirange(out: &mut Vec<u8>, stored: &[u8], layout: (i16, usize), write: WriteBound) {
+    let layout = BoundLayout::new(layout.0, layout.1);
+    let (_, ranges) = Multirange::read(&stored[4..], layout).unwrap();
+    out.extend_from_slice(b"\"{");
+    for (index, range) in ranges.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_one_range(out, &range.unwrap(), write);
+    }
+    out.extend_from_slice(b"}\"");
+}
+
+fn integer_bound(out: &mut Vec<u8>, bound: &[u8]) {
+    let number = match *bound {
+        [a, b, c, d] => i64::from(i32::from_ne_bytes([a, b, c, d])),
+        _ => i64_at(bound, 0),
+    };
+    json::integer(out, number);
+}
+
+/// With its header: of one byte where the server could make it short.
+fn numeric_bound(out: &mut Vec<u8>, bound: &[u8]) {
+    let is_short = bound[0] & 0x01 != 0;
+    json::numeric(out, &bound[if is_short { 1 } else { 4 }..]).unwrap();
+}
+
+fn range_text(bound: BoxedStrategy<i64>) -> impl Strategy<Value = String> {
+    let bounds = prop::option::of(bound.clone())
+        .prop_flat_map(move |lower| (Just(lower), prop::option::of(0..1_000_000_i64)));
+    ("[\\[(]", bounds, "[\\])]").prop_map(|(open, (lower, width), close)| {
+        let upper = width.map(|width| lower.unwrap_or(0) + width);
+        let text = |bound: Option<i64>| bound.map(|number| number.to_string()).unwrap_or_default();
+        format!("{open}{},{}{close}", text(lower), text(upper))
+    })
+}
+
+fn multirange_text() -> impl Strategy<Value = String> {
+    prop::collection::vec(range_text((-5_000_000..5_000_000_i64).boxed()), 0..8)
+        .prop_map(|ranges| format!("{{{}}}", ranges.join(",")))
+}
+
+/// A decimal's bytes as the number that they are, with its point.
+fn write_unscaled(out: &mut Vec<u8>, payload: &[u8], decimal: Decimal) {
+    let mut bytes = Vec::new();
+    avro::decimal(&mut bytes, payload, decimal).unwrap();
+    let length = 1 + bytes.iter().take_while(|byte| **byte >= 0x80).count();
+    let number = BigInt::from_signed_bytes_be(&bytes[length..]);
+    let scale = usize::from(decimal.scale());
+    let digits = format!(
+        "{:0>width$}",
+        number.magnitude().to_string(),
+        width = scale + 1
+    );
+    let (before, behind) = digits.split_at(digits.len() - scale);
+    let sign = if number < BigInt::ZERO { "-" } else { "" };
+    out.extend_from_slice(format!("{sign}{before}.{behind}").as_bytes());
 }
 
 fn edge_dates() -> impl Iterator<Item = String> {

@@ -190,3 +190,88 @@ impl<'a> Iterator for Multirange<'a> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `text` as the server may store it: with a header of one byte, or of four on a boundary.
+    fn text_bound(payload: &mut Vec<u8>, text: &[u8]) {
+        let short = text.len() + 1;
+        if short < 0x80 {
+            let header = if cfg!(target_endian = "little") {
+                short << 1 | 1
+            } else {
+                short | 0x80
+            };
+            payload.push(header as u8);
+        } else {
+            payload.resize(payload.len().next_multiple_of(4), 0);
+            let long = text.len() as u32 + 4;
+            let header = if cfg!(target_endian = "little") {
+                long << 2
+            } else {
+                long
+            };
+            payload.extend(header.to_ne_bytes());
+        }
+        payload.extend_from_slice(text);
+    }
+
+    #[test]
+    fn bounds_with_short_headers_are_not_aligned_and_long_ones_are() {
+        let long = [b'z'; 200];
+        for (lower, upper) in [(&b"a"[..], &b"bc"[..]), (b"a", &long), (&long, b"a")] {
+            let mut payload = 4711_u32.to_ne_bytes().to_vec();
+            text_bound(&mut payload, lower);
+            text_bound(&mut payload, upper);
+            payload.push(LOWER_INCLUSIVE);
+            let (range_type, range) = match Range::read(&payload, BoundLayout::new(-1, 4)) {
+                Ok(read) => read,
+                Err(error) => panic!("{error}: {payload:?}"),
+            };
+            assert_eq!(range_type, 4711);
+            assert!(range.lower_inclusive && !range.upper_inclusive && !range.is_empty);
+            let ends = [range.lower, range.upper].map(|bound| bound.unwrap_or_default());
+            assert!(
+                ends[0].ends_with(lower) && ends[1].ends_with(upper),
+                "{ends:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bound_that_is_not_there_is_malformed() {
+        let layout = BoundLayout::new(8, 8);
+        for payload in [
+            &[][..],
+            &[0; 4],
+            &[0; 5],
+            &[0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0],
+        ] {
+            let read = Range::read(payload, layout).map(|(_, range)| range);
+            assert_eq!(read, Err(ValueError::MalformedRange), "{payload:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(
+            payload: Vec<u8>,
+            ranges in 0..5_u32,
+            length in -3..20_i16,
+            alignment in 0..9_usize,
+        ) {
+            let layout = BoundLayout::new(length, alignment);
+            let _ = Range::read(&payload, layout);
+            let counted = [&[0; 4][..], &ranges.to_ne_bytes(), &payload].concat();
+            for payload in [&payload, &counted] {
+                if let Ok((_, ranges)) = Multirange::read(payload, layout) {
+                    prop_assert!(ranges.count() <= payload.len());
+                }
+            }
+        }
+    }
+}

@@ -78,7 +78,7 @@ impl Oracle {
                         JOIN oracle AS o ON o.ctid = p.t_ctid \
                    ORDER BY page, p.lp) TO '{answer}';\n\n\
              DROP TABLE oracle;\n\n",
-            plain = if matches!(sql_type, "numeric" | "jsonb" | "text" | "bytea") {
+            plain = if is_varlena(sql_type) {
                 "ALTER TABLE oracle ALTER COLUMN v SET STORAGE PLAIN;\n\n"
             } else {
                 ""
@@ -165,6 +165,14 @@ fn text_of(output: &Output) -> String {
     streams
         .map(|stream| String::from_utf8_lossy(stream))
         .concat()
+}
+
+/// Whether values have a header, which PLAIN leaves at four bytes.
+fn is_varlena(sql_type: &str) -> bool {
+    matches!(sql_type, "jsonb" | "text" | "bytea")
+        || ["numeric", "range"]
+            .iter()
+            .any(|part| sql_type.contains(part))
 }
 
 /// One line of COPY's text format.
