@@ -266,7 +266,7 @@ fn numeric_bound(out: &mut Vec<u8>, bound: &[u8]) {
 }
 
 fn range_text(bound: BoxedStrategy<i64>) -> impl Strategy<Value = String> {
-    let bounds = prop::option::of(bound.clone())
+    let bounds = prop::option::of(bound)
         .prop_flat_map(move |lower| (Just(lower), prop::option::of(0..1_000_000_i64)));
     ("[\\[(]", bounds, "[\\])]").prop_map(|(open, (lower, width), close)| {
         let upper = width.map(|width| lower.unwrap_or(0) + width);

@@ -468,7 +468,7 @@ mod tests {
                 .map(|rest| format!("[{rest}")),
             Some(array.to_json())
         );
-        assert_eq!(array.clone().optional().optional().to_json(), optional);
+        assert_eq!(array.optional().optional().to_json(), optional);
     }
 
     #[test]

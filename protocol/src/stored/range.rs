@@ -54,7 +54,7 @@ impl BoundLayout {
     }
 
     /// The value that begins at `offset` of `payload` or behind its padding, and where it ends.
-    fn read<'a>(self, payload: &'a [u8], offset: usize) -> Result<(&'a [u8], usize), ValueError> {
+    fn read(self, payload: &[u8], offset: usize) -> Result<(&[u8], usize), ValueError> {
         let malformed = ValueError::MalformedRange;
         let BoundLayout { length, alignment } = self;
         let padding = varlena::padding(payload, offset, HEADER, length, alignment);
