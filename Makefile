@@ -87,10 +87,11 @@ server-panics:
 		&& $(MAKE) --no-print-directory -s install PG_CONFIG=$$copy extension=$(TARGET)/extension/panics
 
 .PHONY: demo
-demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on throwaway servers
+demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on throwaway servers (FORMAT=avro)
+	@test '$(FORMAT)' != avro || setup/registry.sh
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) build --locked --release -p headwater-tests --bin demo
-	@$(TARGET)/release/demo
+	@FORMAT='$(FORMAT)' $(TARGET)/release/demo
 
 .PHONY: test
 test: setup ## unit, property and end-to-end tests, on throwaway servers

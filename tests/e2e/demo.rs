@@ -17,11 +17,13 @@ fn folders(parent: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-#[test]
-fn shows_the_walkthrough_and_leaves_nothing() {
+/// Runs the demo and fails unless it shows all of this, in this order, and leaves nothing.
+#[track_caller]
+fn shows(format: &str, all: &[&str]) {
     let parent = Folder::new();
     let shown = Command::new(DEMO)
         .env("TMPDIR", parent.path())
+        .env("FORMAT", format)
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -32,24 +34,53 @@ fn shows_the_walkthrough_and_leaves_nothing() {
         String::from_utf8_lossy(&shown.stderr)
     );
     let mut rest = &*text;
-    for expected in [
-        "create extension headwater",
-        "snapshot complete, streaming changes",
-        "{\"id\":1}\t{\"id\":1,\"value\":\"hello world!\"}",
-        "insert into test",
-        "{\"id\":2}\t{\"id\":2,",
-        "update test set value = 'modified' where id = 1",
-        "{\"id\":1}\t{\"id\":1,\"value\":\"modified\"}",
-        "delete from test",
-        "{\"id\":1}\tnull",
-        "\"op\":\"d\"",
-    ] {
+    for expected in all {
         let Some(at) = rest.find(expected) else {
             panic!("no {expected:?} in the rest of:\n{text}");
         };
         rest = &rest[at..];
     }
     assert_eq!(folders(parent.path()), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn shows_the_walkthrough_and_leaves_nothing() {
+    shows(
+        "json",
+        &[
+            "create extension headwater",
+            "snapshot complete, streaming changes",
+            "{\"id\":1}\t{\"id\":1,\"value\":\"hello world!\"}",
+            "insert into test",
+            "{\"id\":2}\t{\"id\":2,",
+            "update test set value = 'modified' where id = 1",
+            "{\"id\":1}\t{\"id\":1,\"value\":\"modified\"}",
+            "delete from test",
+            "{\"id\":1}\tnull",
+            "\"op\":\"d\"",
+        ],
+    );
+}
+
+#[test]
+fn shows_the_walkthrough_in_avro_with_schemas_in_a_registry() {
+    shows(
+        "avro",
+        &[
+            "Apicurio Registry, http://127.0.0.1:",
+            "--format avro",
+            "snapshot complete, streaming changes",
+            "headwater tail",
+            "{\"id\":1}\t{\"id\":1,\"value\":{\"string\":\"hello world!\"}}",
+            "{\"id\":1}\t{\"id\":1,\"value\":{\"string\":\"modified\"}}",
+            "{\"id\":1}\tnull",
+            "[\"test-key\", \"test-value\"]",
+            "alter table test add column price",
+            "\"value\":{\"string\":\"with a price\"},\"price\":{\"bytes\":\"\\u0003\\u00e7\"}}",
+            "/subjects/test-value/versions/2/schema",
+            "\"op\":\"d\"",
+        ],
+    );
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod snapshot_again;
 mod snapshot_kills;
 mod stale;
 mod supervised;
+mod tail_avro;
 mod take_over;
 mod toast;
 mod torture;

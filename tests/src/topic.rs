@@ -26,6 +26,8 @@ pub struct Record {
     pub key: Option<String>,
     /// The value as text; none for a tombstone.
     pub value: Option<String>,
+    /// The key's bytes.
+    pub key_bytes: Option<Vec<u8>>,
     /// The value's bytes.
     pub bytes: Option<Vec<u8>>,
     /// The headers as text.
@@ -64,6 +66,7 @@ impl Record {
             offset: message.offset(),
             key: message.key().map(text),
             value: message.payload().map(text),
+            key_bytes: message.key().map(<[u8]>::to_vec),
             bytes: message.payload().map(<[u8]>::to_vec),
             headers: headers.unwrap_or_default(),
         }
@@ -163,8 +166,9 @@ pub fn for_each(
 ///
 /// If it is not acknowledged.
 #[track_caller]
-pub fn write(kafka: &Kafka, topic: &str, key: &str, value: &str) {
-    produce(kafka, topic, BaseRecord::to(topic).key(key).payload(value));
+pub fn write(kafka: &Kafka, topic: &str, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+    let record = BaseRecord::to(topic).key(key.as_ref());
+    produce(kafka, topic, record.payload(value.as_ref()));
 }
 
 /// Writes a tombstone and waits for the broker's acknowledgement.
@@ -173,12 +177,12 @@ pub fn write(kafka: &Kafka, topic: &str, key: &str, value: &str) {
 ///
 /// If it is not acknowledged.
 #[track_caller]
-pub fn bury(kafka: &Kafka, topic: &str, key: &str) {
-    produce(kafka, topic, BaseRecord::<str, str>::to(topic).key(key));
+pub fn bury(kafka: &Kafka, topic: &str, key: impl AsRef<[u8]>) {
+    produce(kafka, topic, BaseRecord::to(topic).key(key.as_ref()));
 }
 
 #[track_caller]
-fn produce(kafka: &Kafka, topic: &str, record: BaseRecord<'_, str, str>) {
+fn produce(kafka: &Kafka, topic: &str, record: BaseRecord<'_, [u8], [u8]>) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", kafka.brokers())
         .set("partitioner", "murmur2_random")
