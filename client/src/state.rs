@@ -2,11 +2,13 @@
 
 mod kafka;
 mod runs;
+mod schema_ids;
 mod shape;
 mod stale;
 
-pub use kafka::{KafkaState, StateKey, read, record};
+pub use kafka::{KafkaSchemaIds, KafkaState, StateKey, read, record};
 pub use runs::{Ended, Part, Place, Run, Runs, Sent};
+pub use schema_ids::{SchemaIds, SubjectIds};
 pub use shape::{Difference, Shape};
 pub use stale::{Mark, StaleTables};
 

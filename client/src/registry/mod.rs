@@ -16,8 +16,11 @@
 mod difference;
 mod endpoint;
 mod http;
+mod refused;
+mod registrar;
 #[cfg(test)]
 mod replay;
+mod stamp;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +33,9 @@ use crate::cli::RegistryOptions;
 use crate::error::{Error, ErrorKind, Result};
 pub use difference::difference;
 pub use endpoint::Endpoint;
+pub use refused::Refused;
+pub use registrar::{Ids, Registrar, Schemas, Standing};
+pub use stamp::{HEADER_BYTES, Stamp};
 
 /// Schemas by their ids that are kept: a topic has one a version. Beyond it they are asked for
 /// again.

@@ -6,6 +6,7 @@
 
 mod newest;
 pub mod record;
+mod schema_ids;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 
 use self::newest::Newest;
 pub use self::record::StateKey;
+pub use self::schema_ids::KafkaSchemaIds;
 use super::{State, StateStore};
 use crate::error::{Error, ErrorKind, Result, kafka as kafka_errors};
 use crate::kafka::{Connection, Existence, KafkaOptions, Purpose, TopicMaker, producer};
@@ -35,12 +37,17 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// A [`StateStore`] over the topic `__headwater.state`.
 pub struct KafkaState {
-    options: KafkaOptions,
+    writer: Writer,
     key: Vec<u8>,
-    producer: BaseProducer<Reports>,
     existence: Existence,
     /// Of this instance, from its first record on.
     epoch: Option<u64>,
+}
+
+/// Writes records of the topic, one after the other.
+struct Writer {
+    options: KafkaOptions,
+    producer: BaseProducer<Reports>,
     /// Numbers what was written, to know its reports apart.
     stored: usize,
 }
@@ -64,6 +71,25 @@ impl KafkaState {
     /// # Errors
     /// Kafka does not answer; the topic is missing or cannot be created.
     pub fn connect(options: &KafkaOptions, key: &StateKey) -> Result<Self> {
+        let (writer, existence) = Writer::connect(options)?;
+        Ok(KafkaState {
+            key: record::key(key)?,
+            writer,
+            existence,
+            epoch: None,
+        })
+    }
+
+    /// Writes a record of the key, none for a tombstone, and waits for its acknowledgement.
+    fn write(&mut self, value: Option<&[u8]>) -> Result<()> {
+        self.existence = Existence::Found;
+        self.writer.write(&self.key, value)
+    }
+}
+
+impl Writer {
+    /// As [`KafkaState::connect`]; says whether the topic was there.
+    fn connect(options: &KafkaOptions) -> Result<(Self, Existence)> {
         let mut config = options.producer_config()?;
         let timeout = STORE_TIMEOUT.as_millis().to_string();
         config.set("message.timeout.ms", timeout);
@@ -74,25 +100,22 @@ impl KafkaState {
         };
         let producer = producer(&config, reports, |reports| &reports.connection)?;
         let topic = TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
-        Ok(KafkaState {
+        let writer = Writer {
             options: options.clone(),
-            key: record::key(key)?,
-            stored: 0,
             producer,
-            existence: topic.existence,
-            epoch: None,
-        })
+            stored: 0,
+        };
+        Ok((writer, topic.existence))
     }
 
-    /// Writes a record of the key, none for a tombstone, and waits for its acknowledgement.
-    fn write(&mut self, value: Option<&[u8]>) -> Result<()> {
-        self.existence = Existence::Found;
+    /// Writes a record, none as its value for a tombstone, and waits for its acknowledgement.
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         self.stored += 1;
         let record = BaseRecord {
             topic: TOPIC,
             partition: Some(PARTITION),
             payload: value,
-            key: Some(self.key.as_slice()),
+            key: Some(key),
             timestamp: None,
             headers: None,
             delivery_opaque: self.stored,
@@ -133,7 +156,7 @@ impl KafkaState {
         if std::mem::replace(&mut self.existence, Existence::Found) == Existence::Created {
             return Ok(Newest::default());
         }
-        Newest::find(&self.options, &self.key, &mut || Ok(()))
+        Newest::find(&self.writer.options, &self.key, &mut || Ok(()))
     }
 
     /// The epoch that this instance writes under: the next one, at its first record.

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
+use rdkafka::message::BorrowedMessage;
 
 use super::{PARTITION, TOPIC, record};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,27 +37,12 @@ impl Newest {
         key: &[u8],
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
-        let reader = Reader::connect(options, Reading::Own, Connection::silent, tick)?;
         let mut newest = Newest::default();
-        if reader.find_partitions(TOPIC, tick)?.is_none() {
-            return Ok(newest);
-        }
-        let heard = Cell::new(Instant::now());
-        reader.read_partition(
-            TOPIC,
-            PARTITION,
-            &mut || {
-                still_patient(options, heard.get())?;
-                tick()
-            },
-            &mut |message| {
-                heard.set(Instant::now());
-                if message.key() == Some(key) {
-                    newest.read(message.offset(), message.payload());
-                }
-                Ok(())
-            },
-        )?;
+        each_record(options, tick, &mut |message| {
+            if message.key() == Some(key) {
+                newest.read(message.offset(), message.payload());
+            }
+        })?;
         Ok(newest)
     }
 
@@ -84,6 +70,33 @@ impl Newest {
             .map(Some)
             .map_err(|error| error.into_error(&format!("topic \"{TOPIC}\", offset {offset}")))
     }
+}
+
+/// Reads the topic to its end, in its order; one that does not exist is empty.
+pub(super) fn each_record(
+    options: &KafkaOptions,
+    tick: &mut dyn FnMut() -> Result<()>,
+    each: &mut dyn FnMut(&BorrowedMessage<'_>),
+) -> Result<()> {
+    let reader = Reader::connect(options, Reading::Own, Connection::silent, tick)?;
+    if reader.find_partitions(TOPIC, tick)?.is_none() {
+        return Ok(());
+    }
+    let heard = Cell::new(Instant::now());
+    reader.read_partition(
+        TOPIC,
+        PARTITION,
+        &mut || {
+            still_patient(options, heard.get())?;
+            tick()
+        },
+        &mut |message| {
+            heard.set(Instant::now());
+            each(message);
+            Ok(())
+        },
+    )?;
+    Ok(())
 }
 
 fn still_patient(options: &KafkaOptions, heard: Instant) -> Result<()> {

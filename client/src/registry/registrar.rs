@@ -1,0 +1,530 @@
+//! Which ids records carry: asked for on a thread of its own, on record before they are used.
+//!
+//! ```text
+//! stream ── standing ──► known ids             ◄── record in the state topic
+//!               └──► queue ──► thread: find ─► check ─► register ─► record ─► known ids
+//! ```
+//!
+//! The stream never waits for an answer here: it has a connection to Postgres to keep alive, and
+//! tables whose ids are known to go on with.
+//!
+//! # Why an outage stops only what is new
+//!
+//! An id is asked for once in a run. Where the registry does not answer then, and the id is on
+//! record, it is used, and confirmed when the registry is back: schemas and their ids are facts that
+//! a registry does not change. What is on record nowhere is tried until it is answered. Schemas of
+//! one subject are asked for in the order in which they came, since compatibility looks at what was
+//! there before.
+//!
+//! # Why a key's id is pinned
+//!
+//! It is part of the key's bytes, by which Kafka chooses partitions and compacts. A registry that was
+//! begun anew hands out ids anew: the same key would be two. So an id other than the one on record is
+//! an error for a key. A value with another id is only another value: readers find its schema under
+//! the new id, and what was written before has lost its own, which is said.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::refused::OtherId;
+use super::{Refused, Registry, difference};
+use crate::backoff::Backoff;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::{SchemaIds, SubjectIds};
+use crate::stop::Stop;
+
+/// How long a refusal is taken for true: somebody may set another level.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// How long the thread waits for work at a time: it looks then whether it is to end.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// The schemas of a table's records.
+#[derive(Debug)]
+pub struct Schemas {
+    table: String,
+    topic: String,
+    key: Option<Arc<str>>,
+    value: Arc<str>,
+    ids: OnceLock<Ids>,
+}
+
+/// What records begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// None for a table without a key.
+    pub key: Option<u32>,
+    /// Of the row or the envelope.
+    pub value: u32,
+}
+
+/// What is known of a table's ids.
+#[derive(Debug)]
+pub enum Standing {
+    /// Its records can be sent.
+    Known(Ids),
+    /// The registry was asked.
+    Waiting,
+    /// Its records cannot be sent.
+    Refused(Arc<Refused>),
+}
+
+impl Schemas {
+    /// The schemas, as JSON text, of the records of `table` in `topic`.
+    pub fn new(table: String, topic: &str, key: Option<&str>, value: &str) -> Self {
+        Schemas {
+            table,
+            topic: topic.to_owned(),
+            key: key.map(Arc::from),
+            value: Arc::from(value),
+            ids: OnceLock::new(),
+        }
+    }
+
+    /// The key's schema, as JSON text.
+    pub fn key(&self) -> Option<&Arc<str>> {
+        self.key.as_ref()
+    }
+
+    /// The value's schema, as JSON text.
+    pub fn value(&self) -> &Arc<str> {
+        &self.value
+    }
+
+    fn question(&self, part: Part, schema: &Arc<str>) -> Question {
+        let part_name = match part {
+            Part::Key => "key",
+            Part::Value => "value",
+        };
+        Question {
+            subject: format!("{}-{part_name}", self.topic),
+            table: self.table.clone(),
+            topic: self.topic.clone(),
+            part,
+            schema: Arc::clone(schema),
+        }
+    }
+}
+
+/// Asks for ids. Cheap to clone.
+#[derive(Clone)]
+pub struct Registrar(Arc<Office>);
+
+/// What the stream and the thread share.
+struct Office {
+    desk: Mutex<Desk>,
+    changed: Condvar,
+    /// For messages.
+    registry: String,
+}
+
+#[derive(Default)]
+struct Desk {
+    /// By subject and schema.
+    known: HashMap<(String, Arc<str>), Known>,
+    queue: VecDeque<Question>,
+    /// What is on record.
+    records: HashMap<String, SubjectIds>,
+    is_down: bool,
+    failure: Option<Error>,
+    stop: Stop,
+}
+
+enum Known {
+    Asked,
+    Id(u32),
+    Refused(Arc<Refused>, Instant),
+}
+
+#[derive(Clone, Debug)]
+struct Question {
+    subject: String,
+    table: String,
+    topic: String,
+    part: Part,
+    schema: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Key,
+    Value,
+}
+
+/// What came of a question.
+enum Answer {
+    Id(u32),
+    Refused(Refused),
+}
+
+impl Question {
+    fn place(&self) -> (String, Arc<str>) {
+        (self.subject.clone(), Arc::clone(&self.schema))
+    }
+}
+
+impl Registrar {
+    /// Begins with what `store` has on record; none is kept without one. `stop` ends it.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn start(
+        registry: Registry,
+        mut store: Option<Box<dyn SchemaIds>>,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let records = match &mut store {
+            Some(store) => store.load()?,
+            None => HashMap::new(),
+        };
+        let office = Arc::new(Office {
+            registry: registry.name(),
+            desk: Mutex::new(Desk {
+                records,
+                stop: stop.clone(),
+                ..Desk::default()
+            }),
+            changed: Condvar::new(),
+        });
+        let clerk = Clerk {
+            office: Arc::clone(&office),
+            registry,
+            store,
+            stop: stop.clone(),
+        };
+        std::thread::Builder::new()
+            .name("registry".to_owned())
+            .spawn(move || clerk.work())
+            .map_err(|error| Error::failed("cannot start a thread").with_source(error))?;
+        Ok(Registrar(office))
+    }
+
+    /// What is known of the ids, for which the registry is asked where nothing is.
+    ///
+    /// # Errors
+    /// One that a person has to mend: the login, another id for a key.
+    pub fn standing(&self, schemas: &Schemas) -> Result<Standing> {
+        if let Some(ids) = schemas.ids.get() {
+            return Ok(Standing::Known(*ids));
+        }
+        let mut desk = self.0.lock();
+        desk.check()?;
+        let value = desk.look(schemas.question(Part::Value, &schemas.value));
+        let key = match &schemas.key {
+            None => None,
+            Some(key) => Some(desk.look(schemas.question(Part::Key, key))),
+        };
+        drop(desk);
+        self.0.changed.notify_all();
+        Ok(match (key, value) {
+            (Some(Found::Refused(refused)), _) | (_, Found::Refused(refused)) => {
+                Standing::Refused(refused)
+            }
+            (Some(Found::Waiting), _) | (_, Found::Waiting) => Standing::Waiting,
+            (key, Found::Id(value)) => {
+                let key = match key {
+                    Some(Found::Id(id)) => Some(id),
+                    _ => None,
+                };
+                Standing::Known(*schemas.ids.get_or_init(|| Ids { key, value }))
+            }
+        })
+    }
+
+    /// Waits for the ids as long as it takes. `tick` is called at least once a second; its error
+    /// ends the wait.
+    ///
+    /// # Errors
+    /// As [`Registrar::standing`], and what `tick` returns.
+    pub fn await_ids(
+        &self,
+        schemas: &Schemas,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Result<Ids, Arc<Refused>>> {
+        loop {
+            match self.standing(schemas)? {
+                Standing::Known(ids) => return Ok(Ok(ids)),
+                Standing::Refused(refused) => return Ok(Err(refused)),
+                Standing::Waiting => {}
+            }
+            tick()?;
+            self.wait(Duration::from_millis(100));
+        }
+    }
+
+    /// Returns when there may be an answer, at the latest after `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        let desk = self.0.lock();
+        let waited = self.0.changed.wait_timeout(desk, timeout);
+        drop(waited);
+    }
+
+    /// An error of a question that nobody waits for.
+    ///
+    /// # Errors
+    /// As [`Registrar::standing`].
+    pub fn check(&self) -> Result<()> {
+        self.0.lock().check()
+    }
+
+    /// The registry's addresses, without logins.
+    pub fn registry(&self) -> &str {
+        &self.0.registry
+    }
+}
+
+enum Found {
+    Id(u32),
+    Waiting,
+    Refused(Arc<Refused>),
+}
+
+impl Desk {
+    fn check(&mut self) -> Result<()> {
+        self.stop.check()?;
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn look(&mut self, question: Question) -> Found {
+        let place = question.place();
+        match self.known.get(&place) {
+            Some(Known::Id(id)) => return Found::Id(*id),
+            Some(Known::Asked) => return Found::Waiting,
+            Some(Known::Refused(refused, since)) if since.elapsed() < REFUSED_FOR => {
+                return Found::Refused(Arc::clone(refused));
+            }
+            Some(Known::Refused(..)) | None => {}
+        }
+        // To ask first would take as long as nobody answers.
+        let recorded = self.recorded(&question).filter(|_| self.is_down);
+        self.queue.push_back(question);
+        match recorded {
+            Some(id) => {
+                self.known.insert(place, Known::Id(id));
+                Found::Id(id)
+            }
+            None => {
+                self.known.insert(place, Known::Asked);
+                Found::Waiting
+            }
+        }
+    }
+
+    fn recorded(&self, question: &Question) -> Option<u32> {
+        let ids = self.records.get(&question.subject)?;
+        ids.id(&question.schema)
+    }
+
+    /// Lets another subject have its turn: those of one stay in their order.
+    fn put_off(&mut self, subject: &str) {
+        let (tried, others): (VecDeque<_>, VecDeque<_>) = self
+            .queue
+            .drain(..)
+            .partition(|question| question.subject == subject);
+        self.queue = others;
+        self.queue.extend(tried);
+    }
+}
+
+impl Office {
+    /// A panic elsewhere leaves whole entries.
+    fn lock(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread's side.
+struct Clerk {
+    office: Arc<Office>,
+    registry: Registry,
+    store: Option<Box<dyn SchemaIds>>,
+    stop: Stop,
+}
+
+impl Clerk {
+    /// Answers questions until nobody can ask any more.
+    fn work(mut self) {
+        let mut backoff = Backoff::default();
+        while let Some(question) = self.next() {
+            match self.ask(&question) {
+                Ok(answer) => {
+                    if std::mem::take(&mut self.office.lock().is_down) {
+                        tracing::info!(
+                            registry = self.office.registry,
+                            "the schema registry answers again"
+                        );
+                    }
+                    backoff = Backoff::default();
+                    self.answered(&question, answer);
+                }
+                Err(error) if error.kind() == ErrorKind::Disconnected => {
+                    backoff.report_as(
+                        &error,
+                        "tables with a new schema wait, others go on; trying again until it passes",
+                    );
+                    self.unanswered(&question);
+                    if backoff.wait(&self.stop).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    self.office.lock().failure = Some(error);
+                    self.office.changed.notify_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The question whose turn it is; none when it is time to end.
+    fn next(&self) -> Option<Question> {
+        let mut desk = self.office.lock();
+        loop {
+            // The one that is left is the thread's own.
+            if self.stop.check().is_err() || Arc::strong_count(&self.office) == 1 {
+                return None;
+            }
+            if let Some(question) = desk.queue.front() {
+                return Some(question.clone());
+            }
+            let waited = self.office.changed.wait_timeout(desk, IDLE);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn ask(&mut self, question: &Question) -> Result<Answer> {
+        let Question {
+            subject, schema, ..
+        } = question;
+        let id = match self.registry.find(subject, schema) {
+            Err(error) if error.kind() == ErrorKind::Data => {
+                return Ok(Answer::Refused(question.refused(&error)));
+            }
+            found => found?,
+        };
+        let id = match id {
+            Some(id) => id,
+            None => match self.register(question)? {
+                Answer::Id(id) => id,
+                refused => return Ok(refused),
+            },
+        };
+        let recorded = self.office.lock().recorded(question);
+        if let Some(recorded) = recorded.filter(|recorded| *recorded != id) {
+            let other = OtherId {
+                subject,
+                topic: &question.topic,
+                recorded,
+                answered: id,
+            };
+            match question.part {
+                Part::Key => return Err(other.error(&self.office.registry)),
+                Part::Value => tracing::warn!(
+                    subject,
+                    id,
+                    before = recorded,
+                    "the schema registry has another id for an unchanged value schema: what was \
+                     written before cannot be read by it"
+                ),
+            }
+        }
+        if recorded != Some(id) {
+            self.record(question, id)?;
+        }
+        Ok(Answer::Id(id))
+    }
+
+    fn register(&self, question: &Question) -> Result<Answer> {
+        let Question {
+            subject, schema, ..
+        } = question;
+        match self.registry.check(subject, schema) {
+            Ok(None) => {}
+            Ok(Some(messages)) => {
+                let newest = self.registry.latest(subject)?;
+                let difference = newest.map(|newest| difference(&newest.schema, schema));
+                return Ok(Answer::Refused(Refused {
+                    table: question.table.clone(),
+                    topic: question.topic.clone(),
+                    subject: subject.clone(),
+                    level: Some(self.registry.compatibility(subject)?),
+                    difference: difference.unwrap_or_default(),
+                    messages,
+                }));
+            }
+            Err(error) if error.kind() == ErrorKind::Data => {
+                return Ok(Answer::Refused(question.refused(&error)));
+            }
+            Err(error) => return Err(error),
+        }
+        match self.registry.register(subject, schema) {
+            Ok(id) => {
+                tracing::info!(subject, id, table = question.table, "schema registered");
+                Ok(Answer::Id(id))
+            }
+            Err(error) if error.kind() == ErrorKind::Data => {
+                Ok(Answer::Refused(question.refused(&error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts the id on record, and returns when that is durable.
+    fn record(&mut self, question: &Question, id: u32) -> Result<()> {
+        let known = self.office.lock().records.get(&question.subject).cloned();
+        let mut ids = known.unwrap_or_default();
+        ids.put(&question.schema, id);
+        if let Some(store) = &mut self.store {
+            store.store(&question.subject, &ids)?;
+        }
+        let subject = question.subject.clone();
+        self.office.lock().records.insert(subject, ids);
+        Ok(())
+    }
+
+    fn answered(&self, question: &Question, answer: Answer) {
+        let mut desk = self.office.lock();
+        let known = match answer {
+            Answer::Id(id) => Known::Id(id),
+            Answer::Refused(refused) => Known::Refused(Arc::new(refused), Instant::now()),
+        };
+        desk.known.insert(question.place(), known);
+        desk.queue.pop_front();
+        drop(desk);
+        self.office.changed.notify_all();
+    }
+
+    fn unanswered(&self, question: &Question) {
+        let mut desk = self.office.lock();
+        desk.is_down = true;
+        // Whoever waits for one that is on record waits no longer; each stays in the queue.
+        let waiting: Vec<Question> = desk.queue.iter().cloned().collect();
+        for waiting in waiting {
+            if let Some(id) = desk.recorded(&waiting) {
+                desk.known.insert(waiting.place(), Known::Id(id));
+            }
+        }
+        desk.put_off(&question.subject);
+        drop(desk);
+        self.office.changed.notify_all();
+    }
+}
+
+impl Question {
+    /// What is refused for another reason than compatibility, or in the moment between the check and
+    /// the registering.
+    fn refused(&self, error: &Error) -> Refused {
+        Refused {
+            table: self.table.clone(),
+            topic: self.topic.clone(),
+            subject: self.subject.clone(),
+            level: None,
+            difference: Vec::new(),
+            messages: vec![error.to_string()],
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The ids that a schema registry has given to the schemas of a subject.
+//!
+//! They are on record so that a client which starts while the registry is away goes on with the
+//! tables whose schemas are known, and so that a registry which was begun anew is found out. Unlike
+//! a position, what one instance has written is as good as what another has: who loses an entry
+//! asks the registry once more.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_128;
+
+use crate::error::Result;
+
+/// Schemas of a subject that are kept on record: a stream that goes back to its position meets those
+/// of the ALTERs since.
+const KEPT: usize = 16;
+
+/// The ids of the newest schemas of one subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SubjectIds(Vec<Entry>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// XXH3-128 of the schema's text, in hexadecimal.
+    fingerprint: String,
+    id: u32,
+}
+
+impl SubjectIds {
+    /// The id of a schema, given as its text.
+    pub fn id(&self, schema: &str) -> Option<u32> {
+        let fingerprint = fingerprint(schema);
+        let entry = self.0.iter().find(|entry| entry.fingerprint == fingerprint);
+        entry.map(|entry| entry.id)
+    }
+
+    /// Notes the id of a schema as the newest. The oldest goes where there are too many.
+    pub fn put(&mut self, schema: &str, id: u32) {
+        let fingerprint = fingerprint(schema);
+        self.0.retain(|entry| entry.fingerprint != fingerprint);
+        if self.0.len() >= KEPT {
+            self.0.remove(0);
+        }
+        self.0.push(Entry { fingerprint, id });
+    }
+}
+
+fn fingerprint(schema: &str) -> String {
+    format!("{:032x}", XxHash3_128::oneshot(schema.as_bytes()))
+}
+
+/// Where ids are kept: records of their own beside the state, one a subject.
+pub trait SchemaIds: Send {
+    /// What is on record, by subject.
+    fn load(&mut self) -> Result<HashMap<String, SubjectIds>>;
+
+    /// Returns once the ids of a subject are durable.
+    fn store(&mut self, subject: &str, ids: &SubjectIds) -> Result<()>;
+
+    /// Forgets all of them, returning once that is durable.
+    fn clear(&mut self) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_form_is_fixed() {
+        let mut ids = SubjectIds::default();
+        ids.put(r#""int""#, 7);
+        assert_eq!(
+            serde_json::to_string(&ids).unwrap(),
+            r#"[{"fingerprint":"473a99647d6290c895cabafdc74a9c3f","id":7}]"#
+        );
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_one_that_comes_again_is_the_newest() {
+        let mut ids = SubjectIds::default();
+        ids.put("first", 1);
+        for number in 0..KEPT - 1 {
+            ids.put(&number.to_string(), 100);
+        }
+        ids.put("first", 2);
+        ids.put("last", 3);
+        assert_eq!(ids.id("first"), Some(2));
+        assert_eq!(ids.id("last"), Some(3));
+        assert_eq!(ids.id("0"), None, "the oldest");
+        assert_eq!(ids.0.len(), KEPT);
+    }
+}
