@@ -122,6 +122,19 @@ impl Ack {
         self.flushed
     }
 
+    /// The end of the last transaction that has arrived whole, delivered or not, from which the
+    /// stream can go on in this process.
+    pub fn received_lsn(&self) -> Lsn {
+        let complete = self.transactions.iter().filter(|it| it.complete);
+        let ends = complete.map(|transaction| transaction.end_lsn);
+        ends.fold(self.flushed, Lsn::max)
+    }
+
+    /// How many transactions are in flight, for which memory is held.
+    pub fn in_flight(&self) -> usize {
+        self.transactions.len()
+    }
+
     /// Whether a transaction has records that are not delivered, or has not arrived whole.
     pub fn is_idle(&self) -> bool {
         self.transactions.is_empty()
@@ -222,6 +235,21 @@ mod tests {
         ack.keepalive(Lsn(30));
         ack.commit(token);
         assert_eq!(ack.flush_lsn(), Lsn(20));
+    }
+
+    #[test]
+    fn what_has_arrived_whole_counts_as_received() {
+        let mut ack = Ack::new(Lsn(10));
+        assert_eq!(ack.received_lsn(), Lsn(10));
+        let first = ack.begin(Lsn(20));
+        ack.sent(first);
+        ack.commit(first);
+        let second = ack.begin(Lsn(30));
+        assert_eq!((ack.received_lsn(), ack.flush_lsn()), (Lsn(20), Lsn(10)));
+        ack.abandon(second);
+        assert_eq!(ack.received_lsn(), Lsn(20), "it comes again");
+        ack.delivered(one(first));
+        assert_eq!((ack.received_lsn(), ack.flush_lsn()), (Lsn(20), Lsn(20)));
     }
 
     #[test]

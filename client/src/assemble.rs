@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::cli::{KafkaArguments, SinkKind, StreamOptions};
+use crate::cli::{FormatMode, KafkaArguments, SinkKind, StreamOptions};
 use crate::error::Result;
 use crate::kafka::KafkaOptions;
+use crate::registry::{self, Registrar, Registry};
 use crate::sink::{KafkaSink, Sink, StdoutSink};
-use crate::state::{KafkaState, StateKey, StateStore};
+use crate::state::{KafkaSchemaIds, KafkaState, SchemaIds, StateKey, StateStore};
+use crate::stop::Stop;
 
 /// Where records go.
 pub fn sink(options: &StreamOptions) -> Result<Arc<dyn Sink>> {
@@ -28,12 +30,51 @@ pub fn state_store(
     if sink == SinkKind::Stdout {
         return Ok(None);
     }
-    let key = StateKey {
+    let key = state_key(prefix, database, slot);
+    Ok(Some(Box::new(KafkaState::connect(kafka, &key)?)))
+}
+
+/// Where the schema ids of the stream of `slot` in `database` are kept, beside its state.
+pub fn schema_ids(
+    sink: SinkKind,
+    kafka: &KafkaOptions,
+    prefix: &str,
+    database: &str,
+    slot: &str,
+) -> Result<Option<Box<dyn SchemaIds>>> {
+    if sink == SinkKind::Stdout {
+        return Ok(None);
+    }
+    let key = state_key(prefix, database, slot);
+    Ok(Some(Box::new(KafkaSchemaIds::connect(kafka, &key)?)))
+}
+
+/// Asks for the ids that records begin with; none where they begin with none.
+pub fn registrar(
+    options: &StreamOptions,
+    database: &str,
+    stop: &Stop,
+) -> Result<Option<Registrar>> {
+    if options.format == FormatMode::Json {
+        return Ok(None);
+    }
+    let registry = Registry::new(&options.registry)?.ok_or_else(registry::missing)?;
+    let ids = schema_ids(
+        options.sink,
+        &kafka_options(options),
+        &options.topic_prefix,
+        database,
+        &options.slot,
+    )?;
+    Registrar::start(registry, ids, stop).map(Some)
+}
+
+fn state_key(prefix: &str, database: &str, slot: &str) -> StateKey {
+    StateKey {
         prefix: prefix.to_owned(),
         database: database.to_owned(),
         slot: slot.to_owned(),
-    };
-    Ok(Some(Box::new(KafkaState::connect(kafka, &key)?)))
+    }
 }
 
 /// The cluster and how topics are made there.

@@ -52,6 +52,16 @@ pub fn run(options: &DropOptions) -> Result<()> {
     if let Some(store) = &mut store {
         store.clear()?;
     }
+    let ids = assemble::schema_ids(
+        options.sink,
+        &assemble::cluster(&options.kafka),
+        &options.stream.topic_prefix,
+        &database,
+        &options.stream.slot,
+    )?;
+    if let Some(mut ids) = ids {
+        ids.clear()?;
+    }
     tracing::info!(slot = %options.stream.slot, "dropped");
     Ok(())
 }

@@ -11,7 +11,9 @@
 //! ```
 //!
 //! A key is the text of the topic's key, byte for byte, within a JSON string: a tombstone must
-//! have exactly the bytes of the record that it buries, and a JSON object would not keep them.
+//! have exactly the bytes of the record that it buries, and a JSON object would not keep them. One
+//! that begins with the byte 0, as Avro's keys do, is a 0 and its bytes in hexadecimal: see
+//! [`key_text`].
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -60,7 +62,7 @@ pub enum Scope {
         /// The table that the rows are sent as: the partitioned one at the top, unless the
         /// stream has `--partitions leaf`.
         table: RowsOf,
-        /// The topic's keys, byte for byte.
+        /// The topic's keys, each as [`key_text`] makes it.
         keys: Vec<String>,
     },
 }
@@ -147,6 +149,34 @@ impl Scope {
             Scope::Keys { table: one, .. } => one.schema == schema && one.name == table,
         }
     }
+}
+
+/// A topic's key as the text that a request has it by; none for bytes that no key of ours has.
+pub fn key_text(key: &[u8]) -> Option<String> {
+    if key.first() != Some(&0) {
+        return std::str::from_utf8(key).ok().map(str::to_owned);
+    }
+    let mut text = String::with_capacity(1 + 2 * key.len());
+    text.push('\0');
+    for byte in key {
+        text.push(char::from_digit(u32::from(byte >> 4), 16)?);
+        text.push(char::from_digit(u32::from(byte & 15), 16)?);
+    }
+    Some(text)
+}
+
+/// The topic's key that a text stands for; none if it stands for none.
+pub fn key_bytes(text: &str) -> Option<Vec<u8>> {
+    let Some(digits) = text.strip_prefix('\0') else {
+        return Some(text.as_bytes().to_vec());
+    };
+    let pairs = digits.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair)
+            .ok()
+            .filter(|pair| pair.len() == 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    pairs.collect()
 }
 
 impl fmt::Display for RowsOf {
@@ -253,6 +283,18 @@ mod tests {
             slot: "s".to_owned(),
             id: "7".to_owned(),
             scope,
+        }
+    }
+
+    #[test]
+    fn each_key_of_a_topic_has_a_text_of_its_own() {
+        for key in [&b"{\"id\":5}"[..], b"00ff", b"", b"\0\0\0\0\x07\x0a", b"\0"] {
+            let text = key_text(key).unwrap();
+            assert_eq!(key_bytes(&text).as_deref(), Some(key), "{text:?}");
+        }
+        assert_eq!(key_text(b"\xff"), None);
+        for text in ["\0f", "\0fg", "\0ä"] {
+            assert_eq!(key_bytes(text), None, "{text:?}");
         }
     }
 

@@ -13,11 +13,13 @@ use headwater_protocol::table_pattern::TablePatterns;
 use crate::assemble;
 use crate::backoff::Backoff;
 use crate::cli::{
-    CopyMode, ErrorMode, OnRetainedWal, SinkKind, SnapshotMode, StreamOptions, UnkeyedMode,
+    CopyMode, EnumMode, ErrorMode, FormatMode, OnRetainedWal, SinkKind, SnapshotMode,
+    StreamOptions, UnkeyedMode,
 };
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{Pipeline, Positions};
+use crate::registry::{self, Registrar};
 use crate::route::Router;
 use crate::sink::{Keying, Sink};
 use crate::snapshot_request::{Scope, SnapshotRequest};
@@ -55,8 +57,9 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     let Target {
         sink,
         dead_letters,
+        registrar,
         mut store,
-    } = match Target::open(options, &plugin, &database) {
+    } = match Target::open(options, &plugin, &database, stop) {
         Err(error) if error.kind() == ErrorKind::Disconnected => {
             return Err(watch::unreachable_sink(&connector, options, error));
         }
@@ -75,6 +78,7 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         plugin: &plugin,
         sink: &sink,
         dead_letters: dead_letters.as_ref(),
+        registrar: registrar.as_ref(),
         router: router(options, &plugin)?,
         stop,
         attempt: 0,
@@ -101,12 +105,14 @@ struct Target {
     sink: Arc<dyn Sink>,
     /// Where changes go that cannot be delivered; none to stop at them.
     dead_letters: Option<DeadLetters>,
+    /// By which the ids of schemas are learned; none where records have no schema.
+    registrar: Option<Registrar>,
     /// How far the stream has come.
     store: Store,
 }
 
 impl Target {
-    fn open(options: &StreamOptions, plugin: &Plugin, database: &str) -> Result<Self> {
+    fn open(options: &StreamOptions, plugin: &Plugin, database: &str, stop: &Stop) -> Result<Self> {
         let sink = assemble::sink(options)?;
         if options.message_topic.is_some() && plugin.sends_messages() {
             // Asked for by name: a broker that refuses it is better heard now than with the
@@ -129,6 +135,7 @@ impl Target {
         Ok(Target {
             sink,
             dead_letters,
+            registrar: assemble::registrar(options, database, stop)?,
             store,
         })
     }
@@ -140,6 +147,21 @@ fn check_options(options: &StreamOptions) -> Result<()> {
         Err(Error::new(ErrorKind::Usage, what)
             .with_hint(format!("{cure} The environment counts, too.")))
     };
+    if options.format == FormatMode::Avro && options.sink == SinkKind::Stdout {
+        return wrong(
+            "--format avro is binary, and --sink stdout prints lines".to_owned(),
+            "Leave one of them out.",
+        );
+    }
+    if options.format == FormatMode::Avro && options.registry.url.is_none() {
+        return Err(registry::missing());
+    }
+    if options.enums == EnumMode::Avro && options.format == FormatMode::Json {
+        return wrong(
+            "--enum is about Avro, and the format is JSON".to_owned(),
+            "Add --format avro, or leave it out.",
+        );
+    }
     if options.on_error == ErrorMode::Quarantine && options.sink == SinkKind::Stdout {
         return wrong(
             "--on-error quarantine needs a topic for dead letters, which --sink stdout has not"
@@ -257,6 +279,7 @@ struct Launch<'a> {
     plugin: &'a Plugin,
     sink: &'a Arc<dyn Sink>,
     dead_letters: Option<&'a DeadLetters>,
+    registrar: Option<&'a Registrar>,
     router: Router,
     stop: &'a Stop,
     /// Counts snapshots.
@@ -360,6 +383,7 @@ impl Launch<'_> {
             options: self.options,
             sink: self.sink.as_ref(),
             dead_letters: self.dead_letters,
+            registrar: self.registrar,
             router: &mut self.router,
             stop: self.stop,
             attempt: &mut self.attempt,
@@ -449,6 +473,7 @@ impl Launch<'_> {
             options,
             sink: self.sink,
             dead_letters: self.dead_letters,
+            registrar: self.registrar,
             router: &mut self.router,
             system: &begun.system,
             stop: self.stop,

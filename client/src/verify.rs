@@ -54,7 +54,7 @@ use self::spill::{Spill, Writer};
 use self::subject::{Subject, Subjects};
 use self::values::Values;
 use crate::assemble;
-use crate::cli::{NumbersMode, PartitionsMode, ValueEnvelope, VerifyOptions};
+use crate::cli::{EnumMode, FormatMode, NumbersMode, PartitionsMode, ValueEnvelope, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::parallel::Jobs;
 use crate::route::{Router, Template};
@@ -147,6 +147,8 @@ fn verify(options: &VerifyOptions, stop: &Stop) -> Result<Report> {
 /// What decides the bytes of rows, as the stream was begun with it.
 fn form(options: &VerifyOptions, shape: &Shape) -> Result<Form> {
     Ok(Form {
+        format: recorded(shape, "format", FormatMode::Json)?,
+        enums: recorded(shape, "enum", EnumMode::String)?,
         envelope: plugin_envelope(shape)?,
         partitions: recorded(shape, "partitions", PartitionsMode::Root)?,
         numbers: recorded(shape, "numbers", NumbersMode::Exact)?,

@@ -19,9 +19,9 @@ pub use drop::DropOptions;
 pub use registry::RegistryOptions;
 pub use snapshot::SnapshotOptions;
 pub use stream::{
-    CopyMode, EncodingMode, ErrorMode, KafkaArguments, NumbersMode, OnRetainedWal, OriginMode,
-    PartitionsMode, SinkKind, SnapshotMode, StreamOptions, ToastMode, TruncateMode, UnkeyedMode,
-    ValueEnvelope,
+    CopyMode, EncodingMode, EnumMode, ErrorMode, FormatMode, KafkaArguments, NumbersMode,
+    OnRetainedWal, OriginMode, PartitionsMode, SinkKind, SnapshotMode, StreamOptions, ToastMode,
+    TruncateMode, UnkeyedMode, ValueEnvelope,
 };
 pub use stream_name::StreamName;
 pub use tables::TableOptions;

@@ -4,7 +4,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use headwater_protocol::{ChangeId, Lsn};
 
 use super::bytes::bytes;
-use super::{ConnectionOptions, TableOptions};
+use super::{ConnectionOptions, RegistryOptions, TableOptions};
 use crate::kafka::parse_property;
 use crate::route::{Template, TemplateError, check_literal, check_name};
 
@@ -16,6 +16,7 @@ use crate::route::{Template, TemplateError, check_literal, check_name};
 #[command(after_help = "Examples:\n  \
     headwater stream -d shop -b kafka:9092\n  \
     headwater stream -d postgres://cdc@db/shop -b kafka:9092 -t 'orders*' -T orders_tmp\n  \
+    headwater stream -d shop -b kafka:9092 --format avro -r http://registry:8081\n  \
     headwater stream -d shop -b kafka:9092 --on-error quarantine\n  \
     headwater stream -d shop -b kafka:9092 --max-retained-wal 20GB --on-retained-wal drop-slot\n  \
     headwater stream -d shop -b kafka:9092 --resnapshot\n  \
@@ -71,6 +72,31 @@ pub struct StreamOptions {
         help_heading = "Source"
     )]
     pub partitions: PartitionsMode,
+
+    /// What keys and values are made of; `avro` needs a schema registry
+    #[arg(
+        long,
+        value_enum,
+        default_value = "json",
+        env = "HEADWATER_FORMAT",
+        help_heading = "Records"
+    )]
+    pub format: FormatMode,
+
+    /// How Avro has enums; `avro` is for readers that want symbols, and a label that comes to such
+    /// a type changes its schema
+    #[arg(
+        long = "enum",
+        value_enum,
+        default_value = "string",
+        env = "HEADWATER_ENUM",
+        help_heading = "Records"
+    )]
+    pub enums: EnumMode,
+
+    /// The schema registry.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
 
     /// How bigint and numeric are written; `string` is for readers whose numbers are floats
     #[arg(
@@ -380,6 +406,24 @@ pub struct KafkaArguments {
         value_parser = parse_property
     )]
     pub properties: Vec<(String, String)>,
+}
+
+/// `--format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatMode {
+    /// JSON, as row_to_json prints it
+    Json,
+    /// Avro, in the wire format that readers of a schema registry know
+    Avro,
+}
+
+/// `--enum`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EnumMode {
+    /// A string, with the labels as a property of its schema
+    String,
+    /// An enum of Avro
+    Avro,
 }
 
 /// `--origin`

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ConnectionOptions, EncodingMode, KafkaArguments, StreamName, TableOptions};
+use super::{
+    ConnectionOptions, EncodingMode, KafkaArguments, RegistryOptions, StreamName, TableOptions,
+};
 
 /// Proves that topics equal their tables, while writers and the stream go on.
 ///
@@ -44,6 +46,10 @@ pub struct VerifyOptions {
     /// The cluster.
     #[command(flatten)]
     pub kafka: KafkaArguments,
+
+    /// The schema registry, for a stream with --format avro.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
 
     /// Have the running stream send the keys that differ again, rows as the tables have them by
     /// then and tombstones for those that have none, and look whether they are equal after that

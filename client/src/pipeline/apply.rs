@@ -5,6 +5,7 @@
 //! | insert, update | the value |
 //! | update that changes the key | a tombstone for the old key, then the value |
 //! | delete | the envelope where there is one, then a tombstone |
+//! | change whose schema the registry does not take | none, or a dead letter: [`schemas`] |
 //! | truncate | as `--truncate` says: [`truncate`] |
 //! | quarantined change | none, or a dead letter: [`quarantine`] |
 //! | record that its topic does not take | none, or a dead letter: [`undelivered`] |
@@ -12,15 +13,18 @@
 //!
 //! All records of one change carry its position, so that `(hw.lsn, hw.seq)` names it.
 
+mod held;
 mod message;
 mod notices;
 mod quarantine;
+mod schemas;
 mod target;
 mod transaction;
 mod truncate;
 mod undelivered;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use headwater_protocol::frame::{
     Begin, Change, Commit, Frame, Hello, Op, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Relation,
@@ -28,7 +32,9 @@ use headwater_protocol::frame::{
 };
 use headwater_protocol::{Lsn, VERSION};
 
+use self::held::Held;
 use self::notices::{Notice, Notices};
+use self::schemas::Readiness;
 use self::target::Target;
 use self::transaction::Transaction;
 pub(super) use self::undelivered::Policy;
@@ -36,11 +42,13 @@ use self::undelivered::Undelivered;
 use super::chunks::Chunks;
 use super::fetch::{Fetch, Fetched};
 use super::session::Session;
+use crate::ack::Ack;
 use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, Result};
+use crate::registry::{Registrar, Stamp};
 use crate::route::Router;
-use crate::sink::{Headers, Keying, Record, Token, TopicId};
+use crate::sink::{Delivered, Headers, Keying, Record, TopicId};
 
 /// Why a table is stale of which a row could not be fetched.
 const LOST_ROW: &str = "it or its key has changed since an update that left large values out of the \
@@ -52,7 +60,12 @@ pub(super) struct Applier<'a> {
     policy: Policy<'a>,
     router: &'a mut Router,
     fetch: Fetch<'a>,
-    relations: HashMap<u32, Target>,
+    /// By which the ids of schemas are learned; none where records have no schema.
+    registrar: Option<&'a Registrar>,
+    relations: HashMap<u32, Rc<Target>>,
+    /// Changes that wait for an id.
+    held: Held,
+    stamp: Stamp,
     transaction: Option<Transaction>,
     notices: Notices,
     /// The topic of logical messages, once one has come.
@@ -69,6 +82,7 @@ impl<'a> Applier<'a> {
         router: &'a mut Router,
         fetch: Fetch<'a>,
         chunks: Chunks<'a>,
+        registrar: Option<&'a Registrar>,
     ) -> Self {
         Applier {
             options,
@@ -78,7 +92,10 @@ impl<'a> Applier<'a> {
             },
             router,
             fetch,
+            registrar,
             relations: HashMap::new(),
+            held: Held::default(),
+            stamp: Stamp::default(),
             transaction: None,
             notices: Notices::default(),
             messages: None,
@@ -86,17 +103,28 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// The session broke: forgets what belongs to it and returns the transaction that
-    /// was arriving, which will come again.
-    pub(super) fn end_session(&mut self) -> Option<Token> {
+    /// The session broke: forgets what belongs to it, and the transaction that was arriving,
+    /// which will come again.
+    pub(super) fn end_session(&mut self, ack: &mut Ack) {
         self.relations.clear();
         self.fetch.disconnect();
-        self.transaction.take().map(|transaction| transaction.token)
+        if let Some(transaction) = self.transaction.take() {
+            let token = transaction.token;
+            let count = self.held.forget(token);
+            ack.abandon(token);
+            ack.delivered(Delivered { token, count });
+        }
     }
 
     /// Does what is due without a frame. To be called now and then.
     pub(super) fn tick(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
+        self.send_held(session)?;
         self.chunks.tick(session)
+    }
+
+    /// Whether something waits for an answer of the registry.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Takes one frame.
@@ -108,6 +136,7 @@ impl<'a> Applier<'a> {
                 self.relation(relation);
                 Ok(())
             }
+            Frame::Schemas(schemas) => self.schemas(schemas),
             Frame::Change(change) => self.change(change, session),
             Frame::Truncate(truncate) => self.truncate(truncate, session),
             Frame::Quarantine(quarantine) => self.quarantine(quarantine, session),
@@ -149,6 +178,12 @@ impl<'a> Applier<'a> {
             ));
         }
         let (token, end_lsn) = (transaction.token, transaction.end_lsn);
+        if self.chunks.is_at_watermark()
+            && let Err(error) = self.send_all_held(session)
+        {
+            self.transaction = Some(transaction);
+            return Err(error);
+        }
         if let Err(error) = self.chunks.commit(token, end_lsn, session) {
             // It comes again with the next session, if there is one.
             self.transaction = Some(transaction);
@@ -159,34 +194,39 @@ impl<'a> Applier<'a> {
     }
 
     fn relation(&mut self, relation: &Relation<'_>) {
-        let key_columns = relation.columns.iter().filter(|column| column.is_key);
-        let target = Target {
-            schema: relation.schema.to_owned(),
-            table: relation.table.to_owned(),
-            key_columns: key_columns.map(|column| column.name.to_owned()).collect(),
-            is_sent: relation.is_keyed() || self.options.unkeyed == UnkeyedMode::Send,
-            topic: None,
-        };
+        let is_sent = relation.is_keyed() || self.options.unkeyed == UnkeyedMode::Send;
+        let target = Target::new(relation, is_sent);
         if !target.is_sent && self.options.unkeyed == UnkeyedMode::Skip {
             let lsn = self.transaction_end();
             self.notices.say(Notice::Skipped, relation.id, &target, lsn);
         }
         self.fetch.forget(relation.id);
-        self.relations.insert(relation.id, target);
+        self.relations.insert(relation.id, Rc::new(target));
     }
 
-    /// Opens the topic of a relation whose rows are sent, with the first of its records: one
-    /// that is described because it was dropped needs none.
-    fn open_topic(&mut self, relation: u32, session: &Session<'_, '_>) -> Result<()> {
-        if let Some(target) = self.relations.get_mut(&relation)
-            && target.is_sent
-            && target.topic.is_none()
-        {
+    /// The relation of a change, with its topic open if its rows are sent: its first record opens
+    /// it, so that one which is described because it was dropped needs none.
+    fn target(
+        &mut self,
+        relation: u32,
+        what: &str,
+        session: &Session<'_, '_>,
+    ) -> Result<Rc<Target>> {
+        let target = self.described(relation, what)?;
+        if target.is_sent && target.opened().is_none() {
             let name = self.router.topic(&target.schema, &target.table)?;
             let keying = Keying::of(!target.key_columns.is_empty());
-            target.topic = Some(session.delivery.sink.open_topic(&name, keying)?);
+            let topic = session.delivery.sink.open_topic(&name, keying)?;
+            target.open(topic, name);
         }
-        Ok(())
+        Ok(target)
+    }
+
+    fn described(&self, relation: u32, what: &str) -> Result<Rc<Target>> {
+        let target = self.relations.get(&relation);
+        target
+            .map(Rc::clone)
+            .ok_or_else(|| broken(&format!("{what} of a relation that was not described")))
     }
 
     fn change(&mut self, change: &Change<'_>, session: &mut Session<'_, '_>) -> Result<()> {
@@ -196,22 +236,32 @@ impl<'a> Applier<'a> {
             .ok_or_else(|| broken("a change outside a transaction"))?;
         transaction.changes += 1;
         let transaction = *transaction;
-        let undescribed = || broken("a change of a relation that was not described");
-        let mut target = self
-            .relations
-            .get(&change.relation)
-            .ok_or_else(undescribed)?;
-        if target.topic.is_none() && target.is_sent {
-            self.open_topic(change.relation, session)?;
-            target = self
-                .relations
-                .get(&change.relation)
-                .ok_or_else(undescribed)?;
-        }
+        let target = self.target(change.relation, "a change", session)?;
         if change.key.is_none() && self.options.unkeyed == UnkeyedMode::Refuse {
             return Err(target.unkeyed(&transaction, change.seq));
         }
-        let Some(topic) = target.topic else {
+        if target.topic().is_none() {
+            return Ok(());
+        }
+        if self.held.holds(&target) {
+            return self.hold(&target, &transaction, change, session);
+        }
+        match self.readiness(&target)? {
+            Readiness::Waiting => self.hold(&target, &transaction, change, session),
+            ready => self.send_change(&target, &transaction, change, &ready, session),
+        }
+    }
+
+    /// Sends the records of a change, now or after it was held.
+    fn apply(
+        &mut self,
+        target: &Target,
+        transaction: &Transaction,
+        change: &Change<'_>,
+        bare_key: Option<&[u8]>,
+        session: &mut Session<'_, '_>,
+    ) -> Result<()> {
+        let Some(topic) = target.topic() else {
             return Ok(());
         };
         let table = (&*target.schema, &*target.table);
@@ -249,21 +299,24 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         if !change.unchanged.is_empty() && self.options.toast == ToastMode::RequireFull {
-            return Err(target.unchanged(&transaction, change));
+            return Err(target.unchanged(transaction, change));
         }
         headers.unchanged = &change.unchanged;
         let by_fetching = !change.unchanged.is_empty()
             && self.options.toast == ToastMode::Fetch
             && self.options.envelope == ValueEnvelope::Row;
-        match change.key {
+        match bare_key {
             Some(key) if by_fetching => {
-                let fetched = self.fetch.row(
-                    change.relation,
-                    &target.key_columns,
-                    key,
-                    transaction.xid,
-                    &mut || session.tick_blocked(),
-                )?;
+                let fetched = match target.lookup_key(key) {
+                    Some(key) => self.fetch.row(
+                        change.relation,
+                        &target.key_columns,
+                        &key,
+                        transaction.xid,
+                        &mut || session.tick_blocked(),
+                    )?,
+                    None => Fetched::Lost,
+                };
                 match fetched {
                     Fetched::Row(row) => {
                         let headers = Headers {
@@ -271,13 +324,14 @@ impl<'a> Applier<'a> {
                             fetched: true,
                             ..headers
                         };
-                        let reason = match row.value()? {
-                            Ok(value) => return send(session, change.key, Some(value), headers),
+                        let read = self.fetched_value(target, &row, session)?;
+                        let reason = match read {
+                            Ok(value) => return send(session, change.key, Some(&value), headers),
                             Err(reason) => reason,
                         };
                         let Some(dead_letters) = policy.dead_letters else {
                             let (seq, options) = (change.seq, self.options);
-                            return Err(target.unreadable(&transaction, seq, &reason, options));
+                            return Err(target.unreadable(transaction, seq, &reason, options));
                         };
                         let undelivered = Undelivered {
                             topic: Some(topic),
@@ -309,11 +363,8 @@ impl<'a> Applier<'a> {
             .as_mut()
             .ok_or_else(|| broken("a stale table outside a transaction"))?;
         transaction.changes += 1;
-        let target = self
-            .relations
-            .get(&stale.relation)
-            .ok_or_else(|| broken("a stale table that was not described"))?;
         let since = transaction.end_lsn;
+        let target = self.described(stale.relation, "a mark")?;
         if stale.gone {
             let (schema, table) = (&target.schema, &target.table);
             session.delivery.positions.forget_stale(schema, table);
@@ -326,7 +377,8 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         self.chunks.stale(&target.schema, &target.table, since);
-        self.policy.mark_stale(target, since, stale.reason, session);
+        self.policy
+            .mark_stale(&target, since, stale.reason, session);
         Ok(())
     }
 

@@ -101,6 +101,25 @@ impl FetchedRow {
     }
 }
 
+impl FetchedRow {
+    /// The schemas of the row's key and value, where rows have schemas: those that the table has
+    /// now, which may be newer than those of the change.
+    pub(super) fn schemas(&self) -> Result<(Option<&str>, &str)> {
+        let frames = self.0.bytes(0, 1).unwrap_or_default();
+        for frame in Frames::new(frames) {
+            match frame {
+                Ok(Frame::Schemas(schemas)) => return Ok((schemas.key, schemas.value)),
+                Ok(_) => {}
+                Err(error) => {
+                    let text = "the description of a fetched row is no frame";
+                    return Err(Error::failed(text).with_source(error));
+                }
+            }
+        }
+        Err(Error::failed("a fetched row came without its schemas"))
+    }
+}
+
 impl<'a> Fetch<'a> {
     /// Nothing is opened yet.
     pub(super) fn new(connector: &'a Connector, plugin: &'a Plugin) -> Self {
@@ -263,7 +282,14 @@ impl<'a> Fetch<'a> {
         let Some(key) = Key::read(self.connection()?, relation)? else {
             return Ok(None);
         };
-        let encoded = self.plugin.encode_call("t.*");
+        let mut encoded = self.plugin.encode_call("t.*");
+        if self.plugin.has_schemas() {
+            // In the same statement, so that the table is the same.
+            let described = self
+                .plugin
+                .relation_call(&format!("{relation}::pg_catalog.regclass"));
+            encoded = format!("{encoded}, {described}");
+        }
         Ok(key.is_made_of(key_columns).then(|| key.lookup(&encoded)))
     }
 }

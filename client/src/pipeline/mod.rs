@@ -38,6 +38,7 @@ use crate::backoff::Backoff;
 use crate::cli::StreamOptions;
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
+use crate::registry::Registrar;
 use crate::route::Router;
 use crate::sink::Sink;
 use crate::source::connection::Connector;
@@ -51,6 +52,10 @@ use crate::stop::Stop;
 /// How long to wait for the server's next message. Reports, status updates and the
 /// stop flag are looked at in between.
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The same while the registry is asked for a schema's id: it answers within milliseconds, and a
+/// change waits for it.
+const REGISTRY_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// How long a slot may stay in use at the first start: an instance that was just
 /// stopped needs a moment, one that runs stays.
@@ -71,6 +76,8 @@ pub struct Pipeline<'a> {
     pub sink: &'a Arc<dyn Sink>,
     /// Where changes go that cannot be delivered; none to stop at them.
     pub dead_letters: Option<&'a DeadLetters>,
+    /// By which the ids of schemas are learned; none where records have no schema.
+    pub registrar: Option<&'a Registrar>,
     /// Names the topics.
     pub router: &'a mut Router,
     /// The server that the slot belongs to.
@@ -139,6 +146,7 @@ impl Pipeline<'_> {
             options,
             sink,
             dead_letters,
+            registrar,
             system,
             stop,
             router,
@@ -150,10 +158,11 @@ impl Pipeline<'_> {
             sink,
             options,
             dead_letters,
+            registrar,
         };
         let chunks = Chunks::new(parts, runs)?;
         let fetch = Fetch::new(connector, plugin);
-        let mut applier = Applier::new(options, dead_letters, router, fetch, chunks);
+        let mut applier = Applier::new(options, dead_letters, router, fetch, chunks, registrar);
         let opener = Opener {
             connector,
             plugin,
@@ -178,9 +187,7 @@ impl Pipeline<'_> {
                 }
             }
             drop(session);
-            if let Some(token) = applier.end_session() {
-                delivery.ack.abandon(token);
-            }
+            applier.end_session(&mut delivery.ack);
             let ended = Ended {
                 error,
                 after: begun.elapsed(),
@@ -244,7 +251,12 @@ fn follow(applier: &mut Applier<'_>, session: &mut Session<'_, '_>) -> Error {
 
 fn step(applier: &mut Applier<'_>, session: &mut Session<'_, '_>) -> Result<()> {
     session.delivery.stop.check()?;
-    match session.read(READ_TIMEOUT)? {
+    let timeout = if applier.is_waiting() {
+        REGISTRY_TIMEOUT
+    } else {
+        READ_TIMEOUT
+    };
+    match session.read(timeout)? {
         Event::Write(write) => {
             for frame in Frames::new(write.payload()) {
                 let frame = frame.map_err(|error| {
@@ -281,8 +293,11 @@ impl Opener<'_> {
     }
 
     /// As [`Opener::start`], having made sure that server and slot are still the same.
-    /// `own_pid` is the process that streamed before, which may still seem to.
-    fn start_again(&self, position: Lsn, own_pid: u32) -> Result<Taken> {
+    /// `own_pid` is the process that streamed before, which may still seem to. What has arrived
+    /// whole and is not delivered, because it waits for a schema's id, is in memory and need not
+    /// come again.
+    fn start_again(&self, ack: &Ack, own_pid: u32) -> Result<Taken> {
+        let position = ack.flush_lsn();
         let connection = self.connector.connect_replication()?;
         let system = System::identify(&connection)?;
         let slot = Slot::find(&connection, self.slot)?;
@@ -295,7 +310,7 @@ impl Opener<'_> {
         }
         start::check_same(self.system, &system, slot.as_ref(), self.slot, position)?;
         drop(connection);
-        self.start(position)
+        self.start(ack.received_lsn())
     }
 }
 
@@ -337,7 +352,7 @@ fn reconnect(
         }
         attempts.backoff.wait(delivery.stop)?;
         delivery.flush()?;
-        error = match opener.start_again(delivery.ack.flush_lsn(), own_pid) {
+        error = match opener.start_again(&delivery.ack, own_pid) {
             Ok(taken) => return Ok(taken),
             Err(error) => error,
         };

@@ -1,5 +1,6 @@
 //! Postgres: connecting, the catalog, the slot, the snapshot, the stream.
 
+pub mod avro_key;
 pub mod catalog;
 pub mod connection;
 pub mod conninfo;

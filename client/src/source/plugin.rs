@@ -8,8 +8,8 @@ use headwater_protocol::table_pattern::TablePatterns;
 
 use super::sql;
 use crate::cli::{
-    EncodingMode, NumbersMode, OriginMode, PartitionsMode, SinkKind, StreamOptions, TableOptions,
-    ValueEnvelope,
+    EncodingMode, EnumMode, FormatMode, NumbersMode, OriginMode, PartitionsMode, SinkKind,
+    StreamOptions, TableOptions, ValueEnvelope,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,6 +32,10 @@ pub struct Plugin {
 /// What decides the bytes of a row, and whose rows are meant.
 #[derive(Clone, Debug)]
 pub struct Form {
+    /// `--format`
+    pub format: FormatMode,
+    /// `--enum`
+    pub enums: EnumMode,
     /// `--envelope`
     pub envelope: ValueEnvelope,
     /// `--partitions`
@@ -47,6 +51,8 @@ pub struct Form {
 impl Form {
     fn of_stream(stream: &StreamOptions) -> Self {
         Form {
+            format: stream.format,
+            enums: stream.enums,
             envelope: stream.envelope,
             partitions: stream.partitions,
             numbers: stream.numbers,
@@ -70,6 +76,12 @@ impl Form {
             ("envelope", envelope.to_owned()),
             ("partitions", partitions.to_owned()),
         ];
+        if self.format == FormatMode::Avro {
+            arguments.push(("format", "avro".to_owned()));
+        }
+        if self.enums == EnumMode::Avro {
+            arguments.push(("enum", "avro".to_owned()));
+        }
         if let Some(tables) = self.tables.included() {
             arguments.push(("tables", tables.to_string()));
         }
@@ -149,6 +161,13 @@ impl Plugin {
     /// Whether logical messages are sent.
     pub fn sends_messages(&self) -> bool {
         self.options.operations.message
+    }
+
+    /// Whether a table's description comes with the schemas of its records.
+    pub fn has_schemas(&self) -> bool {
+        self.arguments
+            .iter()
+            .any(|(name, value)| *name == "format" && value == "avro")
     }
 
     /// What the options mean.

@@ -20,12 +20,17 @@ use crate::cli::StreamOptions;
 type Decisive = (&'static str, fn(&StreamOptions) -> String);
 
 /// The options that decide. What is on record and every message of it come from here.
-const DECISIVE: [Decisive; 4] = [
+const DECISIVE: [Decisive; 6] = [
+    ("enum", |options| word(&options.enums)),
     ("envelope", |options| word(&options.envelope)),
+    ("format", |options| word(&options.format)),
     ("numbers", |options| word(&options.numbers)),
     ("partitions", |options| word(&options.partitions)),
     ("topic", |options| options.topic.to_string()),
 ];
+
+/// What a record says by saying nothing: releases that knew no other way kept none of these.
+const BEFORE: [(&str, &str); 2] = [("enum", "string"), ("format", "json")];
 
 /// The values of the options that decide, by their names. One that is not in it is unknown,
 /// as in what releases wrote that kept none, and fits any.
@@ -62,11 +67,14 @@ impl Shape {
     }
 
     /// How what is asked for differs from this, which is on record. An option that only one of
-    /// them knows is none of it: another release wrote the record.
+    /// them knows is none of it, unless there was one way alone before: another release wrote the
+    /// record.
     pub fn difference(&self, asked: &Shape) -> Option<Difference> {
-        let (recorded, asked): (Vec<String>, Vec<String>) = self
-            .0
-            .iter()
+        let kept = self.0.iter().map(|(name, value)| (&**name, &**value));
+        let unkept = BEFORE.iter().copied();
+        let unkept = unkept.filter(|(name, _)| !self.0.contains_key(*name));
+        let (recorded, asked): (Vec<String>, Vec<String>) = kept
+            .chain(unkept)
             .filter_map(|(name, recorded)| {
                 let asked = asked.0.get(name).filter(|asked| *asked != recorded)?;
                 Some((format!("--{name} {recorded}"), format!("--{name} {asked}")))
@@ -115,12 +123,15 @@ mod tests {
         assert_eq!(
             text,
             concat!(
-                r#"{"envelope":"row","numbers":"exact","partitions":"root","#,
+                r#"{"enum":"string","envelope":"row","format":"json","numbers":"exact","#,
+                r#""partitions":"root","#,
                 r#""topic":"{schema}.{table}"}"#
             )
         );
         for (name, value) in [
+            ("enum", "avro"),
             ("envelope", "change"),
+            ("format", "avro"),
             ("numbers", "string"),
             ("partitions", "leaf"),
             ("topic", "{table}.of-{schema}"),
@@ -152,6 +163,14 @@ mod tests {
         for recorded in [Shape::default(), named("colour", "red")] {
             assert_eq!(recorded.difference(&asked(&[])), None, "{recorded:?}");
         }
+    }
+
+    #[test]
+    fn a_stream_of_a_release_that_knew_json_alone_is_one_of_json() {
+        let avro = asked(&["--format", "avro"]);
+        let difference = Shape::default().difference(&avro).unwrap();
+        assert_eq!(difference.recorded, "--format json");
+        assert_eq!(difference.asked, "--format avro");
     }
 
     #[test]

@@ -30,13 +30,10 @@ impl Applier<'_> {
             lsn: transaction.end_lsn,
             seq: quarantine.seq,
         };
-        if self.policy.dead_letters.is_some() {
-            self.open_topic(quarantine.relation, session)?;
-        }
-        let target = self
-            .relations
-            .get(&quarantine.relation)
-            .ok_or_else(|| broken("a quarantined change of a relation that was not described"))?;
+        let target = match self.policy.dead_letters {
+            Some(_) => self.target(quarantine.relation, "a quarantined change", session)?,
+            None => self.described(quarantine.relation, "a quarantined change")?,
+        };
         if !target.is_sent && self.options.unkeyed == UnkeyedMode::Skip {
             return Ok(());
         }
@@ -48,9 +45,10 @@ impl Applier<'_> {
         self.chunks
             .lose((&target.schema, &target.table), transaction.xid);
         if let Some(dead_letters) = self.policy.dead_letters {
+            let key = self.stamped_key(&target, quarantine.key, session)?;
             let undelivered = Undelivered {
-                topic: target.topic,
-                key: quarantine.key,
+                topic: target.topic(),
+                key: key.as_deref(),
                 value: None,
                 headers: transaction.headers(quarantine.op.code(), quarantine.seq),
                 reason: quarantine.reason,
@@ -59,7 +57,7 @@ impl Applier<'_> {
             let token = transaction.token;
             return self
                 .policy
-                .bury(dead_letters, target, &undelivered, token, session);
+                .bury(dead_letters, &target, &undelivered, token, session);
         }
         if is_named {
             tracing::warn!(
@@ -70,7 +68,8 @@ impl Applier<'_> {
             );
             let reason = format!("change {change} was left out, as --quarantine said");
             self.chunks.stale(&target.schema, &target.table, change.lsn);
-            self.policy.mark_stale(target, change.lsn, &reason, session);
+            self.policy
+                .mark_stale(&target, change.lsn, &reason, session);
             return Ok(());
         }
         Err(target.unencodable(quarantine, change, self.options))

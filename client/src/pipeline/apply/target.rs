@@ -1,15 +1,20 @@
 //! A relation that the stream has described, and what is said of it when its changes
 //! may not be sent.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
 use headwater_protocol::ChangeId;
-use headwater_protocol::frame::{Change, Quarantine};
+use headwater_protocol::frame::{Change, Quarantine, Relation};
 use headwater_protocol::table_pattern::TablePattern;
 
 use super::transaction::Transaction;
 use crate::cli::StreamOptions;
 use crate::error::{Error, ErrorKind};
+use crate::registry::Schemas;
 use crate::sink::{Record, TooLarge, TopicId};
 use crate::snapshot_request::RowsOf;
+use crate::source::avro_key::KeySchema;
 use crate::source::sql;
 
 /// A relation and where its rows go.
@@ -19,11 +24,73 @@ pub(super) struct Target {
     pub(super) key_columns: Vec<String>,
     /// Not for a table without key, unless `--unkeyed send` says so.
     pub(super) is_sent: bool,
-    /// Absent until it was opened, which the first record does.
-    pub(super) topic: Option<TopicId>,
+    /// The schemas of its records, where they have some.
+    pub(super) schemas: Option<SchemaTexts>,
+    opened: OnceCell<Opened>,
+}
+
+/// The schemas of a key, if there is one, and of a value.
+pub(super) struct SchemaTexts {
+    pub(super) key: Option<String>,
+    pub(super) value: String,
+}
+
+/// What there is once the first record of a relation has come.
+pub(super) struct Opened {
+    pub(super) topic: TopicId,
+    pub(super) topic_name: String,
+    /// By which the ids of its schemas are asked for.
+    pub(super) schemas: Option<Schemas>,
+    /// By which its keys are looked up, where they are in Avro and can be.
+    key: Option<KeySchema>,
 }
 
 impl Target {
+    pub(super) fn new(relation: &Relation<'_>, is_sent: bool) -> Self {
+        let key_columns = relation.columns.iter().filter(|column| column.is_key);
+        Target {
+            schema: relation.schema.to_owned(),
+            table: relation.table.to_owned(),
+            key_columns: key_columns.map(|column| column.name.to_owned()).collect(),
+            is_sent,
+            schemas: None,
+            opened: OnceCell::new(),
+        }
+    }
+
+    /// The topic and what else was opened with it: nothing until the first record has come.
+    pub(super) fn opened(&self) -> Option<&Opened> {
+        self.opened.get()
+    }
+
+    /// Its topic, once it is open.
+    pub(super) fn topic(&self) -> Option<TopicId> {
+        self.opened().map(|opened| opened.topic)
+    }
+
+    /// Notes the topic.
+    pub(super) fn open(&self, topic: TopicId, topic_name: String) {
+        let schemas = self.schemas.as_ref().map(|texts| {
+            Schemas::new(self.name(), &topic_name, texts.key.as_deref(), &texts.value)
+        });
+        let key = self.schemas.as_ref().and_then(|texts| texts.key.as_deref());
+        self.opened.get_or_init(|| Opened {
+            topic,
+            topic_name,
+            schemas,
+            key: key.and_then(KeySchema::parse),
+        });
+    }
+
+    /// A key as a row is looked up by it; none where it cannot be.
+    pub(super) fn lookup_key<'k>(&self, key: &'k [u8]) -> Option<Cow<'k, [u8]>> {
+        if self.schemas.is_none() {
+            return Some(Cow::Borrowed(key));
+        }
+        let json = self.opened()?.key.as_ref()?.json(key)?;
+        Some(Cow::Owned(json.into_bytes()))
+    }
+
     pub(super) fn table_name(&self) -> RowsOf {
         RowsOf {
             schema: self.schema.clone(),

@@ -25,7 +25,6 @@ use headwater_protocol::frame::Truncate;
 use super::{Applier, Session, broken};
 use crate::cli::{TruncateMode, UnkeyedMode};
 use crate::error::Result;
-use crate::sink::Record;
 
 impl Applier<'_> {
     pub(super) fn truncate(
@@ -45,13 +44,10 @@ impl Applier<'_> {
             let partition = partitions
                 .next()
                 .map(|(schema, table)| format!("{schema}.{table}"));
-            if self.options.truncate != TruncateMode::Stop {
-                self.open_topic(*relation, session)?;
-            }
-            let target = self
-                .relations
-                .get(relation)
-                .ok_or_else(|| broken("a truncate of a relation that was not described"))?;
+            let target = match self.options.truncate {
+                TruncateMode::Stop => self.described(*relation, "a truncate")?,
+                _ => self.target(*relation, "a truncate", session)?,
+            };
             // Without a topic no row of it may be sent, but it may have had a key, and rows
             // in a topic, until a moment ago.
             if !target.is_sent && self.options.unkeyed == UnkeyedMode::Skip {
@@ -68,19 +64,13 @@ impl Applier<'_> {
                 }
                 _ => {}
             }
-            if let (Some(topic), Some(value)) = (target.topic, *event)
+            self.send_held_of(&target, session)?;
+            if let (Some(topic), Some(value)) = (target.topic(), *event)
                 && !(is_keyed && session.delivery.sink.compacts())
             {
-                let record = Record {
-                    topic,
-                    key: None,
-                    value: Some(value),
-                    headers,
-                };
-                self.policy
-                    .deliver(target, &record, transaction.token, session)?;
+                self.send_event(&target, topic, value, &transaction, headers, session)?;
             }
-            if let Some(topic) = target.topic.filter(|_| empties) {
+            if let Some(topic) = target.topic().filter(|_| empties) {
                 let tombstones = session.empty_topic(topic, headers)?;
                 tracing::info!(table = %target.name(), tombstones, "table was truncated");
                 continue;
@@ -100,7 +90,7 @@ impl Applier<'_> {
                 let reason = format!("{what} was truncated, and its rows stay in the topic");
                 let since = transaction.end_lsn;
                 self.chunks.stale(&target.schema, &target.table, since);
-                self.policy.mark_stale(target, since, &reason, session);
+                self.policy.mark_stale(&target, since, &reason, session);
             }
         }
         Ok(())

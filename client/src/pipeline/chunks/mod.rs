@@ -106,6 +106,7 @@ use super::session::Session;
 use crate::cli::StreamOptions;
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, Result};
+use crate::registry::Registrar;
 use crate::route::Router;
 use crate::sink::{Keys, Sink, Token, TopicId};
 use crate::snapshot_request::{RowsOf, SnapshotRequest, unique};
@@ -124,6 +125,7 @@ pub(super) struct Parts<'a> {
     pub(super) sink: &'a Arc<dyn Sink>,
     pub(super) options: &'a StreamOptions,
     pub(super) dead_letters: Option<&'a DeadLetters>,
+    pub(super) registrar: Option<&'a Registrar>,
 }
 
 /// The stream's side of runs. What it knows outlives a session.
@@ -250,6 +252,11 @@ impl<'a> Chunks<'a> {
         self.passed = Watermark::decode(content)
             .filter(|watermark| watermark.reader == active.reader)
             .map(|watermark| watermark.number);
+    }
+
+    /// Whether the transaction that is arriving has a watermark of the run that is under way.
+    pub(super) fn is_at_watermark(&self) -> bool {
+        self.passed.is_some()
     }
 
     /// Takes in what the reader has to say. To be called now and then.
@@ -380,6 +387,7 @@ impl<'a> Chunks<'a> {
             number: 0,
             heard: 0,
             buries: self.parts.dead_letters.is_some(),
+            registrar: self.parts.registrar.cloned(),
             pause: worker::QUIET_INTERVAL,
             must_wait: true,
             reports,

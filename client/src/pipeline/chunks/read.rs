@@ -17,7 +17,9 @@ use libpq::Format;
 
 use super::visibility::Visible;
 use crate::error::{Error, Result};
-use crate::snapshot_request::RowsOf;
+use crate::registry::HEADER_BYTES;
+use crate::snapshot_request::{RowsOf, key_bytes};
+use crate::source::avro_key::KeySchema;
 use crate::source::catalog::Table;
 use crate::source::connection::{Connection, Connector};
 use crate::source::key::Key;
@@ -99,6 +101,13 @@ pub(super) struct Rows {
     pub(super) count: u64,
     /// The key of the last one; none where there are no more behind it.
     pub(super) after: Option<String>,
+    pub(super) schemas: Option<SchemaTexts>,
+}
+
+/// The schemas of rows, where they have some.
+pub(super) struct SchemaTexts {
+    pub(super) key: String,
+    pub(super) value: String,
 }
 
 /// Rows of single keys.
@@ -107,6 +116,7 @@ pub(super) struct Lookups {
     pub(super) frames: Vec<u8>,
     pub(super) count: u64,
     pub(super) absent: Vec<Vec<u8>>,
+    pub(super) schemas: Option<SchemaTexts>,
     /// How many keys were looked up.
     pub(super) keys: usize,
 }
@@ -125,6 +135,46 @@ pub(super) struct ChunkSession<'a> {
 struct Described {
     relation: u32,
     key: Key,
+    texts: KeyTexts,
+    schemas: Option<SchemaTexts>,
+}
+
+/// How a row's key becomes the JSON that it is looked up by.
+enum KeyTexts {
+    /// It is that.
+    Json,
+    /// By its schema.
+    Avro(KeySchema),
+}
+
+impl KeyTexts {
+    fn json(&self, key: &[u8]) -> Result<String> {
+        let text = match self {
+            KeyTexts::Json => String::from_utf8(key.to_vec()).ok(),
+            KeyTexts::Avro(schema) => schema.json(key),
+        };
+        text.ok_or_else(|| Error::failed("a row's key is none of its table"))
+    }
+
+    /// What is in the topic by this text, as the table has it; none for what is no key of it.
+    fn of_topic(&self, key: &str) -> Option<TopicKey> {
+        let stored = key_bytes(key)?;
+        let bare = match self {
+            KeyTexts::Json => &stored[..],
+            KeyTexts::Avro(_) => stored.get(HEADER_BYTES..)?,
+        };
+        Some(TopicKey {
+            json: self.json(bare).ok()?,
+            bare: bare.to_vec(),
+        })
+    }
+}
+
+/// A key that is looked up.
+struct TopicKey {
+    /// As the encoder makes it.
+    bare: Vec<u8>,
+    json: String,
 }
 
 impl<'a> ChunkSession<'a> {
@@ -222,12 +272,16 @@ impl<'a> ChunkSession<'a> {
         }
         self.expected = (Some(name), chunk.expected());
         let is_last = !chunk.is_full && chunk.count < limit;
-        let after = if is_last { None } else { chunk.last_key()? };
+        let after = match chunk.last_key() {
+            Some(key) if !is_last => Some(described.texts.json(key)?),
+            _ => None,
+        };
         Ok(Rows {
             snapshot,
             frames: chunk.frames,
             count: chunk.count,
             after,
+            schemas: described.schemas,
         })
     }
 
@@ -251,8 +305,9 @@ impl<'a> ChunkSession<'a> {
         for (index, key) in keys.iter().enumerate().take(LOOKUPS) {
             looked_up += 1;
             let mut is_there = false;
-            if !unreadable.contains(&index) {
-                let parameters = [key.as_bytes()];
+            let known = described.texts.of_topic(key);
+            if let Some(known) = known.filter(|_| !unreadable.contains(&index)) {
+                let parameters = [known.json.as_bytes()];
                 let rows = self
                     .connection
                     .query_with(&lookup, &parameters, Format::Binary)
@@ -263,11 +318,11 @@ impl<'a> ChunkSession<'a> {
                     })?;
                 if let Some(row) = rows.bytes(0, 0) {
                     chunk.take(row)?;
-                    is_there = chunk.last_key()?.as_deref() == Some(key.as_str());
+                    is_there = chunk.last_key() == Some(known.bare.as_slice());
                 }
             }
             if !is_there {
-                absent.push(key.clone().into_bytes());
+                absent.extend(key_bytes(key));
             }
             if chunk.frames.len() >= CHUNK_BYTES {
                 break;
@@ -278,6 +333,7 @@ impl<'a> ChunkSession<'a> {
             frames: chunk.frames,
             count: chunk.count,
             absent,
+            schemas: described.schemas,
             keys: looked_up,
         })
     }
@@ -292,25 +348,47 @@ impl<'a> ChunkSession<'a> {
         let regclass = format!("{}::pg_catalog.regclass", sql::literal(table));
         let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
         let rows = self.connection.query_with(&query, &[], Format::Binary)?;
-        let relation = match Frames::new(rows.bytes(0, 0).unwrap_or_default()).next() {
-            Some(Ok(Frame::Relation(relation))) => relation,
-            Some(Err(error)) => {
-                let text = "a table's description is no frame";
-                return Err(Error::failed(text).with_source(error).into());
+        let (mut relation, mut schemas) = (None, None);
+        for frame in Frames::new(rows.bytes(0, 0).unwrap_or_default()) {
+            match frame {
+                Ok(Frame::Relation(described)) => relation = Some(described),
+                Ok(Frame::Schemas(described)) => schemas = Some(described),
+                Ok(_) => {}
+                Err(error) => {
+                    let text = "a table's description is no frame";
+                    return Err(Error::failed(text).with_source(error).into());
+                }
             }
-            _ => {
-                let text = format!("the server did not describe table {table}");
-                return Err(Error::failed(text).into());
-            }
+        }
+        let Some(relation) = relation else {
+            let text = format!("the server did not describe table {table}");
+            return Err(Error::failed(text).into());
         };
         if relation.schema != sent_as.schema || relation.table != sent_as.name {
             return Err(Unread::Changed);
         }
         match Key::read(&self.connection, relation.id)? {
-            Some(key) if relation.is_keyed() && key.is_ordered() => Ok(Described {
-                relation: relation.id,
-                key,
-            }),
+            Some(key) if relation.is_keyed() && key.is_ordered() => {
+                let of_key = schemas.as_ref().and_then(|schemas| schemas.key);
+                Ok(Described {
+                    relation: relation.id,
+                    key,
+                    texts: match of_key {
+                        None => KeyTexts::Json,
+                        Some(schema) => {
+                            KeyTexts::Avro(KeySchema::parse(schema).ok_or_else(|| {
+                                Unread::Unfit(
+                                    "its key has a type that no row can be looked up by".to_owned(),
+                                )
+                            })?)
+                        }
+                    },
+                    schemas: schemas.zip(of_key).map(|(schemas, key)| SchemaTexts {
+                        key: key.to_owned(),
+                        value: schemas.value.to_owned(),
+                    }),
+                })
+            }
             Some(_) if relation.is_keyed() => Err(Unread::Unfit(
                 "its key's index has an order of its own, in which rows cannot be compared"
                     .to_owned(),
@@ -425,19 +503,13 @@ impl Chunk {
         (CHUNK_BYTES as u64 / row).clamp(1, CHUNK_ROWS)
     }
 
-    fn last_key(&self) -> Result<Option<String>> {
+    fn last_key(&self) -> Option<&[u8]> {
         match Frames::new(&self.frames[self.last..]).next() {
-            Some(Ok(Frame::Change(change))) => text(change.key),
-            Some(Ok(Frame::Quarantine(quarantine))) => text(quarantine.key),
-            _ => Ok(None),
+            Some(Ok(Frame::Change(change))) => change.key,
+            Some(Ok(Frame::Quarantine(quarantine))) => quarantine.key,
+            _ => None,
         }
     }
-}
-
-fn text(key: Option<&[u8]>) -> Result<Option<String>> {
-    let key = String::from_utf8(key.unwrap_or_default().to_vec());
-    key.map(Some)
-        .map_err(|_| Error::failed("a row's key is not UTF-8"))
 }
 
 /// No row may be missing from a topic unnoticed, and none may stop the stream, which has not

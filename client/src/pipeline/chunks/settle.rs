@@ -9,6 +9,7 @@ use super::window::Window;
 use crate::error::{Error, Result};
 use crate::pipeline::apply::Policy;
 use crate::pipeline::session::Session;
+use crate::registry::{Ids, Stamp};
 use crate::sink::{Headers, Keys, Record, Token, TopicId};
 use crate::snapshot_request::RowsOf;
 use crate::state::{Mark, Part, Place, Sent};
@@ -100,12 +101,14 @@ impl Chunks<'_> {
             Work::None => Sent::default(),
             Work::Rows {
                 topic,
+                ids,
                 frames,
                 count,
             } => {
                 let rows = Rows {
                     table: table_of_rows()?,
                     topic: *topic,
+                    ids: *ids,
                     frames,
                 };
                 rows.send(&active.window, policy, &mut stand, session)?;
@@ -116,6 +119,7 @@ impl Chunks<'_> {
             }
             Work::Keys {
                 topic,
+                ids,
                 frames,
                 count,
                 absent,
@@ -123,6 +127,7 @@ impl Chunks<'_> {
                 let rows = Rows {
                     table: table_of_rows()?,
                     topic: *topic,
+                    ids: *ids,
                     frames,
                 };
                 rows.send(&active.window, policy, &mut stand, session)?;
@@ -290,6 +295,7 @@ impl Then {
 struct Rows<'a> {
     table: &'a RowsOf,
     topic: TopicId,
+    ids: Option<Ids>,
     frames: &'a [u8],
 }
 
@@ -302,6 +308,7 @@ impl Rows<'_> {
         stand: &mut Stand,
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
+        let mut stamp = Stamp::default();
         for frame in Frames::new(self.frames) {
             let (key, value, unencodable) = match frame {
                 Ok(Frame::Change(change)) => (change.key, change.value, None),
@@ -310,6 +317,10 @@ impl Rows<'_> {
                 }
                 // The reader has looked at each.
                 _ => return Err(Error::failed("a chunk holds something else than rows")),
+            };
+            let (key, value) = match self.ids {
+                None => (key, value),
+                Some(ids) => stamp.pair(ids, key, value),
             };
             let headers = stand.headers(Op::Read);
             if key.is_some_and(|key| window.holds(self.topic, key)) {

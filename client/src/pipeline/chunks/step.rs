@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::visibility::Visible;
 use crate::error::Error;
+use crate::registry::Ids;
 use crate::sink::{Keys, TopicId};
 use crate::snapshot_request::RowsOf;
 use crate::state::Place;
@@ -45,12 +46,16 @@ pub(super) enum Work {
     /// Rows as frames, back to back.
     Rows {
         topic: TopicId,
+        /// What keys and values begin with; none where they begin with nothing.
+        ids: Option<Ids>,
         frames: Vec<u8>,
         count: u64,
     },
-    /// Rows of single keys, and keys that no row has.
+    /// Rows of single keys, and keys that no row has, as the topic has them.
     Keys {
         topic: TopicId,
+        /// What keys and values begin with; none where they begin with nothing.
+        ids: Option<Ids>,
         frames: Vec<u8>,
         count: u64,
         absent: Vec<Vec<u8>>,

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use headwater_protocol::reserved;
 
 use super::plan::Plan;
-use super::read::{ChunkSession, Unread};
+use super::read::{ChunkSession, SchemaTexts, Unread};
 use super::step::{Order, Report, Step, Then, Verdict, Watch, Work};
 use super::visibility::Visible;
 use super::watermark::Watermark;
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
+use crate::registry::{self, Ids, Registrar, Schemas};
 use crate::route::Router;
 use crate::sink::{GhostSearch, Keying, Keys, Sink, TopicId};
 use crate::snapshot_request::{RowsOf, Scope, emit};
@@ -60,6 +61,8 @@ pub(super) struct Worker {
     pub(super) sink: Arc<dyn Sink>,
     /// Names topics as the stream does.
     pub(super) router: Router,
+    /// By which the ids of schemas are learned; none where records have no schema.
+    pub(super) registrar: Option<Registrar>,
     pub(super) slot: String,
     pub(super) run: Run,
     /// Names the thread in its watermarks.
@@ -221,6 +224,10 @@ impl Worker {
         };
         let topic = self.topic(&place.table)?;
         let rows = session.rows(table, &place.table, after)?;
+        let Standing::Known(ids) = self.standing(session, &place.table, rows.schemas.as_ref())?
+        else {
+            return Ok(Progress::Going);
+        };
         let part = match (rows.after, plan.next_leaf(&place.table, Some(leaf))) {
             (Some(after), _) => Part::Rows {
                 leaf: leaf.clone(),
@@ -234,6 +241,7 @@ impl Worker {
         };
         let work = Work::Rows {
             topic,
+            ids,
             frames: rows.frames,
             count: rows.count,
         };
@@ -294,8 +302,13 @@ impl Worker {
                 other => break other?,
             }
         };
+        let schemas = looked_up.schemas.as_ref();
+        let Standing::Known(ids) = self.standing(session, table, schemas)? else {
+            return Ok(Progress::Going);
+        };
         let work = Work::Keys {
             topic,
+            ids,
             frames: looked_up.frames,
             count: looked_up.count,
             absent: looked_up.absent,
@@ -493,6 +506,32 @@ impl Worker {
         }
     }
 
+    /// The ids of a table's schemas. Where the registry has yet to answer, the table is let go, so
+    /// that nobody waits for its lock, and read again when there is an answer.
+    fn standing(
+        &mut self,
+        session: &ChunkSession<'_>,
+        table: &RowsOf,
+        schemas: Option<&SchemaTexts>,
+    ) -> Result<Standing, Unread> {
+        let (Some(registrar), Some(texts)) = (&self.registrar, schemas) else {
+            return Ok(Standing::Known(None));
+        };
+        let topic = self.router.topic(&table.schema, &table.name);
+        let topic = topic.map_err(Error::from)?;
+        let schemas = Schemas::new(table.to_string(), &topic, Some(&texts.key), &texts.value);
+        match registrar.standing(&schemas)? {
+            registry::Standing::Known(ids) => Ok(Standing::Known(Some(ids))),
+            registry::Standing::Refused(refused) => Err(Unread::Unfit(refused.reason())),
+            registry::Standing::Waiting => {
+                session.roll_back()?;
+                let answered = registrar.await_ids(&schemas, &mut || self.stop.check())?;
+                tracing::debug!(%table, known = answered.is_ok(), "the schema registry has answered");
+                Ok(Standing::Asked)
+            }
+        }
+    }
+
     fn report(&self, report: Report) -> Result<()> {
         self.reports.send(report).map_err(|_| unheard())
     }
@@ -501,6 +540,14 @@ impl Worker {
         let name = self.router.topic(&table.schema, &table.name)?;
         self.sink.open_topic(&name, Keying::Keyed)
     }
+}
+
+/// What is known of the ids that a table's records begin with.
+enum Standing {
+    /// These, or none where they begin with none.
+    Known(Option<Ids>),
+    /// Nothing was until now.
+    Asked,
 }
 
 /// When a wait is worth a line.

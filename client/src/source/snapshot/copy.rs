@@ -14,6 +14,7 @@ use crate::cli::StreamOptions;
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
+use crate::registry::{Ids, Stamp};
 use crate::sink::{
     DeadLetter, Headers, Record, SendError, Sink, Token, TooLarge, TopicId, Verdict,
 };
@@ -31,6 +32,8 @@ pub(super) struct Target {
     pub source: Source,
     /// Its topic.
     pub topic: TopicId,
+    /// What its records begin with; none where they begin with nothing.
+    pub ids: Option<Ids>,
 }
 
 impl Target {
@@ -105,8 +108,10 @@ impl Copy<'_> {
                 .map(|session| {
                     let done = &done;
                     scope.spawn(move || {
-                        done.scan
-                            .read(&session, |table, row| self.row(&row, table, done));
+                        let mut stamp = Stamp::default();
+                        done.scan.read(&session, |table, row| {
+                            self.row(&row, table, &mut stamp, done)
+                        });
                     })
                 })
                 .collect();
@@ -144,13 +149,22 @@ impl Copy<'_> {
             .sum())
     }
 
-    fn row(&self, row: &Row<'_>, table: usize, done: &Done<'_>) -> Result<()> {
+    fn row(&self, row: &Row<'_>, table: usize, stamp: &mut Stamp, done: &Done<'_>) -> Result<()> {
         let Some(target) = self.targets.get(table) else {
             return Ok(());
         };
         match row {
-            Row::Encoded(change) => self.send(change, target, done)?,
-            Row::Quarantined(quarantine) => self.quarantined(quarantine, target, done)?,
+            Row::Encoded(change) => match target.ids {
+                None => self.send(change, target, done)?,
+                Some(ids) => self.send(&stamp.change(ids, change), target, done)?,
+            },
+            Row::Quarantined(quarantine) => match target.ids {
+                None => self.quarantined(quarantine, quarantine.key, target, done)?,
+                Some(ids) => {
+                    let (key, _) = stamp.pair(ids, quarantine.key, None);
+                    self.quarantined(quarantine, key, target, done)?;
+                }
+            },
         }
         done.count();
         Ok(())
@@ -196,6 +210,7 @@ impl Copy<'_> {
     fn quarantined(
         &self,
         quarantine: &Quarantine<'_>,
+        key: Option<&[u8]>,
         target: &Target,
         done: &Done<'_>,
     ) -> Result<()> {
@@ -212,7 +227,7 @@ impl Copy<'_> {
         };
         let letter = DeadLetter {
             topic: dead_letters.topic(),
-            key: quarantine.key,
+            key,
             value: None,
             headers: self.headers(quarantine.seq, &[]),
             relation: Some(&name),

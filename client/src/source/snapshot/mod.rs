@@ -57,9 +57,10 @@ use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
+use crate::registry::{Ids, Registrar, Schemas};
 use crate::route::Router;
 use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
-use crate::state::StaleTables;
+use crate::state::{Mark, StaleTables};
 use crate::stop::Stop;
 
 /// How often to begin anew because a table came, went or was wanted by another
@@ -81,6 +82,8 @@ pub struct Snapshot<'a> {
     pub sink: &'a dyn Sink,
     /// Where rows go that cannot be delivered; none to stop at them.
     pub dead_letters: Option<&'a DeadLetters>,
+    /// By which the ids of schemas are learned; none where records have no schema.
+    pub registrar: Option<&'a Registrar>,
     /// Names the topics.
     pub router: &'a mut Router,
     /// Whether to stop.
@@ -168,13 +171,17 @@ impl Snapshot<'_> {
         self.check(view.catalog())?;
         let captured = view.catalog().tables.iter();
         let captured = captured.filter(|table| (options.captures)(table));
-        let targets = self.targets(captured, &view)?;
+        let (targets, refused) = self.targets(captured, &view)?;
         let mut swept = self.without_partitions(&view)?;
         swept.extend(swept_with(&targets));
         let consistent_point = view.consistent_point();
         tracing::info!(tables = targets.len(), %consistent_point, "snapshot begins");
         let sessions = view.take_sessions();
-        let (rows, stale) = self.copy(&targets, consistent_point, sessions)?;
+        let (rows, mut stale) = self.copy(&targets, consistent_point, sessions)?;
+        for (name, reason) in refused {
+            let since = consistent_point;
+            stale.mark(&name.schema, &name.table, Mark { since, reason });
+        }
         view.release()?;
         self.flush()?;
         self.sweep(&swept, consistent_point)?;
@@ -194,27 +201,56 @@ impl Snapshot<'_> {
         catalog.check_toast(self.options.toast)
     }
 
+    /// What is copied, and what is not, since its schema is refused, with the reason.
     fn targets<'t>(
         &mut self,
         tables: impl Iterator<Item = &'t Table>,
         view: &View,
-    ) -> Result<Vec<Target>> {
-        tables
-            .map(|table| {
-                let name = TableName {
-                    schema: table.schema.clone(),
-                    table: table.name.clone(),
-                };
-                let description = view.describe(self.plugin, &name)?;
-                let (topic, _) = self.open_topic(&description)?;
-                let relation = description.relation;
-                let source = Source {
-                    table: table.clone(),
-                    relation,
-                };
-                Ok(Target { source, topic })
-            })
-            .collect()
+    ) -> Result<(Vec<Target>, Vec<(TableName, String)>)> {
+        let (mut targets, mut left_out) = (Vec::new(), Vec::new());
+        for table in tables {
+            let name = TableName {
+                schema: table.schema.clone(),
+                table: table.name.clone(),
+            };
+            let description = view.describe(self.plugin, &name)?;
+            let ids = match self.ids(&description)? {
+                Ok(ids) => ids,
+                Err(reason) => {
+                    tracing::warn!(
+                        table = %name.sql(),
+                        reason,
+                        "table is not copied: the schema registry does not take its schema"
+                    );
+                    left_out.push((table.sent_as.clone(), reason));
+                    continue;
+                }
+            };
+            let (topic, _) = self.open_topic(&description)?;
+            let relation = description.relation;
+            let source = Source {
+                table: table.clone(),
+                relation,
+            };
+            targets.push(Target { source, topic, ids });
+        }
+        Ok((targets, left_out))
+    }
+
+    /// What the records of a table begin with: none where they begin with nothing, or the reason why
+    /// there are none. The tables stay as they are while the registry is waited for.
+    fn ids(&mut self, description: &Description) -> Result<Result<Option<Ids>, String>> {
+        let (Some(registrar), Some((key, value))) = (self.registrar, &description.schemas) else {
+            return Ok(Ok(None));
+        };
+        let Description { schema, table, .. } = description;
+        let topic = self.router.topic(schema, table)?;
+        let schemas = Schemas::new(format!("{schema}.{table}"), &topic, key.as_deref(), value);
+        match registrar.await_ids(&schemas, &mut || self.stop.check())? {
+            Ok(ids) => Ok(Ok(Some(ids))),
+            Err(refused) if self.dead_letters.is_some() => Ok(Err(refused.reason())),
+            Err(refused) => Err(refused.error(&self.options.by_dead_letters())),
+        }
     }
 
     /// Topics of partitioned tables that have no partition, of which nothing is copied: all

@@ -159,6 +159,8 @@ pub struct Description {
     pub table: String,
     /// Whether its rows have keys.
     pub is_keyed: bool,
+    /// The schemas of its records, as JSON, of the key and of the value; none where they have none.
+    pub schemas: Option<(Option<String>, String)>,
 }
 
 /// Asks for the relation frame of a table, whose name is SQL.
@@ -175,20 +177,29 @@ pub(super) fn describe(
 impl Description {
     /// Reads the answer of [`describe`].
     pub(super) fn read(described: &Rows, table: &str) -> Result<Self> {
-        let described = described.bytes(0, 0).unwrap_or_default();
-        match Frames::new(described).next() {
-            Some(Ok(Frame::Relation(relation))) => Ok(Description {
-                relation: relation.id,
-                schema: relation.schema.to_owned(),
-                table: relation.table.to_owned(),
-                is_keyed: relation.is_keyed(),
-            }),
-            Some(Err(error)) => {
-                Err(Error::failed("a table's description is no frame").with_source(error))
+        let mut description = None;
+        for frame in Frames::new(described.bytes(0, 0).unwrap_or_default()) {
+            let frame = frame.map_err(|error| {
+                Error::failed("a table's description is no frame").with_source(error)
+            })?;
+            match (frame, &mut description) {
+                (Frame::Relation(relation), _) => {
+                    description = Some(Description {
+                        relation: relation.id,
+                        schema: relation.schema.to_owned(),
+                        table: relation.table.to_owned(),
+                        is_keyed: relation.is_keyed(),
+                        schemas: None,
+                    });
+                }
+                (Frame::Schemas(schemas), Some(description)) => {
+                    let key = schemas.key.map(str::to_owned);
+                    description.schemas = Some((key, schemas.value.to_owned()));
+                }
+                _ => {}
             }
-            _ => Err(Error::failed(format!(
-                "the server did not describe table {table}"
-            ))),
         }
+        description
+            .ok_or_else(|| Error::failed(format!("the server did not describe table {table}")))
     }
 }
