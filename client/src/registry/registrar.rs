@@ -528,3 +528,197 @@ impl Question {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::cli::RegistryOptions;
+    use crate::registry::replay::{Replay, Reply};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// What is on record, as others see it.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<HashMap<String, SubjectIds>>>);
+
+    impl SchemaIds for Memory {
+        fn load(&mut self) -> Result<HashMap<String, SubjectIds>> {
+            Ok(self.0.lock().unwrap().clone())
+        }
+
+        fn store(&mut self, subject: &str, ids: &SubjectIds) -> Result<()> {
+            let subject = subject.to_owned();
+            self.0.lock().unwrap().insert(subject, ids.clone());
+            Ok(())
+        }
+
+        fn clear(&mut self) -> Result<()> {
+            self.0.lock().unwrap().clear();
+            Ok(())
+        }
+    }
+
+    impl Memory {
+        fn with(entries: &[(&str, &str, u32)]) -> Self {
+            let memory = Memory::default();
+            for (subject, schema, id) in entries {
+                let mut known = memory.0.lock().unwrap();
+                let ids = known.entry((*subject).to_owned()).or_default();
+                ids.put(schema, *id);
+            }
+            memory
+        }
+
+        fn id(&self, subject: &str, schema: &str) -> Option<u32> {
+            self.0.lock().unwrap().get(subject)?.id(schema)
+        }
+    }
+
+    const KEY: &str = r#"{"type":"record","name":"Key","fields":[]}"#;
+    const VALUE: &str = r#"{"type":"record","name":"Row","fields":[{"name":"a","type":"int"}]}"#;
+
+    fn schemas() -> Schemas {
+        Schemas::new("public.t".to_owned(), "t", Some(KEY), VALUE)
+    }
+
+    fn registrar(url: String, memory: &Memory) -> Registrar {
+        let options = RegistryOptions {
+            url: Some(url),
+            ..RegistryOptions::default()
+        };
+        let registry = Registry::new(&options).unwrap().unwrap();
+        let store: Box<dyn SchemaIds> = Box::new(memory.clone());
+        Registrar::start(registry, Some(store), &Stop::default()).unwrap()
+    }
+
+    fn awaited(registrar: &Registrar) -> Result<Result<Ids, Arc<Refused>>> {
+        let begun = Instant::now();
+        registrar.await_ids(&schemas(), &mut || match begun.elapsed() < PATIENCE {
+            true => Ok(()),
+            false => Err(Error::failed("no answer in time")),
+        })
+    }
+
+    const ABSENT: Reply = Reply::Says(404, r#"{"error_code":40401,"message":"none"}"#);
+    const COMPATIBLE: Reply = Reply::Says(200, r#"{"is_compatible":true}"#);
+
+    #[test]
+    fn ids_are_on_record_when_they_are_known_and_asked_for_once() {
+        let replay = Replay::new(vec![
+            ABSENT,
+            COMPATIBLE,
+            Reply::Says(200, r#"{"id":5}"#),
+            Reply::Says(200, r#"{"id":6}"#),
+        ])
+        .unwrap();
+        let memory = Memory::default();
+        let registrar = registrar(replay.url(), &memory);
+        for _ in 0..2 {
+            let ids = awaited(&registrar).unwrap().unwrap();
+            assert_eq!((ids.value, ids.key), (5, Some(6)));
+        }
+        assert_eq!(memory.id("t-value", VALUE), Some(5));
+        assert_eq!(memory.id("t-key", KEY), Some(6));
+        let questions = replay.questions();
+        let lines: Vec<&str> = questions.iter().map(|it| it.line.as_str()).collect();
+        assert_eq!(
+            lines,
+            [
+                "POST /subjects/t-value",
+                "POST /compatibility/subjects/t-value/versions?verbose=true",
+                "POST /subjects/t-value/versions",
+                "POST /subjects/t-key",
+            ]
+        );
+    }
+
+    #[test]
+    fn while_nobody_answers_what_is_on_record_is_known_and_what_is_new_waits() {
+        let gone = Replay::new(vec![]).unwrap().url();
+        let memory = Memory::with(&[("t-key", KEY, 5), ("t-value", VALUE, 6)]);
+        let registrar = registrar(gone, &memory);
+        let ids = awaited(&registrar).unwrap().unwrap();
+        assert_eq!((ids.key, ids.value), (Some(5), 6));
+        let new = Schemas::new("public.u".to_owned(), "u", None, VALUE);
+        let standing = registrar.standing(&new).unwrap();
+        assert!(matches!(standing, Standing::Waiting), "{standing:?}");
+        let known = registrar.standing(&schemas()).unwrap();
+        assert!(matches!(known, Standing::Known(_)), "{known:?}");
+    }
+
+    #[test]
+    fn what_was_not_answered_is_asked_again() {
+        let replay = Replay::new(vec![
+            Reply::Says(503, ""),
+            Reply::Closes,
+            Reply::Says(200, r#"{"id":5}"#),
+            Reply::Says(200, r#"{"id":6}"#),
+        ])
+        .unwrap();
+        let memory = Memory::default();
+        let registrar = registrar(replay.url(), &memory);
+        let ids = awaited(&registrar).unwrap().unwrap();
+        assert!(ids.key.is_some() && ids.value > 4, "{ids:?}");
+    }
+
+    #[test]
+    fn another_id_for_an_unchanged_key_is_refused() {
+        let replay = Replay::new(vec![
+            Reply::Says(200, r#"{"id":9}"#),
+            Reply::Says(200, r#"{"id":1}"#),
+        ])
+        .unwrap();
+        let memory = Memory::with(&[("t-key", KEY, 5), ("t-value", VALUE, 6)]);
+        let registrar = registrar(replay.url(), &memory);
+        let error = awaited(&registrar).unwrap_err();
+        let text = error.to_string();
+        for part in ["t-key", "id 1 ", "id 5", "topic \"t\"", &replay.url()] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let cures = error.hint().unwrap_or_default();
+        assert!(
+            cures.contains("Restore") && cures.contains("new topics"),
+            "{cures}"
+        );
+        assert_eq!(memory.id("t-key", KEY), Some(5));
+        assert_eq!(memory.id("t-value", VALUE), Some(9), "a value's may change");
+    }
+
+    #[test]
+    fn what_is_not_compatible_is_refused_with_the_difference() {
+        let replay = Replay::new(vec![
+            ABSENT,
+            Reply::Says(200, r#"{"is_compatible":false,"messages":["TYPE_MISMATCH"]}"#),
+            Reply::Says(
+                200,
+                r#"{"id":1,"version":1,"schema":"{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"a\",\"type\":\"string\"}]}"}"#,
+            ),
+            Reply::Says(200, r#"{"compatibilityLevel":"FULL"}"#),
+            Reply::Says(200, r#"{"id":6}"#),
+        ])
+        .unwrap();
+        let registrar = registrar(replay.url(), &Memory::default());
+        let refused = awaited(&registrar).unwrap().unwrap_err();
+        assert_eq!(
+            *refused,
+            Refused {
+                table: "public.t".to_owned(),
+                topic: "t".to_owned(),
+                subject: "t-value".to_owned(),
+                level: Some("FULL".to_owned()),
+                difference: vec!["Row: field a changed from string to int".to_owned()],
+                messages: vec!["TYPE_MISMATCH".to_owned()],
+            }
+        );
+    }
+
+    #[test]
+    fn a_login_that_is_refused_is_an_error_at_once() {
+        let replay = Replay::new(vec![Reply::Says(401, "")]).unwrap();
+        let registrar = registrar(replay.url(), &Memory::default());
+        let error = awaited(&registrar).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+    }
+}
