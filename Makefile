@@ -97,6 +97,7 @@ demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on t
 test: setup ## unit, property and end-to-end tests, on throwaway servers
 	@setup/packages.sh test
 	@setup/registry.sh
+	@setup/fastavro.sh
 	@$(MAKE) --no-print-directory client server-panics server
 	@# Most end-to-end tests wait for a server most of the time.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked $(rust_only)

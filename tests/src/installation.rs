@@ -51,6 +51,21 @@ pub fn kafka() -> PathBuf {
     libs
 }
 
+/// The folder with Python's fastavro.
+///
+/// # Panics
+///
+/// If it was not fetched.
+pub fn fastavro() -> PathBuf {
+    let folder = target().join("fastavro");
+    assert!(
+        folder.is_dir(),
+        "no fastavro at {}: `setup/fastavro.sh` fetches it",
+        folder.display()
+    );
+    folder
+}
+
 /// The program of the schema registry.
 ///
 /// # Panics

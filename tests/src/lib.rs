@@ -21,6 +21,7 @@ pub mod memory;
 pub mod port;
 pub mod postgres;
 pub mod random;
+pub mod readers;
 pub mod registry;
 pub mod session;
 pub mod slot;
