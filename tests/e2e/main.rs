@@ -8,6 +8,7 @@
 
 mod alters;
 mod avro_plugin;
+mod avro_stream;
 mod bounds;
 mod changed_types;
 mod connections;

@@ -197,17 +197,38 @@ impl Registry {
     /// # Errors
     /// The registry does not answer, or not this.
     pub fn compatibility(&self, subject: &str) -> Result<String> {
-        let own = format!("/config/{}?defaultToGlobal=true", escaped(subject));
-        let what = || format!("the compatibility level of subject {subject} cannot be read");
-        for path in [&*own, "/config"] {
-            match self.http.get(path)? {
-                Answer::Found(Level { level }) => return Ok(level),
-                // The subject has none of its own, and the server does not know of the default.
-                Answer::Refused(refusal) if refusal.status == 404 && path == own => {}
-                Answer::Refused(refusal) => return Err(refusal.into_error(&what())),
+        match self.level(&format!(
+            "/config/{}?defaultToGlobal=true",
+            escaped(subject)
+        ))? {
+            Some(level) => Ok(level),
+            // The subject has none of its own, and the server does not know of the default.
+            None => self.default_compatibility(),
+        }
+    }
+
+    /// As [`Registry::compatibility`], for a subject that refuses a schema. Apicurio says NONE for
+    /// one that has no level of its own, whatever the registry's is, and NONE refuses nothing.
+    pub(crate) fn refusing_level(&self, subject: &str) -> Result<String> {
+        match self.compatibility(subject)? {
+            level if level == "NONE" => self.default_compatibility(),
+            level => Ok(level),
+        }
+    }
+
+    fn default_compatibility(&self) -> Result<String> {
+        let level = self.level("/config")?;
+        level.ok_or_else(|| Error::failed("the schema registry has no compatibility level"))
+    }
+
+    fn level(&self, path: &str) -> Result<Option<String>> {
+        match self.http.get(path)? {
+            Answer::Found(Level { level }) => Ok(Some(level)),
+            Answer::Refused(refusal) if refusal.status == 404 => Ok(None),
+            Answer::Refused(refusal) => {
+                Err(refusal.into_error("the compatibility level cannot be read"))
             }
         }
-        Err(Error::failed(what()))
     }
 
     /// Asks whether a schema is compatible with those that the subject has, as its level says.

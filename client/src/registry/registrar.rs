@@ -451,7 +451,7 @@ impl Clerk {
                     table: question.table.clone(),
                     topic: question.topic.clone(),
                     subject: subject.clone(),
-                    level: Some(self.registry.compatibility(subject)?),
+                    level: Some(self.registry.refusing_level(subject)?),
                     difference: difference.unwrap_or_default(),
                     messages,
                 }));

@@ -1,0 +1,203 @@
+//! `headwater stream --format avro` into Kafka, with a real schema registry: what it registers, what
+//! it does without it, and what it refuses.
+
+use std::collections::BTreeMap;
+
+use headwater_tests::registry::Compatibility;
+use headwater_tests::registry::proxy::{Fault, Proxy};
+use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Client, Registry, topic};
+
+use crate::world::{self, World};
+
+/// The newest value of each key, as `headwater tail` decodes them; `null` where it is a tombstone.
+#[track_caller]
+fn decoded(world: &World<'_>, registry: &str, table: &str) -> BTreeMap<String, String> {
+    let (brokers, topic) = (world.kafka.brokers(), world.topic(table));
+    let arguments = ["tail", "-b", &brokers, "-r", registry];
+    let ended = Client::run(arguments.iter().chain(&["--from-beginning", "-e", &topic]));
+    ended.expect(0, &[]);
+    let lines = ended.stdout.lines();
+    lines
+        .map(|line| line.split_once('\t').expect("key TAB value"))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let expected = expected.iter();
+    expected
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// The schema id of the newest record of a topic's key, and of its value.
+fn newest_ids(world: &World<'_>, table: &str) -> (u32, u32) {
+    let records = topic::read(world.kafka, &world.topic(table));
+    let newest = records.last().expect("a record");
+    let id = |bytes: &[u8]| match bytes {
+        [0, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
+        _ => panic!("no schema id in {bytes:?}"),
+    };
+    let (key, value) = (newest.key.as_deref(), newest.value.as_deref());
+    (
+        id(key.expect("a key").as_ref()),
+        id(value.expect("a value").as_ref()),
+    )
+}
+
+#[test]
+fn a_topic_in_avro_comes_to_its_table() {
+    let world = World::new("avro_stream");
+    let url = world::registry().url();
+    let avro = ["--format", "avro", "-r", &url];
+    world.sql.run(
+        "create table t (id int primary key, a text);
+         insert into t values (1, 'copied'), (2, 'copied')",
+    );
+    world.streamed(&avro, || {
+        world.sql.run(
+            "insert into t values (3, 'new');
+             update t set a = 'changed' where id = 1;
+             update t set id = 4 where id = 2",
+        );
+    });
+    let first = newest_ids(&world, "t");
+    assert_eq!(
+        decoded(&world, &url, "t"),
+        pairs(&[
+            (r#"{"id":1}"#, r#"{"id":1,"a":{"string":"changed"}}"#),
+            (r#"{"id":2}"#, "null"),
+            (r#"{"id":3}"#, r#"{"id":3,"a":{"string":"new"}}"#),
+            (r#"{"id":4}"#, r#"{"id":4,"a":{"string":"copied"}}"#),
+        ])
+    );
+    let subjects = world::registry().subjects();
+    for part in ["key", "value"] {
+        let subject = format!("{}-{part}", world.topic("t"));
+        assert!(subjects.contains(&subject), "{subject}: {subjects:?}");
+    }
+    world.streamed(&avro, || {
+        world
+            .sql
+            .run("alter table t add b int; update t set b = 7 where id = 4");
+    });
+    let rows = decoded(&world, &url, "t");
+    assert_eq!(
+        rows.get(r#"{"id":4}"#).map(String::as_str),
+        Some(r#"{"id":4,"a":{"string":"copied"},"b":{"int":7}}"#)
+    );
+    let second = newest_ids(&world, "t");
+    assert_eq!(first.0, second.0, "the key's schema has not changed");
+    assert_ne!(first.1, second.1, "the row's has");
+    let mut client = world.stream(&avro);
+    client.streams();
+    world.verify(&["-r", &url]).expect(0, &[]);
+    client.terminate().expect(0, &[]);
+    world
+        .stream(&[])
+        .wait()
+        .expect(3, &["--format avro", "--format json"]);
+}
+
+#[test]
+fn while_the_registry_is_away_only_what_is_new_waits() {
+    let world = World::new("avro_outage");
+    let proxy = Proxy::to(world::registry());
+    let url = proxy.url();
+    let avro = ["--format", "avro", "-r", &url];
+    world
+        .sql
+        .run("create table known (id int primary key); create table other (id int primary key)");
+    world.streamed(&avro, || {
+        world.sql.run("insert into known values (1)");
+    });
+    proxy.set(Fault::Closed);
+    let mut client = world.stream(&avro);
+    client.streams();
+    world.sql.run("insert into known values (2)");
+    world.sql.run("insert into other values (1)");
+    world.sql.run("insert into known values (3)");
+    client.says("tables with a new schema wait");
+    let known = world.topic("known");
+    eventually("the known table goes on", SOON, || {
+        let records = topic::try_read(world.kafka, &known).map_err(|error| error.to_string())?;
+        check(records.len() == 3, || format!("{records:?}"))
+    });
+    let confirmed = world.sql.value(&format!(
+        "select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'",
+        world.name
+    ));
+    proxy.set(Fault::None);
+    world.catches_up();
+    client.terminate().expect(0, &["answers again"]);
+    let passed = world.sql.value(&format!(
+        "select confirmed_flush_lsn > '{confirmed}' from pg_replication_slots where slot_name = '{}'",
+        world.name
+    ));
+    assert_eq!(
+        passed, "t",
+        "nothing behind the change that waited was acknowledged"
+    );
+    assert_eq!(
+        decoded(&world, &world::registry().url(), "other"),
+        pairs(&[(r#"{"id":1}"#, r#"{"id":1}"#)])
+    );
+}
+
+#[test]
+fn a_schema_that_is_not_compatible_stops_the_stream_or_makes_dead_letters() {
+    let world = World::new("avro_incompatible");
+    let url = world::registry().url();
+    let avro = ["--format", "avro", "-r", &url];
+    world
+        .sql
+        .run("create table t (id int primary key, a int); create table u (id int primary key)");
+    world.streamed(&avro, || world.sql.run("insert into t values (1, 1)"));
+    let client = world.stream(&avro);
+    world.sql.run(
+        "alter table t alter a type text; insert into t values (2, 'two'); insert into u values (1)",
+    );
+    let row = format!(
+        "{}.t.Row: field a changed from int or null to string or null",
+        world.name
+    );
+    let subject = format!("subject {}-value", world.topic("t"));
+    client.wait().expect(5, &[&row, &subject, "level FULL"]);
+    let mut quarantining = avro.to_vec();
+    let letters = format!("{}.letters", world.name);
+    quarantining.extend(["--on-error", "quarantine", "--dead-letter-topic", &letters]);
+    let mut client = world.stream(&quarantining);
+    client.streams();
+    world.catches_up();
+    client.terminate().expect(0, &["table is stale", &row]);
+    assert_eq!(
+        decoded(&world, &url, "u"),
+        pairs(&[(r#"{"id":1}"#, r#"{"id":1}"#)])
+    );
+    assert!(!topic::read(world.kafka, &letters).is_empty());
+}
+
+#[test]
+fn a_registry_that_was_begun_anew_and_has_another_id_for_a_key_is_refused() {
+    let world = World::new("avro_anew");
+    let mut registry = Registry::new(Compatibility::Full);
+    let url = registry.url();
+    let avro = ["--format", "avro", "-r", &url];
+    world.sql.run("create table t (id int primary key)");
+    world.streamed(&avro, || world.sql.run("insert into t values (1)"));
+    registry.kill();
+    registry.start();
+    registry
+        .register("somebody-else", r#""string""#)
+        .expect("a schema");
+    registry
+        .register("somebody-other", r#""bytes""#)
+        .expect("a schema");
+    let client = world.stream(&avro);
+    world.sql.run("insert into t values (2)");
+    let subject = format!("subject {}-key", world.topic("t"));
+    client
+        .wait()
+        .expect(1, &[&subject, "two keys", "Restore the registry"]);
+}
