@@ -325,10 +325,10 @@ fn drop_removes_the_slot_and_what_belongs_to_it() {
     let (key, value) = recorded(&world, "gap_drop");
     let mut other = value.clone();
     other["system_identifier"] = "7".into();
-    topic::write(world.kafka, STATE, &key, &other.to_string());
+    topic::write(world.kafka, STATE, &key, other.to_string());
     drop().expect(1, &["system identifier 7", "nothing was dropped"]);
     assert_eq!(world.slots(), ["gap_drop"]);
-    topic::write(world.kafka, STATE, &key, &value.to_string());
+    topic::write(world.kafka, STATE, &key, value.to_string());
 
     drop().expect(0, &["gap_drop"]);
     assert_eq!(world.slots(), [] as [&str; 0]);
@@ -357,7 +357,7 @@ fn a_record_ahead_of_the_slot_confirms_nothing_that_is_not_delivered() {
     // As if all of it had been delivered, and recorded, and the client had died then.
     let position = world.sql.value("select pg_current_wal_lsn()");
     value["position"] = position.clone().into();
-    topic::write(world.kafka, STATE, &key, &value.to_string());
+    topic::write(world.kafka, STATE, &key, value.to_string());
     let row = "{\"id\":1,\"v\":\"second\"}";
     topic::write(world.kafka, &world.topic("items"), "{\"id\":1}", row);
 
@@ -415,7 +415,7 @@ fn options_that_would_split_a_topic_are_refused_until_the_stream_begins_anew() {
         shape.expect("options on record")["partitions"],
         Value::from("leaf")
     );
-    topic::write(world.kafka, STATE, &key, &value.to_string());
+    topic::write(world.kafka, STATE, &key, value.to_string());
     goes_on(&["--partitions", "leaf", "--numbers", "string"]);
     world.stream(&["--partitions", "leaf"]).wait().expect(
         3,

@@ -51,14 +51,14 @@ fn five_million_rows_under_load_are_compared_in_bounded_memory() {
     topic::write(
         world.kafka,
         &items,
-        &format!("{{\"id\":{altered}}}"),
+        format!("{{\"id\":{altered}}}"),
         &other,
     );
-    topic::bury(world.kafka, &items, &format!("{{\"id\":{dropped}}}"));
+    topic::bury(world.kafka, &items, format!("{{\"id\":{dropped}}}"));
     topic::write(
         world.kafka,
         &items,
-        &format!("{{\"id\":{ghost}}}"),
+        format!("{{\"id\":{ghost}}}"),
         "{\"id\":0}",
     );
     let (verified, grown) = timed(&world, "three keys differ", &[]);

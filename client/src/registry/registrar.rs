@@ -211,10 +211,8 @@ impl Registrar {
         let mut desk = self.0.lock();
         desk.check()?;
         let value = desk.look(schemas.question(Part::Value, &schemas.value));
-        let key = match &schemas.key {
-            None => None,
-            Some(key) => Some(desk.look(schemas.question(Part::Key, key))),
-        };
+        let key = schemas.key.as_ref();
+        let key = key.map(|key| desk.look(schemas.question(Part::Key, key)));
         drop(desk);
         self.0.changed.notify_all();
         Ok(match (key, value) {

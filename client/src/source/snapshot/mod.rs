@@ -104,6 +104,9 @@ pub struct Copied {
     stale: StaleTables,
 }
 
+/// Tables that are not copied, each with the reason.
+type LeftOut = Vec<(TableName, String)>;
+
 impl Copied {
     /// Where the stream goes on.
     pub fn consistent_point(&self) -> Lsn {
@@ -206,7 +209,7 @@ impl Snapshot<'_> {
         &mut self,
         tables: impl Iterator<Item = &'t Table>,
         view: &View,
-    ) -> Result<(Vec<Target>, Vec<(TableName, String)>)> {
+    ) -> Result<(Vec<Target>, LeftOut)> {
         let (mut targets, mut left_out) = (Vec::new(), Vec::new());
         for table in tables {
             let name = TableName {
