@@ -55,8 +55,8 @@ pub enum Format {
 pub enum Enums {
     /// A string: a label more is no change to the schema's type.
     String,
-    /// An enum of Avro, but for columns of a key, whose schema stays what it is when a label
-    /// is added.
+    /// An enum of Avro, but for one that the table's key holds: the key's schema stays what it is
+    /// when a label is added.
     Avro,
 }
 

@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use headwater_protocol::avro::{self, Decimal};
 use headwater_protocol::json;
 use headwater_protocol::stored::{BoundLayout, Multirange, Range};
+use headwater_protocol::type_map::BUILT_INS;
 use num_bigint::BigInt;
 use oracle::Oracle;
 use proptest::prelude::*;
@@ -55,6 +56,45 @@ fn every_writer_prints_what_row_to_json_prints() {
         }
         println!("{}: {} values", case.sql_type, inputs.len());
     }
+}
+
+/// A type of the server that is no row of the map fails here, and one under a wrong OID.
+#[test]
+fn the_type_map_has_every_base_type_of_the_server() {
+    let oracle = match Oracle::start("types") {
+        Ok(oracle) => oracle,
+        Err(reason) => return eprintln!("skipped: {reason}"),
+    };
+    // True arrays are made of others, vectors too.
+    let of_the_server = oracle.rows(
+        "SELECT oid || ' ' || format_type(oid, NULL) FROM pg_type \
+         WHERE typtype = 'b' AND typsubscript <> 'array_subscript_handler'::regproc ORDER BY oid",
+    );
+    let mapped: Vec<String> = BUILT_INS
+        .iter()
+        .map(|built_in| format!("({}, '{}')", built_in.oid, built_in.name.replace("(n)", "")))
+        .collect();
+    let mut of_the_map = oracle.rows(&format!(
+        "SELECT oid || ' ' || format_type(to_regtype(name), NULL) \
+         FROM (VALUES {}) AS map (oid, name) ORDER BY oid",
+        mapped.join(", ")
+    ));
+    // Which this server may be too old for.
+    of_the_map.retain(|row| !row.is_empty() && row != "\\N");
+    let only_in = |these: &[String], those: &[String]| -> Vec<String> {
+        let these = these.iter().filter(|row| !those.contains(row));
+        these.cloned().collect()
+    };
+    assert_eq!(
+        only_in(&of_the_server, &of_the_map),
+        [""; 0],
+        "not in the map"
+    );
+    assert_eq!(
+        only_in(&of_the_map, &of_the_server),
+        [""; 0],
+        "not of the server"
+    );
 }
 
 fn environment(name: &str) -> Option<u64> {

@@ -303,6 +303,18 @@ fn changes() -> Vec<Change> {
             note: NEW_KEYS,
         },
         Change {
+            statement: "`TYPE` of a key's column: numeric(p,s) ↔ another precision or scale",
+            before: table(
+                vec![("id", numeric(10, 2), "numeric(10,2)")],
+                vec![named("c")],
+            ),
+            after: table(
+                vec![("id", numeric(12, 2), "numeric(12,2)")],
+                vec![named("c")],
+            ),
+            note: "[other keys](#when-the-key-changes), also where the registry takes it",
+        },
+        Change {
             statement: "`RENAME COLUMN` of a key's column",
             before: plain.clone(),
             after: table(vec![("key", Schema::Long, "bigint")], vec![named("c")]),

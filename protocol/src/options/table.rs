@@ -137,8 +137,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         ]),
         default: "string",
         meaning: "what an enum is in Avro: a string with its labels as a property, or an enum of \
-                  Avro, whose readers refuse labels that they do not know yet; a column of the key \
-                  is a string under both",
+                  Avro, whose readers refuse labels that they do not know yet; one that a table's \
+                  key holds is a string under both",
     },
     OptionSpec {
         name: "encoding",

@@ -166,7 +166,7 @@ fn constructed_text(constructed: Constructed) -> (&'static str, &'static str, &'
             "enums",
             "the label, a string",
             "`string` with the labels as the property `labels`; under `enum=avro` an `enum`, the \
-             labels escaped, except for columns of the key",
+             labels escaped, except for one that the table's key holds",
         ),
         Constructed::Composite => (
             "row types, rows of tables as values",

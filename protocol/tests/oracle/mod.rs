@@ -92,6 +92,14 @@ impl Oracle {
         samples
     }
 
+    /// The rows of a query, in COPY's text format.
+    pub(crate) fn rows(&self, query: &str) -> Vec<String> {
+        let answer = self.base.join("answer");
+        self.run(&format!("COPY ({query}) TO '{}';\n\n", answer.display()));
+        let answer = fs::read_to_string(answer).unwrap();
+        answer.lines().map(str::to_owned).collect()
+    }
+
     fn run(&self, statements: &str) {
         let mut server = self
             .command("postgres")
