@@ -201,7 +201,11 @@ impl<'a> Reader<'a> {
         let flags = self.flags(7)?;
         let count = self.u32()?;
         let relations = self.list(count, |reader| Ok((reader.u32()?, reader.bytes()?)))?;
-        let partitions = if flags & 4 != 0 { count } else { 0 };
+        let partitions = match flags & 4 {
+            0 => 0,
+            _ if count == 0 => return Err(FrameError::UnknownCode(flags)),
+            _ => count,
+        };
         Ok(Truncate {
             seq,
             cascade: flags & 1 != 0,

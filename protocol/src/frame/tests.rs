@@ -271,6 +271,11 @@ fn each_way_to_be_wrong_has_its_error() {
             FrameError::UnknownCode(b'x'),
         ),
         (vec![b'm', 0, 0, 0, 1, 2], FrameError::UnknownCode(2)),
+        // Partitions of no relation.
+        (
+            [&[b't', 0, 0, 0, 13][..], &[0; 8], &[4, 0, 0, 0, 0]].concat(),
+            FrameError::UnknownCode(4),
+        ),
     ] {
         assert_eq!(read_all(&bytes), Err(expected), "{bytes:?}");
     }
