@@ -60,19 +60,23 @@ impl Format {
         };
         let serializer = format!("org.apache.kafka.common.serialization.{serializer}");
         let own = match self {
-            Format::Json => ("format.schemas.enable", "false".to_owned()),
-            Format::Avro(port) => (
-                "format.apicurio.registry.url",
-                format!("http://127.0.0.1:{port}/apis/registry/v2"),
-            ),
+            Format::Json => vec![("format.schemas.enable", "false".to_owned())],
+            Format::Avro(port) => vec![
+                (
+                    "format.apicurio.registry.url",
+                    format!("http://127.0.0.1:{port}/apis/registry/v2"),
+                ),
+                ("format.apicurio.registry.auto-register", "true".to_owned()),
+                ("format.apicurio.registry.find-latest", "true".to_owned()),
+            ],
         };
-        vec![
+        let common = [
             ("format.key", format.to_owned()),
             ("format.value", format.to_owned()),
             ("sink.kafka.producer.key.serializer", serializer.clone()),
             ("sink.kafka.producer.value.serializer", serializer),
-            own,
-        ]
+        ];
+        common.into_iter().chain(own).collect()
     }
 }
 

@@ -48,12 +48,7 @@ fn five_million_rows_under_load_are_compared_in_bounded_memory() {
     let items = world.topic("items");
     let (altered, dropped, ghost) = (ROWS - 1, ROWS - 2, ROWS + 1);
     let other = format!("{{\"id\":{altered},\"name\":\"somebody else's\"}}");
-    topic::write(
-        world.kafka,
-        &items,
-        format!("{{\"id\":{altered}}}"),
-        &other,
-    );
+    topic::write(world.kafka, &items, format!("{{\"id\":{altered}}}"), &other);
     topic::bury(world.kafka, &items, format!("{{\"id\":{dropped}}}"));
     topic::write(
         world.kafka,
