@@ -705,3 +705,49 @@ fn a_preview_is_what_would_be_sent() {
     sql.run("reset role");
     assert_eq!(refused.state, "42501", "{refused}");
 }
+
+#[test]
+fn text_of_another_encoding_is_utf8() {
+    let name = "avro_plugin_latin1";
+    postgres().session("postgres").run(&format!(
+        "create database {name} encoding 'LATIN1' locale 'C' template template0"
+    ));
+    let sql = postgres().session(name);
+    sql.run("set client_encoding = 'UTF8'");
+    sql.run(
+        "create extension headwater; create extension hstore;
+         create type stimmung as enum ('fröhlich');
+         create table \"größe\" (\"schlüssel\" text primary key, m stimmung, h hstore, j jsonb, t text[])",
+    );
+    sql.run(&format!(
+        "select pg_create_logical_replication_slot('{name}', 'headwater')"
+    ));
+    sql.run("insert into \"größe\" values ('é', 'fröhlich', 'ä=>ö', '{\"ü\": \"ß\"}', '{é,null}')");
+    let items = items(&sql, name, &[]);
+    let json = "{\"schlüssel\":\"é\",\"m\":\"fröhlich\",\"h\":{\"ä\":\"ö\"},\"j\":{\"ü\": \"ß\"},\"t\":[\"é\",null]}";
+    assert_eq!(difference(value(row(&items)), json), None);
+    // A schema as SQL's text says the same in ASCII.
+    let asked = sql.value("select headwater.avro_schema('\"größe\"', 'value')");
+    assert!(
+        asked.is_ascii() && asked.contains("fr\\u00f6hlich"),
+        "{asked}"
+    );
+    let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(parsed(&asked), parsed(&schemas(&items)[0].value));
+}
+
+#[test]
+fn a_row_without_its_key_is_none() {
+    let sql = postgres().database("avro_plugin_no_key");
+    sql.run("create table t (id int primary key, n int)");
+    let frames = sql.column(
+        "select encode(headwater.relation('t', 'output=frames', 'format=avro')
+                       || headwater.encode(row(null, 1)::t, 'output=frames', 'format=avro'), 'hex')",
+    );
+    let items = avro::read(&[bytes(&frames[0])]);
+    let reason = "the row has no value for key column \"id\"";
+    assert_eq!(
+        items[1],
+        Item::Quarantined("t".to_owned(), None, reason.to_owned())
+    );
+}
