@@ -106,13 +106,22 @@ pub fn unquoted<E>(
 }
 
 /// Puts the length of what follows the byte at `start` in its place.
+#[inline]
 fn put_length(out: &mut Vec<u8>, start: usize) {
-    let (bytes, length) = varint(2 * (out.len() - start - 1) as u64);
-    if let ([first], 1) = (&bytes[..length], length) {
-        out[start] = *first;
+    let length = out.len() - start - 1;
+    if length < 64 {
+        out[start] = 2 * length as u8;
     } else {
-        out.splice(start..=start, bytes[..length].iter().copied());
+        put_long_length(out, start, length);
     }
+}
+
+/// The same where it takes more than a byte: what follows makes room for it.
+fn put_long_length(out: &mut Vec<u8>, start: usize, length: usize) {
+    let (bytes, taken) = varint(2 * length as u64);
+    out.resize(out.len() + taken - 1, 0);
+    out.copy_within(start + 1..start + 1 + length, start + taken);
+    out[start..start + taken].copy_from_slice(&bytes[..taken]);
 }
 
 /// Writes the number of a union's branch, counted from 0. A value of that branch follows.
