@@ -320,6 +320,11 @@ impl Encoder {
     }
 }
 
+/// A column's value, from the old row where the new one's is not in the WAL.
+///
+/// Inlined, as is what it calls: every column of every row is asked for, and the answer is too
+/// large for a register.
+#[inline(always)]
 fn present<'t>(row: &Row<'t>, old: Option<&Row<'t>>, attribute: Attribute) -> Column<'t> {
     match (row.column(attribute), old) {
         (Column::UnchangedToast, Some(old)) => match old.column(attribute) {

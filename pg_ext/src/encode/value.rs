@@ -400,6 +400,7 @@ impl ValueEncoder {
 
     /// Each value is bounded, and the sum of those since `start` in one row, array or row
     /// value: eight bytes may print as 131,072. Makes room for the next one.
+    #[inline]
     pub(super) fn within_limit(&self, out: &mut Vec<u8>, start: usize) -> Result<(), ValueFault> {
         if out.len() - start > self.max_row_bytes {
             return Err(ValueFault::TooLarge);

@@ -119,6 +119,7 @@ pub(crate) enum Column<'t> {
 
 impl<'t> Row<'t> {
     /// A column that the row's descriptor lacks counts as null.
+    #[inline(always)]
     pub(crate) fn column(&self, attribute: Attribute) -> Column<'t> {
         let index = attribute.index;
         if self.nulls.get(index).copied().unwrap_or(true) {
@@ -255,12 +256,14 @@ impl<'t> Value<'t> {
         }
     }
 
+    #[inline(always)]
     fn pointer(self) -> Option<*mut pg_sys::varlena> {
         (self.length == -1 && !self.by_value).then(|| self.datum.cast_mut_ptr())
     }
 
     /// Bytes of the varlena once it is expanded, header included, found without expanding
     /// it; 0 for other values, which are small.
+    #[inline(always)]
     pub(crate) fn expanded_size(self) -> usize {
         let Some(pointer) = self.pointer() else {
             return 0;
