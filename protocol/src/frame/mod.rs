@@ -218,7 +218,7 @@ pub struct Change<'a> {
     /// The row or the envelope, encoded; absent for a delete outside an envelope.
     pub value: Option<&'a [u8]>,
     /// Columns whose value is not in the WAL because the change left it where it is
-    /// (TOAST). They are absent from `value`.
+    /// (TOAST). They are absent from `value`, and null there in Avro.
     pub unchanged: Vec<&'a str>,
 }
 
