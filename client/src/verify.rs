@@ -26,9 +26,11 @@
 //! Like any reader of a compacted topic it must be through with a topic before the tombstones
 //! of deletes that it began among are removed (`delete.retention.ms`, a day by default).
 
+mod avro;
 mod compare;
 mod entry;
 mod passage;
+mod project;
 mod records;
 mod repair;
 mod report;
@@ -40,10 +42,11 @@ mod values;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::ValueEnum;
 
+use self::avro::Forms;
 use self::compare::{Known, Verdict, each_key, keys_within};
 use self::entry::{Digests, Entry, Fact};
 use self::passage::Passage;
@@ -57,6 +60,7 @@ use crate::assemble;
 use crate::cli::{EnumMode, FormatMode, NumbersMode, PartitionsMode, ValueEnvelope, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::parallel::Jobs;
+use crate::registry::{self, Registry};
 use crate::route::{Router, Template};
 use crate::source::catalog::{Catalog, Table, TableName};
 use crate::source::connection::Connector;
@@ -137,11 +141,24 @@ fn verify(options: &VerifyOptions, stop: &Stop) -> Result<Report> {
         plugin: &plugin,
         passage: &passage,
         values,
+        forms: forms(options, shape, values.envelope)?,
         folder: &folder.unwrap_or_else(std::env::temp_dir),
         stop,
     };
     let topics = Topics::new(&kafka, values, options.workers, stop);
     verification.run(topics, router(options, shape)?)
+}
+
+/// How topics in Avro are read; none for those in JSON.
+fn forms(options: &VerifyOptions, shape: &Shape, envelope: ValueEnvelope) -> Result<Option<Forms>> {
+    if recorded(shape, "format", FormatMode::Json)? == FormatMode::Json {
+        return Ok(None);
+    }
+    let registry = Registry::new(&options.registry)?.ok_or_else(registry::missing)?;
+    Ok(Some(Forms {
+        registry: Arc::new(registry),
+        envelope,
+    }))
 }
 
 /// What decides the bytes of rows, as the stream was begun with it.
@@ -189,6 +206,7 @@ struct Verification<'a> {
     plugin: &'a Plugin,
     passage: &'a Passage<'a>,
     values: Values,
+    forms: Option<Forms>,
     folder: &'a Path,
     stop: &'a Stop,
 }
@@ -222,7 +240,7 @@ impl Verification<'_> {
     fn run(&self, mut topics: Topics<'_>, mut router: Router) -> Result<Report> {
         let mut view = self.view(&|table| table.is_keyed)?;
         let point = view.consistent_point();
-        let subjects = Subjects::of(&view, self.plugin, &mut router)?;
+        let subjects = Subjects::of(&view, self.plugin, &mut router, self.forms.as_ref())?;
         if subjects.list.is_empty() && subjects.unkeyed.is_empty() {
             return Err(Error::failed("there is no table to verify"));
         }

@@ -63,7 +63,11 @@ impl KeySchema {
         for (number, Column { name, kind }) in self.0.iter().enumerate() {
             let separator = if number == 0 { "" } else { "," };
             let name = serde_json::to_string(name).ok()?;
-            let value = serde_json::to_string(&datum.text(kind)?).ok()?;
+            let value = datum.text(kind)?;
+            let value = match kind {
+                Kind::Boolean | Kind::Long => value,
+                _ => serde_json::to_string(&value).ok()?,
+            };
             write!(text, "{separator}{name}:{value}").ok()?;
         }
         text.push('}');
@@ -270,8 +274,8 @@ mod tests {
         assert_eq!(
             schema.json(&datum).unwrap(),
             concat!(
-                r#"{"a":"-2","b c":"h\"","d":"-123e-2","e":"\\x00ff","f":"1970-01-01","#,
-                r#""g":"1969-12-31 23:59:59.999999+00","h":"true"}"#
+                r#"{"a":-2,"b c":"h\"","d":"-123e-2","e":"\\x00ff","f":"1970-01-01","#,
+                r#""g":"1969-12-31 23:59:59.999999+00","h":true}"#
             )
         );
         for length in 0..datum.len() {

@@ -9,6 +9,7 @@ use headwater_protocol::Lsn;
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
+use super::avro::Form;
 use super::entry::{Entry, Fact, Record};
 use super::spill::{Spill, Writer};
 use super::subject::Subject;
@@ -178,13 +179,18 @@ impl Thread<'_> {
             partition,
             from,
             &mut || stop.check(),
-            &mut |message| self.record(number, message),
+            &mut |message| self.record(number, subject.form.as_deref(), message),
         )?;
         self.reader = Some(reader);
         Ok(end)
     }
 
-    fn record(&mut self, number: u32, message: &BorrowedMessage<'_>) -> Result<()> {
+    fn record(
+        &mut self,
+        number: u32,
+        form: Option<&Form>,
+        message: &BorrowedMessage<'_>,
+    ) -> Result<()> {
         // A record without a key is no row's.
         let Some(key) = message.key() else {
             return Ok(());
@@ -197,6 +203,8 @@ impl Thread<'_> {
                 .fetch_add(u64::from(lsn.is_none()), Ordering::Relaxed);
         }
         let values = self.topics.values;
+        let marked = lacks_columns(message.headers());
+        let content = values.content_in(form, message.payload(), marked)?;
         self.writer.write(&Entry {
             place: values.digests.place(number, key),
             subject: number,
@@ -205,7 +213,7 @@ impl Thread<'_> {
                 partition: message.partition(),
                 offset: message.offset(),
                 is_newer: lsn.is_some_and(|lsn| lsn > self.point),
-                content: values.content(message.payload(), lacks_columns(message.headers())),
+                content,
             }),
         })
     }

@@ -14,7 +14,7 @@ use super::passage::Passage;
 use super::spill::Spill;
 use super::subject::Subject;
 use crate::error::Result;
-use crate::snapshot_request::{RowsOf, Scope, SnapshotRequest};
+use crate::snapshot_request::{RowsOf, Scope, SnapshotRequest, key_text};
 use crate::source::connection::Connection;
 
 /// The keys of one request, as its JSON has them: half of what the stream takes.
@@ -80,17 +80,17 @@ impl<'a> Repair<'a> {
     fn key(&mut self, subject: u32, key: &[u8]) -> Result<()> {
         // A request has text, and not of any length. Somebody else's key that is no such
         // text stays, and the next look says so.
-        let Some(key) = std::str::from_utf8(key).ok() else {
+        let Some(key) = key_text(key) else {
             return Ok(());
         };
-        let bytes = serde_json::to_string(key).map_or(usize::MAX, |json| json.len() + 1);
+        let bytes = serde_json::to_string(&key).map_or(usize::MAX, |json| json.len() + 1);
         if bytes > REQUEST_BYTES {
             return Ok(());
         }
         let batch = self.batches.entry(subject).or_default();
         let full = (batch.bytes + bytes > REQUEST_BYTES).then(|| std::mem::take(batch));
         batch.bytes += bytes;
-        batch.keys.push(key.to_owned());
+        batch.keys.push(key);
         match full {
             Some(full) => self.ask(subject, full),
             None => Ok(()),

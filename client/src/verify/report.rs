@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use headwater_protocol::Lsn;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::avro::Form;
 use super::compare::Difference;
 use super::records::Read;
 use super::subject::Subjects;
@@ -44,6 +46,9 @@ struct Table {
     foreign: u64,
     #[serde(flatten)]
     found: Found,
+    /// How its keys are read, where they are in Avro.
+    #[serde(skip)]
+    form: Option<Arc<Form>>,
     /// What was found before it was sent again.
     #[serde(skip_serializing_if = "Found::is_empty")]
     repaired: Found,
@@ -77,6 +82,7 @@ impl Report {
             records: 0,
             foreign: 0,
             found: Found::default(),
+            form: subject.form.clone(),
             repaired: Found::default(),
         });
         Report {
@@ -121,7 +127,9 @@ impl Report {
             Finding::Undecided => &mut table.found.undecided,
         };
         keys.count += 1;
-        keys.keys.insert(key.into());
+        let json = table.form.as_ref().and_then(|form| form.json_key(key));
+        keys.keys
+            .insert(json.map_or_else(|| key.into(), |json| json.into_bytes().into()));
         if keys.keys.len() > limit {
             keys.keys.pop_last();
         }
@@ -342,6 +350,7 @@ mod tests {
                     table: "items".to_owned(),
                 },
                 topic: "shop.items".to_owned(),
+                form: None,
                 relation: Some(1),
                 estimated_rows: None,
             }],

@@ -1,10 +1,12 @@
 //! The tables' side: rows into buckets.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use headwater_protocol::frame::Change;
 
+use super::avro::Form;
 use super::entry::{Entry, Fact};
 use super::spill::{Spill, Writer};
 use super::subject::{Subject, Subjects};
@@ -60,7 +62,9 @@ pub(super) fn scan(
                             count.fetch_add(1, Ordering::Relaxed);
                         }
                         let row = row.encoded(|| subjects.source_name(table))?;
-                        write(number, &row, values, &mut writer)
+                        let subject = subjects.list.get(number as usize);
+                        let form = subject.and_then(|subject| subject.form.as_deref());
+                        write(number, &row, form, values, &mut writer)
                     });
                     if let Err(error) = writer.finish() {
                         scan.give_up(error);
@@ -84,16 +88,26 @@ pub(super) fn scan(
     Ok(counts.into_iter().map(AtomicU64::into_inner).collect())
 }
 
-fn write(number: u32, row: &Change<'_>, values: Values, writer: &mut Writer<'_>) -> Result<()> {
+fn write(
+    number: u32,
+    row: &Change<'_>,
+    form: Option<&Form>,
+    values: Values,
+    writer: &mut Writer<'_>,
+) -> Result<()> {
     let (Some(key), Some(value)) = (row.key, row.value) else {
         return Err(Error::failed("a row came without its key or its value")
             .with_hint("Its table has lost its key; verify again."));
     };
+    let key = match form {
+        None => Cow::Borrowed(key),
+        Some(form) => Cow::Owned(form.key(key)),
+    };
     writer.write(&Entry {
-        place: values.digests.place(number, key),
+        place: values.digests.place(number, &key),
         subject: number,
-        key,
-        fact: Fact::Row(values.row(value)),
+        key: &key,
+        fact: Fact::Row(values.row_in(form, value)),
     })
 }
 
@@ -169,10 +183,15 @@ impl Lookup<'_> {
                 self.look_up(std::mem::take(&mut batch))?;
                 batch.subject = entry.subject;
             }
-            // No row has a key that is no JSON.
-            if let Some(key) = json_object(entry.key) {
+            let subject = self.subjects.get(entry.subject as usize);
+            let key = match subject.and_then(|subject| subject.form.as_deref()) {
+                Some(form) => form.json_key(entry.key),
+                None => json_object(entry.key).map(str::to_owned),
+            };
+            // No row has a key that is none.
+            if let Some(key) = key {
                 batch.bytes += key.len();
-                batch.keys.push(key.to_owned());
+                batch.keys.push(key);
             }
             Ok(())
         })?;
@@ -217,7 +236,10 @@ impl Lookup<'_> {
             &key.lookup_all(&self.plugin.encode_call("t.*"), &array),
             subject.relation.unwrap_or(0),
             &name,
-            &mut |row| write(number, &row.encoded(|| name.clone())?, values, writer),
+            &mut |row| {
+                let row = row.encoded(|| name.clone())?;
+                write(number, &row, subject.form.as_deref(), values, writer)
+            },
         )?;
         match outcome {
             Ok(()) => {

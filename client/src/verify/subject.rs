@@ -1,7 +1,9 @@
 //! What is compared with what: the tables whose rows are sent as one, and their topic.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::avro::{Form, Forms};
 use crate::error::{Error, Result};
 use crate::route::Router;
 use crate::source::catalog::{Table, TableName};
@@ -17,6 +19,8 @@ pub(super) struct Subject {
     /// The relation that the rows are sent as; none for a partitioned table without any
     /// partition, which has no rows.
     pub(super) relation: Option<u32>,
+    /// How its records are read, where they are in Avro.
+    pub(super) form: Option<Arc<Form>>,
     /// How many rows it may have; none where it was never analyzed.
     pub(super) estimated_rows: Option<u64>,
 }
@@ -44,7 +48,12 @@ impl Subjects {
     ///
     /// # Errors
     /// A table cannot be described, or two would have one topic.
-    pub(super) fn of(view: &View, plugin: &Plugin, router: &mut Router) -> Result<Self> {
+    pub(super) fn of(
+        view: &View,
+        plugin: &Plugin,
+        router: &mut Router,
+        forms: Option<&Forms>,
+    ) -> Result<Self> {
         let mut subjects = Subjects {
             list: Vec::new(),
             sources: Vec::new(),
@@ -69,7 +78,14 @@ impl Subjects {
             let number = match numbers.get(&name) {
                 Some(number) => *number,
                 None => {
-                    let number = subjects.add(&name, Some(described.relation), router)?;
+                    let topic = router.topic(&name.schema, &name.table)?;
+                    let form = match (forms, &described.schemas) {
+                        (Some(forms), Some((Some(key), value))) => {
+                            Some(Arc::new(forms.form(&topic, key, value)?))
+                        }
+                        _ => None,
+                    };
+                    let number = subjects.add(&name, Some(described.relation), topic, form)?;
                     numbers.insert(name, number);
                     number
                 }
@@ -77,20 +93,28 @@ impl Subjects {
             subjects.add_source(number, table, described.relation);
         }
         for name in view.catalog().without_partitions() {
-            subjects.add(name, None, router)?;
+            let topic = router.topic(&name.schema, &name.table)?;
+            subjects.add(name, None, topic, None)?;
         }
         subjects.unkeyed.sort_unstable();
         subjects.unkeyed.dedup();
         Ok(subjects)
     }
 
-    fn add(&mut self, name: &TableName, relation: Option<u32>, router: &mut Router) -> Result<u32> {
+    fn add(
+        &mut self,
+        name: &TableName,
+        relation: Option<u32>,
+        topic: String,
+        form: Option<Arc<Form>>,
+    ) -> Result<u32> {
         let number = u32::try_from(self.list.len())
             .map_err(|_| Error::failed("too many tables to compare"))?;
         self.list.push(Subject {
             name: name.clone(),
-            topic: router.topic(&name.schema, &name.table)?,
+            topic,
             relation,
+            form,
             estimated_rows: Some(0),
         });
         Ok(number)

@@ -6,8 +6,11 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::avro::Form;
 use super::entry::{Content, Digest, Digests};
+use super::project::After;
 use crate::cli::ValueEnvelope;
+use crate::error::Result;
 
 /// Makes digests of rows.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +36,42 @@ fn present<'v, D: Deserializer<'v>>(value: D) -> Result<Option<&'v RawValue>, D:
 }
 
 impl Values {
-    /// What a record says of its key's row. `marked` is whether a header names columns that
-    /// it lacks.
-    pub(super) fn content(self, value: Option<&[u8]>, marked: bool) -> Content {
+    /// As [`Values::content`], of a record of a topic with this form.
+    ///
+    /// # Errors
+    /// The schema registry does not answer.
+    pub(super) fn content_in(
+        self,
+        form: Option<&Form>,
+        value: Option<&[u8]>,
+        marked: bool,
+    ) -> Result<Content> {
+        let (Some(form), Some(value)) = (form, value) else {
+            return Ok(self.content(value, marked));
+        };
+        Ok(match form.record(value)? {
+            Some(After::Row(_)) if marked => Content::Incomplete,
+            Some(After::Row(row)) => Content::Row(self.digests.of(&row)),
+            Some(After::Nothing) => Content::Nothing,
+            Some(After::Incomplete) => Content::Incomplete,
+            None => Content::Row(self.digests.of_other(value)),
+        })
+    }
+
+    /// As [`Values::row`], of a table whose topic has this form.
+    pub(super) fn row_in(self, form: Option<&Form>, value: &[u8]) -> Digest {
+        let Some(form) = form else {
+            return self.row(value);
+        };
+        match form.row(value) {
+            Some(row) => self.digests.of(&row),
+            None => self.digests.of_other(value),
+        }
+    }
+
+    /// What a record in JSON says of its key's row. `marked` is whether a header names columns
+    /// that it lacks.
+    fn content(self, value: Option<&[u8]>, marked: bool) -> Content {
         let Some(value) = value else {
             return Content::Nothing;
         };
@@ -49,8 +85,8 @@ impl Values {
         }
     }
 
-    /// A row of the table, as the encoder makes it.
-    pub(super) fn row(self, value: &[u8]) -> Digest {
+    /// A row of the table, as the encoder makes JSON of it.
+    fn row(self, value: &[u8]) -> Digest {
         match self.content(Some(value), false) {
             Content::Row(digest) => digest,
             Content::Nothing | Content::Incomplete => self.digests.of_other(value),

@@ -1,0 +1,145 @@
+//! What stands in a topic of Avro, as what is compared.
+//!
+//! A row's bytes are compared with those of the newest record of its key, as in JSON: the encoder is
+//! the same. Before both stand the ids of schemas. A key's id is part of the key, and what the
+//! registry says now: a record under another one is another key. A value's says by which schema it
+//! is read: where that is not the table's of now, see [`super::project`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::project::{After, Schema};
+use crate::cli::ValueEnvelope;
+use crate::error::{Error, ErrorKind, Result};
+use crate::registry::{HEADER_BYTES, Registry, Stamp};
+use crate::source::avro_key::KeySchema;
+
+/// How the records of one table are read.
+pub(super) struct Form {
+    registry: Arc<Registry>,
+    envelope: ValueEnvelope,
+    /// 0, which no schema has, where the registry does not know the schema.
+    key_id: u32,
+    value_id: u32,
+    key: Option<KeySchema>,
+    value: Schema,
+    /// By their ids; none for what is no schema of rows.
+    written_by: Mutex<HashMap<u32, Option<Arc<Schema>>>>,
+}
+
+/// Makes forms.
+pub(super) struct Forms {
+    pub(super) registry: Arc<Registry>,
+    pub(super) envelope: ValueEnvelope,
+}
+
+impl Forms {
+    /// Of a table with these schemas, as JSON.
+    ///
+    /// # Errors
+    /// The registry does not answer.
+    pub(super) fn form(&self, topic: &str, key: &str, value: &str) -> Result<Form> {
+        Form::new(&self.registry, self.envelope, topic, key, value)
+    }
+}
+
+impl Form {
+    fn new(
+        registry: &Arc<Registry>,
+        envelope: ValueEnvelope,
+        topic: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<Self> {
+        let id = |part: &str, schema: &str| -> Result<u32> {
+            let found = registry.find(&format!("{topic}-{part}"), schema)?;
+            Ok(found.unwrap_or(0))
+        };
+        Ok(Form {
+            registry: Arc::clone(registry),
+            envelope,
+            key_id: id("key", key)?,
+            value_id: id("value", value)?,
+            key: KeySchema::parse(key),
+            value: Schema::parse(value)
+                .ok_or_else(|| Error::failed("the schema of a table cannot be read"))?,
+            written_by: Mutex::default(),
+        })
+    }
+
+    /// A row's key as its topic has it.
+    pub(super) fn key(&self, key: &[u8]) -> Vec<u8> {
+        Stamp::owned(self.key_id, key)
+    }
+
+    /// A topic's key as JSON; none for one that is no key of the table.
+    pub(super) fn json_key(&self, key: &[u8]) -> Option<String> {
+        let (id, bare) = split(key)?;
+        let schema = self.key.as_ref().filter(|_| id == self.key_id)?;
+        schema.json(bare)
+    }
+
+    /// What is compared of a row, as the encoder has made it.
+    pub(super) fn row(&self, value: &[u8]) -> Option<Vec<u8>> {
+        match self.envelope {
+            ValueEnvelope::Row => Some(value.to_vec()),
+            ValueEnvelope::Change => match self.value.after(&self.value, value)? {
+                After::Row(row) => Some(row),
+                After::Nothing | After::Incomplete => None,
+            },
+        }
+    }
+
+    /// What is compared of a record; none for what is no record of the table.
+    ///
+    /// # Errors
+    /// The registry does not answer.
+    pub(super) fn record(&self, value: &[u8]) -> Result<Option<After>> {
+        let Some((id, bare)) = split(value) else {
+            return Ok(None);
+        };
+        if id == self.value_id {
+            return Ok(match self.envelope {
+                ValueEnvelope::Row => Some(After::Row(bare.to_vec())),
+                ValueEnvelope::Change => self.value.after(&self.value, bare),
+            });
+        }
+        let Some(written_by) = self.written_by(id)? else {
+            return Ok(None);
+        };
+        Ok(match self.envelope {
+            ValueEnvelope::Row => written_by.project(&self.value, bare).map(After::Row),
+            ValueEnvelope::Change => written_by.after(&self.value, bare),
+        })
+    }
+
+    fn written_by(&self, id: u32) -> Result<Option<Arc<Schema>>> {
+        let mut known = self
+            .written_by
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&id) {
+            return Ok(known.clone());
+        }
+        let schema = match self.registry.schema(id) {
+            Ok(text) => Schema::parse(&text).map(Arc::new),
+            Err(error) if error.kind() == ErrorKind::Disconnected => return Err(error),
+            // Nobody can read such a record.
+            Err(error) => {
+                tracing::warn!(%error, "records of a schema that cannot be read are taken for others");
+                None
+            }
+        };
+        known.insert(id, schema.clone());
+        Ok(schema)
+    }
+}
+
+/// The schema's id and what it is of.
+fn split(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (header, datum) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let [0, id @ ..] = header else {
+        return None;
+    };
+    Some((u32::from_be_bytes(*id), datum))
+}
