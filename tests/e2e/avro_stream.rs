@@ -39,11 +39,8 @@ fn newest_ids(world: &World<'_>, table: &str) -> (u32, u32) {
         [0, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
         _ => panic!("no schema id in {bytes:?}"),
     };
-    let (key, value) = (newest.key.as_deref(), newest.value.as_deref());
-    (
-        id(key.expect("a key").as_ref()),
-        id(value.expect("a value").as_ref()),
-    )
+    let (key, value) = (newest.key_bytes.as_deref(), newest.bytes.as_deref());
+    (id(key.expect("a key")), id(value.expect("a value")))
 }
 
 #[test]
@@ -200,4 +197,78 @@ fn a_registry_that_was_begun_anew_and_has_another_id_for_a_key_is_refused() {
     client
         .wait()
         .expect(1, &[&subject, "two keys", "Restore the registry"]);
+}
+
+/// Every path on which rows come into a topic makes the same bytes, or verify would say so.
+#[test]
+fn rows_that_are_copied_again_fetched_or_repaired_are_stamped_alike() {
+    let world = World::new("avro_paths");
+    let url = world::registry().url();
+    let avro = ["--format", "avro", "-r", &url, "--snapshot-mode", "chunked"];
+    world.sql.run(
+        "create table t (id int, day date, sum numeric(6,2), a text, large text,
+                         primary key (id, day, sum));
+         alter table t alter large set storage external;
+         insert into t select n, date '2000-02-28' + n, n, 'copied', repeat('x', 5000)
+           from generate_series(1, 5) n",
+    );
+    let mut client = world.stream(&avro);
+    client.streams();
+    client.says("nothing is left to be copied again");
+    world.sql.run("update t set a = 'fetched' where id = 1");
+    world.catches_up();
+    let fetched = topic::read(world.kafka, &world.topic("t"));
+    let fetched = fetched.last().expect("a record");
+    assert_eq!(fetched.header("hw.fetched"), "true");
+    let slot = &*world.name;
+    let (conninfo, brokers) = (world.postgres.conninfo(&world.name), world.kafka.brokers());
+    let again = ["snapshot", "-d", &conninfo, "-b", &brokers, "-S", slot];
+    Client::run(again.iter().chain(&["-t", "avro_paths.t"])).expect(0, &[]);
+    world.verify(&["-r", &url]).expect(0, &[]);
+    let records = topic::read(world.kafka, &world.topic("t"));
+    let keys = records.iter().filter_map(|it| it.key_bytes.clone());
+    // Behind the id: 2, as Avro has it.
+    let buried = keys.into_iter().find(|key| key[5] == 4).expect("row 2");
+    topic::bury(world.kafka, &world.topic("t"), &buried);
+    let foreign = [&buried[..5], &[0x7e, 0x02, 0x02, 0x00][..]].concat();
+    topic::write(world.kafka, &world.topic("t"), &foreign, b"not ours");
+    let differs = world.verify(&["-r", &url]);
+    differs.expect(1, &["2 keys differ"]);
+    for text in [
+        r#"missing {"id":2,"day":"2000-03-01","sum":"200e-2"}"#,
+        r#"extra {"id":63,"#,
+    ] {
+        assert!(differs.stdout.contains(text), "{text}: {}", differs.stdout);
+    }
+    world.verify(&["-r", &url, "--repair"]).expect(0, &[]);
+    client.terminate().expect(0, &[]);
+}
+
+#[test]
+fn events_in_avro_tell_of_rows_and_are_verified_by_them() {
+    let world = World::new("avro_events");
+    let url = world::registry().url();
+    let avro = ["--format", "avro", "-r", &url, "--envelope", "change"];
+    world.sql.run(
+        "create table t (id int primary key, a text);
+         insert into t values (1, 'copied'), (2, 'copied')",
+    );
+    let mut client = world.stream(&avro);
+    client.streams();
+    world.sql.run(
+        "update t set a = 'changed' where id = 1;
+         delete from t where id = 2;
+         alter table t add b int; insert into t values (3, 'new', 7)",
+    );
+    world.catches_up();
+    world.verify(&["-r", &url]).expect(0, &[]);
+    client.terminate().expect(0, &[]);
+    let rows = decoded(&world, &url, "t");
+    let deleted = rows.get(r#"{"id":2}"#).map(String::as_str);
+    assert_eq!(deleted, Some("null"), "{rows:?}");
+    let new = rows.get(r#"{"id":3}"#).map_or("", String::as_str);
+    assert!(
+        new.contains(r#""a":{"string":"new"},"b":{"int":7}"#),
+        "{new}"
+    );
 }
