@@ -125,6 +125,18 @@ fn while_the_registry_is_away_only_what_is_new_waits() {
         "select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'",
         world.name
     ));
+    // What has arrived whole is in memory, and does not come again with the next session.
+    world.sql.run(&format!(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '{}'",
+        world.name
+    ));
+    client.says("streaming again");
+    world.sql.run("insert into other values (2)");
+    world.sql.run("insert into known values (4)");
+    eventually("the known table goes on again", SOON, || {
+        let records = topic::try_read(world.kafka, &known).map_err(|error| error.to_string())?;
+        check(records.len() == 4, || format!("{records:?}"))
+    });
     proxy.set(Fault::None);
     world.catches_up();
     client.terminate().expect(0, &["answers again"]);
@@ -138,8 +150,13 @@ fn while_the_registry_is_away_only_what_is_new_waits() {
     );
     assert_eq!(
         decoded(&world, &world::registry().url(), "other"),
-        pairs(&[(r#"{"id":1}"#, r#"{"id":1}"#)])
+        pairs(&[
+            (r#"{"id":1}"#, r#"{"id":1}"#),
+            (r#"{"id":2}"#, r#"{"id":2}"#)
+        ])
     );
+    let records = topic::read(world.kafka, &world.topic("other"));
+    assert_eq!(records.len(), 2, "each came once: {records:?}");
 }
 
 #[test]

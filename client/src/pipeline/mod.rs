@@ -336,7 +336,7 @@ fn reconnect(
     ended: Ended,
     attempts: &mut Attempts,
 ) -> Result<Taken> {
-    attempts.session_ended(delivery.ack.flush_lsn(), ended.after);
+    attempts.session_ended(delivery.ack.received_lsn(), ended.after);
     let own_pid = ended.backend_pid;
     let mut error = ended.error;
     let start = Instant::now();

@@ -158,3 +158,87 @@ impl Held {
         forgotten
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use headwater_protocol::Lsn;
+    use headwater_protocol::frame::{Relation, ReplicaIdentity};
+
+    use super::*;
+
+    fn target(table: &str) -> Rc<Target> {
+        let relation = Relation {
+            id: 1,
+            schema: "public",
+            table,
+            identity: ReplicaIdentity::Default,
+            columns: Vec::new(),
+        };
+        Rc::new(Target::new(&relation, true))
+    }
+
+    fn change(table: &Rc<Target>, token: u64, seq: u64, value: &[u8]) -> HeldChange {
+        let transaction = Transaction {
+            token: Token(token),
+            xid: 1,
+            end_lsn: Lsn(1),
+            commit_time: 0,
+            changes: 1,
+        };
+        let change = Change {
+            op: Op::Create,
+            relation: 1,
+            seq,
+            key: Some(b"k"),
+            old_key: None,
+            value: Some(value),
+            unchanged: vec!["a"],
+        };
+        HeldChange::new(table, &transaction, &change)
+    }
+
+    #[test]
+    fn changes_of_a_table_come_out_as_they_went_in() {
+        let (first, second) = (target("a"), target("b"));
+        let mut held = Held::default();
+        for (table, seq) in [(&first, 0), (&second, 1), (&first, 2)] {
+            held.push(change(table, 1, seq, b"value"));
+        }
+        assert!(held.holds(&first) && held.holds(&second) && !held.holds(&target("c")));
+        let table = first.table_name();
+        let taken = held.pop(&table).map(|held| held.change().seq);
+        assert_eq!(taken, Some(0));
+        held.put_back(change(&first, 1, 0, b"value"));
+        let rest: Vec<u64> = std::iter::from_fn(|| held.pop(&table))
+            .map(|held| held.change().seq)
+            .collect();
+        assert_eq!(rest, [0, 2]);
+        assert!(!held.holds(&first) && held.holds(&second));
+    }
+
+    #[test]
+    fn what_comes_again_is_let_go_and_the_rest_stays() {
+        let table = target("a");
+        let mut held = Held::default();
+        for (token, seq) in [(1, 0), (2, 0), (2, 1)] {
+            held.push(change(&table, token, seq, b"value"));
+        }
+        assert_eq!(held.forget(Token(2)), 2);
+        assert_eq!(held.forget(Token(1)), 1);
+        assert!(held.is_empty() && held.bytes == 0);
+    }
+
+    #[test]
+    fn there_is_an_end_to_what_is_kept() {
+        let table = target("a");
+        let mut held = Held::default();
+        assert!(!held.is_full(HELD_TRANSACTIONS), "nothing is kept");
+        let value = vec![0; HELD_BYTES / 4];
+        while !held.is_full(0) {
+            held.push(change(&table, 1, 0, &value));
+        }
+        assert_eq!(held.tables[&table.table_name()].len(), 4);
+        drop(held.pop(&table.table_name()));
+        assert!(!held.is_full(0) && held.is_full(HELD_TRANSACTIONS));
+    }
+}
