@@ -128,6 +128,13 @@ test-outage: setup ## a broker that is away for 90 s, during a copy and under lo
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture outage::
 
+.PHONY: test-avro
+test-avro: setup ## a thousand random ALTERs under a registry, every row of every catalog in Avro; minutes
+	@setup/registry.sh
+	@setup/fastavro.sh
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture --test-threads 1 avro::
+
 .PHONY: test-verify
 test-verify: setup ## five million rows under load compared with their topic: time and memory
 	@$(MAKE) --no-print-directory client server

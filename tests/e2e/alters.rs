@@ -22,7 +22,8 @@ const CALM: usize = 6;
 /// Tables that come to anything.
 const WILD: usize = 14;
 
-const SETUP: &str = r#"
+/// What writes rows at random and keeps the record.
+pub(crate) const SETUP: &str = r#"
 create schema audit;
 create sequence audit.counter;
 create table audit.log (

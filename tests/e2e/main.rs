@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alters;
+mod avro;
 mod avro_plugin;
 mod avro_stream;
 mod bounds;

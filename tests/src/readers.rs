@@ -97,7 +97,8 @@ impl<'r> Reader<'r> {
         let (id, datum) = split(bytes)?;
         let text = self.schema(id).to_owned();
         let value = self.apache.read(&text, datum);
-        Ok((id, value.map_err(|error| format!("schema {id}: {error}"))?))
+        let value = value.map_err(|error| format!("schema {id}: {error}"))?;
+        Ok((id, value))
     }
 
     /// A topic from its beginning to its end.

@@ -24,8 +24,7 @@ impl Apache {
             let parsed = Schema::parse_str(schema).map_err(|e| format!("{e}: {schema}"))?;
             self.schemas.insert(schema.to_owned(), parsed);
         }
-        let schema = &self.schemas[schema];
-        let reader = GenericDatumReader::builder(schema).build();
+        let reader = GenericDatumReader::builder(&self.schemas[schema]).build();
         let value = reader.and_then(|reader| reader.read_value(&mut datum));
         let value = value.map_err(|error| error.to_string())?;
         if !datum.is_empty() {

@@ -50,7 +50,25 @@ impl Fastavro {
     ///
     /// If the process has ended.
     pub fn read(&mut self, schema: &str, datum: &[u8]) -> Result<Value, String> {
-        let asked = json!([schema, super::postgres::hex(datum)]);
+        self.read_as(schema, None, datum)
+    }
+
+    /// What a datum holds for those who read it with a schema of their own.
+    ///
+    /// # Errors
+    ///
+    /// The library cannot read it, or the schemas do not resolve.
+    ///
+    /// # Panics
+    ///
+    /// If the process has ended.
+    pub fn read_as(
+        &mut self,
+        writer: &str,
+        reader: Option<&str>,
+        datum: &[u8],
+    ) -> Result<Value, String> {
+        let asked = json!([writer, reader, super::postgres::hex(datum)]);
         let mut line = String::new();
         let answered = match &mut self.stdin {
             Some(stdin) => {

@@ -115,7 +115,11 @@ impl<'s> Comparison<'s> {
     /// An array with dimensions: Postgres nests them, the record has the elements in a row.
     fn shaped(&self, schema: &Value, found: &Value, said: &str) -> Same {
         let dimensions = found["dimensions"].as_array();
-        let mut said = vec![said.to_owned()];
+        let mut said = match dimensions.is_some_and(Vec::is_empty) {
+            // An empty array has none.
+            true => elements(said)?,
+            false => vec![said.to_owned()],
+        };
         for dimension in dimensions.into_iter().flatten() {
             let mut next = Vec::new();
             for part in &said {
@@ -255,7 +259,9 @@ fn scalar(of: &str, attributes: &Value, found: &Value, said: &str) -> Same {
         }
         ("bytes", _) => json!({ "bytes": unquoted(said)?.trim_start_matches("\\x") }),
         ("string", _) if attributes["contentType"] == "application/json" => {
-            Value::String(said.to_owned())
+            // What `said` is a part of was read as JSON, by which spaces around it are lost.
+            let found = found.as_str().map(str::trim);
+            return equal(&json!(said), &json!(found), found == Some(said), said);
         }
         ("string", _) => Value::String(unquoted(said)?),
         _ => return Err(format!("no rule for {of} {attributes}")),

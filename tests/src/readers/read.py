@@ -1,7 +1,7 @@
 """Reads Avro with fastavro.
 
-Each line of standard input is a JSON array of a schema, as text, and a datum, in hexadecimal
-digits. Each line of standard output is what the datum holds, in the form that
+Each line of standard input is a JSON array of the writer's schema, as text, the reader's or null,
+and a datum, in hexadecimal digits. Each line of standard output is what the datum holds, in the form that
 tests/src/readers.rs describes; an object with the one name "error" where fastavro cannot read it.
 
 Logical types are converted by the library, and the result back: so what is printed went through
@@ -82,13 +82,20 @@ def plain(value):
 
 
 schemas = {}
+
+
+def parsed(text):
+    if text not in schemas:
+        schemas[text] = fastavro.parse_schema(json.loads(text))
+    return schemas[text]
+
+
 for line in sys.stdin:
-    text, datum = json.loads(line)
+    writer, reader, datum = json.loads(line)
     try:
-        if text not in schemas:
-            schemas[text] = fastavro.parse_schema(json.loads(text))
         stream = io.BytesIO(bytes.fromhex(datum))
-        found = plain(fastavro.schemaless_reader(stream, schemas[text], None))
+        reader = reader and parsed(reader)
+        found = plain(fastavro.schemaless_reader(stream, parsed(writer), reader))
         rest = stream.read()
         if rest:
             found = {"error": f"{len(rest)} bytes too many"}

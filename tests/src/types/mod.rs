@@ -59,9 +59,14 @@ struct Type {
 }
 
 /// A table of values of one type.
-struct TypeTable {
-    of: String,
-    name: String,
+#[derive(Clone, Debug)]
+pub struct TypeTable {
+    /// The type, as SQL spells it.
+    pub of: String,
+    /// The table, in the schema `types`.
+    pub name: String,
+    /// Whether the type is the row type of a catalog or a view.
+    pub is_of_catalog: bool,
 }
 
 /// Key and value of a row.
@@ -74,21 +79,11 @@ type KeyAndValue = (Vec<u8>, Vec<u8>);
 ///
 /// With every row that differs (the first few of them whole), or every type without values.
 pub fn check_every_type(postgres: &Postgres, database: &str) -> (usize, usize) {
-    let mut random = Random::from_environment(database);
-    let sql = postgres.database(database);
-    sql.run(ORACLE);
-    let version: u32 = match sql
-        .value("select current_setting('server_version_num')")
-        .parse()
-    {
-        Ok(number) => number,
-        Err(e) => panic!("the server's version is no number: {e}"),
-    };
-    create_own_types(&sql, version / 10_000);
-    sql.run(&format!(
-        "select pg_create_logical_replication_slot('{database}', 'headwater')"
-    ));
-    let tables = create_tables(&sql, version / 10_000, &mut random);
+    let (sql, tables) = create_every_type(postgres, database, |sql| {
+        sql.run(&format!(
+            "select pg_create_logical_replication_slot('{database}', 'headwater')"
+        ));
+    });
     set_readers(&sql, database);
 
     let mut expected: Vec<(&str, Vec<String>)> = Vec::new();
@@ -145,6 +140,34 @@ pub fn check_every_type(postgres: &Postgres, database: &str) -> (usize, usize) {
     (tables.len(), count)
 }
 
+/// Makes a database of this name with a table for each type of the server, and prints the seed
+/// of the values. `before` is called when the types are there and the tables are not. Returns a
+/// session that speaks as the oracle does.
+///
+/// # Panics
+///
+/// With every type that nobody thought of values for.
+pub fn create_every_type(
+    postgres: &Postgres,
+    database: &str,
+    before: impl FnOnce(&Session),
+) -> (Session, Vec<TypeTable>) {
+    let mut random = Random::from_environment(database);
+    let sql = postgres.database(database);
+    sql.run(ORACLE);
+    let version: u32 = match sql
+        .value("select current_setting('server_version_num')")
+        .parse()
+    {
+        Ok(number) => number,
+        Err(e) => panic!("the server's version is no number: {e}"),
+    };
+    create_own_types(&sql, version / 10_000);
+    before(&sql);
+    let tables = create_tables(&sql, version / 10_000, &mut random);
+    (sql, tables)
+}
+
 /// Types that only a user makes, and rows of catalogs that are empty otherwise.
 fn create_own_types(sql: &Session, version: u32) {
     sql.run("create schema types; create extension hstore schema types; create extension citext schema types");
@@ -179,7 +202,11 @@ fn create_tables(sql: &Session, version: u32, random: &mut Random) -> Vec<TypeTa
         let name = format!("t{number}");
         if let Some(relation) = &of.rows_of {
             if create_table_of_rows(sql, &name, &of.sql, relation) {
-                tables.push(TypeTable { of: of.sql, name });
+                tables.push(TypeTable {
+                    of: of.sql,
+                    name,
+                    is_of_catalog: true,
+                });
             }
             continue;
         }
@@ -192,7 +219,11 @@ fn create_tables(sql: &Session, version: u32, random: &mut Random) -> Vec<TypeTa
             values.extend((0..RANDOM_VALUES).map(|_| value(random)));
         }
         create_table_of_values(sql, &name, &of.sql, &values);
-        tables.push(TypeTable { of: of.sql, name });
+        tables.push(TypeTable {
+            of: of.sql,
+            name,
+            is_of_catalog: false,
+        });
     }
     assert!(
         without_case.is_empty(),
@@ -352,7 +383,7 @@ fn check_avro(
 
 /// Whether a date of the year 294247 or later is in a text: the last microsecond that 64 bits
 /// count from 1970 is in that year.
-fn is_far_from_1970(row: &str) -> bool {
+pub fn is_far_from_1970(row: &str) -> bool {
     row.split(|c: char| !c.is_ascii_digit())
         .any(|digits| digits.len() == 6 && digits.parse::<u32>().is_ok_and(|year| year >= 294_247))
 }
