@@ -113,10 +113,11 @@ test-idle: setup ## the slot follows ten gigabytes that are written elsewhere
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --include-ignored --nocapture --test-threads 1 idle::
 
 .PHONY: torture
-torture: setup ## faults at random under writers, every change accounted for (SECONDS=120 SEED=…)
+torture: setup ## faults at random under writers, every change accounted for (SECONDS=120 SEED=… FORMAT=avro)
+	@test '$(FORMAT)' != avro || setup/registry.sh
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) build --locked -p headwater-tests --bin torture
-	@SECONDS='$(SECONDS)' SEED='$(SEED)' FAULTS='$(FAULTS)' $(TARGET)/debug/torture
+	@SECONDS='$(SECONDS)' SEED='$(SEED)' FAULTS='$(FAULTS)' FORMAT='$(FORMAT)' $(TARGET)/debug/torture
 
 .PHONY: test-long
 test-long: setup ## what takes minutes: a snapshot killed twenty times, a stream that stands still

@@ -28,6 +28,8 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// Which schemas may follow which in a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compatibility {
+    /// All that are schemas.
+    None,
     /// The newer schema reads what the older one wrote.
     Backward,
     /// The older schema reads what the newer one writes.
@@ -39,6 +41,7 @@ pub enum Compatibility {
 impl fmt::Display for Compatibility {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Compatibility::None => "NONE",
             Compatibility::Backward => "BACKWARD",
             Compatibility::Forward => "FORWARD",
             Compatibility::Full => "FULL",
@@ -148,8 +151,12 @@ impl Registry {
         self.compatibility = compatibility;
         let asked = json!({ "compatibility": compatibility.to_string() }).to_string();
         let put = self.http.put(self.at("/config")).content_type(MEDIA_TYPE);
-        self.request(put.send(asked))
-            .unwrap_or_else(|refusal| panic!("cannot set {compatibility}: {refusal}"));
+        match self.request(put.send(asked)) {
+            Ok(_) => {}
+            // NONE is that there is no rule, and Apicurio finds none to take away.
+            Err(Refusal { status: 404, .. }) if compatibility == Compatibility::None => {}
+            Err(refusal) => panic!("cannot set {compatibility}: {refusal}"),
+        }
     }
 
     /// The subjects that it has schemas for, sorted.

@@ -1,4 +1,4 @@
-//! `make torture SECONDS=… SEED=…`: writers write and everything goes wrong at random, then
+//! `make torture SECONDS=… SEED=… FORMAT=…`: writers write and everything goes wrong at random, then
 //! the topics are compared with what was committed, change by change. Exit code 1 if
 //! anything is against the rules.
 
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use headwater_tests::torture::nemesis::Fault;
-use headwater_tests::torture::{self, Settings};
+use headwater_tests::torture::{self, Format, Settings};
 
 fn main() -> ExitCode {
     let seconds = variable("SECONDS").unwrap_or(120);
@@ -14,8 +14,14 @@ fn main() -> ExitCode {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(1, |since| since.as_secs())
     });
-    println!("torture: {seconds} s, seed {seed}: make torture SECONDS={seconds} SEED={seed}");
+    let (format, name) = match std::env::var("FORMAT").as_deref() {
+        Ok("avro") => (Format::Avro, " FORMAT=avro"),
+        Ok("json" | "") | Err(_) => (Format::Json, ""),
+        Ok(other) => panic!("FORMAT is \"{other}\": it is json or avro"),
+    };
+    println!("torture: {seconds} s, seed {seed}: make torture SECONDS={seconds} SEED={seed}{name}");
     let settings = Settings {
+        format,
         faults: faults(),
         verbose: true,
         ..Settings::new(seed, Duration::from_secs(seconds))

@@ -5,6 +5,7 @@ use super::workload::tables::{self, Table};
 use crate::kafka::{Detour, Kafka};
 use crate::port;
 use crate::postgres::{Options, Postgres};
+use crate::registry::{Compatibility, Registry};
 use crate::session::{Session, SqlError};
 use crate::wait::{SOON, eventually};
 
@@ -34,6 +35,15 @@ const TOPIC_SETTINGS: [(&str, &str); 3] = [
 /// Partitions of each topic.
 const PARTITIONS: i32 = 2;
 
+/// What keys and values are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `--format json`
+    Json,
+    /// `--format avro`, with a schema registry.
+    Avro,
+}
+
 /// A server and a broker, each behind a proxy for the client.
 pub struct Arena {
     /// The server.
@@ -44,6 +54,9 @@ pub struct Arena {
     pub to_postgres: Proxy,
     /// The client's way to the broker.
     pub to_kafka: Proxy,
+    /// The schemas, where keys and values are Avro. It allows every schema: a table's column
+    /// changes its type back and forth.
+    pub registry: Option<Registry>,
 }
 
 impl Arena {
@@ -52,7 +65,7 @@ impl Arena {
     /// # Panics
     ///
     /// If a part does not start.
-    pub fn new() -> Self {
+    pub fn new(format: Format) -> Self {
         let postgres = Options::default()
             .setting("max_prepared_transactions", "20")
             .start();
@@ -73,6 +86,10 @@ impl Arena {
             postgres,
             kafka,
             to_kafka,
+            registry: match format {
+                Format::Json => None,
+                Format::Avro => Some(Registry::new(Compatibility::None)),
+            },
         };
         arena.set_wal_sender_timeout(WAL_SENDER_TIMEOUT);
         arena
@@ -91,7 +108,11 @@ impl Arena {
 
     /// The arguments of the client.
     pub fn arguments(&self) -> Vec<String> {
-        self.command("stream")
+        let mut arguments = self.command("stream");
+        if self.registry.is_some() {
+            arguments.extend(["--format", "avro"].map(str::to_owned));
+        }
+        arguments
     }
 
     /// Those that compare the topics with the tables: but for [`Table::Shifting`], whose
@@ -109,9 +130,13 @@ impl Arena {
             self.to_postgres.port()
         );
         let kafka = format!("127.0.0.1:{}", self.to_kafka.port());
-        [verb, "-d", &postgres, "-S", NAME, "-b", &kafka]
+        let mut command = [verb, "-d", &postgres, "-S", NAME, "-b", &kafka]
             .map(str::to_owned)
-            .to_vec()
+            .to_vec();
+        if let Some(registry) = &self.registry {
+            command.extend(["-r".to_owned(), registry.url()]);
+        }
+        command
     }
 
     /// Sets `wal_sender_timeout` for the sessions that are open as well.
@@ -123,11 +148,5 @@ impl Arena {
         let sql = self.sql();
         sql.run(&format!("alter system set wal_sender_timeout = '{value}'"));
         sql.run("select pg_reload_conf()");
-    }
-}
-
-impl Default for Arena {
-    fn default() -> Self {
-        Arena::new()
     }
 }

@@ -1,17 +1,18 @@
 //! What the topics hold, as far as the checkers ask.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use headwater_protocol::Lsn;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::arena::DEAD_LETTERS;
+use super::arena::{Arena, DEAD_LETTERS};
 use super::workload::tables::Table;
-use crate::kafka::Kafka;
+use crate::readers::Reader;
 use crate::{Session, topic};
 
 /// One record. Those of a partition are in their order.
@@ -25,7 +26,7 @@ pub struct Entry {
     pub offset: i64,
     /// When the broker appended it, milliseconds since 1970.
     pub appended: i64,
-    /// The key as it is.
+    /// The key in JSON.
     pub key: Box<str>,
     /// `hw.lsn`
     pub lsn: Lsn,
@@ -63,8 +64,15 @@ impl Row {
         let number = |name: &str| fields.get(name)?.get().parse::<u64>().ok();
         let mut digest = DefaultHasher::new();
         for (name, value) in &fields {
-            if value.get() != "null" {
-                (name, value.get()).hash(&mut digest);
+            match value.get() {
+                "null" => {}
+                // A double has many texts.
+                text if text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+                    && text.contains(['.', 'e']) =>
+                {
+                    (name, text.parse::<f64>().ok()?.to_bits()).hash(&mut digest);
+                }
+                text => (name, text).hash(&mut digest),
             }
         }
         Some(Row {
@@ -96,19 +104,24 @@ pub struct Letter {
 /// # Panics
 ///
 /// If they cannot be read, or one lacks a header.
-pub fn letters(kafka: &Kafka) -> Vec<Letter> {
+pub fn letters(arena: &Arena) -> Vec<Letter> {
+    let mut texts = Texts::of(arena);
     let number = |record: &topic::Record, name: &str| {
         let value = record.header(name).parse();
         value.unwrap_or_else(|e| panic!("{name} of {record:?}: {e}"))
     };
     let letter = |record: &topic::Record| Letter {
         relation: record.header("hw.relation").to_owned(),
-        key: record.key.clone().unwrap_or_default(),
+        key: record
+            .key_bytes
+            .as_deref()
+            .and_then(|key| texts.text(key))
+            .unwrap_or_default(),
         lsn: position(record.header("hw.lsn")),
         seq: number(record, "hw.seq"),
         xid: number(record, "hw.xid") as u32,
     };
-    topic::read(kafka, DEAD_LETTERS)
+    topic::read(&arena.kafka, DEAD_LETTERS)
         .iter()
         .map(letter)
         .collect()
@@ -124,11 +137,12 @@ fn position(lsn: &str) -> Lsn {
 /// # Panics
 ///
 /// If one cannot be read, or holds a record that no Headwater writes.
-pub fn read(kafka: &Kafka) -> Vec<Entry> {
+pub fn read(arena: &Arena) -> Vec<Entry> {
+    let mut texts = Texts::of(arena);
     let mut entries = Vec::new();
     for table in Table::ALL {
-        let outcome = topic::for_each(kafka, table.name(), |message| {
-            let entry = entry(table, message);
+        let outcome = topic::for_each(&arena.kafka, table.name(), |message| {
+            let entry = entry(table, message, &mut texts);
             entries.push(entry.unwrap_or_else(|| {
                 panic!(
                     "{} {}:{} is no record of a change",
@@ -170,7 +184,47 @@ pub fn tables(sql: &Session) -> BTreeMap<(Table, Box<str>), Row> {
     rows
 }
 
-fn entry(table: Table, message: &BorrowedMessage<'_>) -> Option<Entry> {
+/// Keys and values as JSON, whatever they are made of.
+struct Texts<'r> {
+    /// For Avro.
+    reader: Option<Reader<'r>>,
+    /// Names of fields, in their order, by schema.
+    fields: HashMap<u32, Vec<String>>,
+}
+
+impl<'r> Texts<'r> {
+    fn of(arena: &'r Arena) -> Self {
+        Texts {
+            reader: arena.registry.as_ref().map(Reader::new),
+            fields: HashMap::new(),
+        }
+    }
+
+    /// None for bytes that are neither a text nor a datum of the schema that they name.
+    fn text(&mut self, bytes: &[u8]) -> Option<String> {
+        let Some(reader) = &mut self.reader else {
+            return String::from_utf8(bytes.to_vec()).ok();
+        };
+        let (id, row) = reader.decode(bytes).ok()?;
+        if !self.fields.contains_key(&id) {
+            let schema: Value = serde_json::from_str(reader.schema(id)).ok()?;
+            let name = |field: &Value| Some(field["name"].as_str()?.to_owned());
+            let names = schema["fields"].as_array()?.iter().map(name);
+            self.fields.insert(id, names.collect::<Option<_>>()?);
+        }
+        let field = |name: &String| match &row[name]["double"] {
+            Value::String(bits) => {
+                let bits = u64::from_str_radix(bits, 16).ok()?;
+                Some(format!("\"{name}\":{:?}", f64::from_bits(bits)))
+            }
+            _ => Some(format!("\"{name}\":{}", row[name])),
+        };
+        let fields: Option<Vec<String>> = self.fields[&id].iter().map(field).collect();
+        Some(format!("{{{}}}", fields?.join(",")))
+    }
+}
+
+fn entry(table: Table, message: &BorrowedMessage<'_>, texts: &mut Texts<'_>) -> Option<Entry> {
     let headers = message.headers()?;
     let header = |name: &str| {
         headers
@@ -183,7 +237,7 @@ fn entry(table: Table, message: &BorrowedMessage<'_>) -> Option<Entry> {
         partition: message.partition(),
         offset: message.offset(),
         appended: message.timestamp().to_millis()?,
-        key: std::str::from_utf8(message.key()?).ok()?.into(),
+        key: texts.text(message.key()?)?.into(),
         lsn: header("hw.lsn")?.parse().ok()?,
         seq: header("hw.seq")?.parse().ok()?,
         op: header("hw.op")?.chars().next()?,
@@ -193,7 +247,7 @@ fn entry(table: Table, message: &BorrowedMessage<'_>) -> Option<Entry> {
         },
         fetched: header("hw.fetched").is_some(),
         row: match message.payload() {
-            Some(value) => Some(Row::of(value)?),
+            Some(value) => Some(Row::of(texts.text(value)?.as_bytes())?),
             None => None,
         },
     })

@@ -31,4 +31,5 @@ pub mod supervisor;
 mod witness;
 pub mod workload;
 
+pub use arena::Format;
 pub use run::{Settings, run};

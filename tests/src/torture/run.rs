@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::arena::{Arena, NAME};
+use super::arena::{Arena, Format, NAME};
 use super::checkers::{self, Violation};
 use super::evidence::{Evidence, Refusal, Server, Trouble};
 use super::history::History;
@@ -46,6 +46,8 @@ const STARTED: &str = "database system is ready to accept connections";
 pub struct Settings {
     /// Decides what is written and what goes wrong.
     pub seed: u64,
+    /// What keys and values are made of.
+    pub format: Format,
     /// How long faults go on.
     pub duration: Duration,
     /// How many steps there are at least, however long they take.
@@ -70,6 +72,7 @@ impl Settings {
     pub fn new(seed: u64, duration: Duration) -> Self {
         Settings {
             seed,
+            format: Format::Json,
             duration,
             steps: 0,
             writers: 3,
@@ -108,7 +111,7 @@ pub(crate) struct Run {
 ///
 /// If the harness cannot go on.
 pub fn run(settings: Settings) -> (Report, Evidence) {
-    let arena = Arena::new();
+    let arena = Arena::new(settings.format);
     if let Some(tamper) = settings.tamper {
         arena.to_postgres.tamper(tamper);
     }
@@ -267,8 +270,8 @@ impl Run {
         let samples = witness.finish();
         let evidence = Evidence {
             history: self.history.to_vec(),
-            log: log::read(&self.arena.kafka),
-            letters: log::letters(&self.arena.kafka),
+            log: log::read(&self.arena),
+            letters: log::letters(&self.arena),
             tables: log::tables(&self.arena.sql()),
             gaps: self.supervisor.gaps().to_vec(),
             troubles: std::mem::take(&mut self.troubles),
