@@ -751,3 +751,66 @@ fn a_row_without_its_key_is_none() {
         Item::Quarantined("t".to_owned(), None, reason.to_owned())
     );
 }
+
+#[test]
+fn a_numeric_of_fixed_scale_is_a_decimal_with_every_digit() {
+    let name = "avro_plugin_decimals";
+    let sql = database_with_slot(name);
+    let modifiers = [
+        (1, 0),
+        (9, 4),
+        (18, 18),
+        (19, 2),
+        (20, 0),
+        (38, 10),
+        (39, 0),
+        (400, 200),
+        (1000, 999),
+    ];
+    let mut expected = Vec::new();
+    for (precision, scale) in modifiers {
+        let table = format!("n{precision}");
+        sql.run(&format!(
+            "create domain d{precision} as numeric({precision},{scale});
+             create table {table} (id serial primary key, n numeric({precision},{scale}), d d{precision}, a d{precision}[]);
+             insert into {table} (n, d, a) select v, -v, array[v, null, 0]
+             from (select (10::numeric ^ n - least(n, 1)) * 10::numeric ^ -{scale} as v
+                   from unnest(array[0, 1, {precision} / 3, {precision} / 2, {precision} - 1, {precision}]) n) s
+             where v < 10::numeric ^ ({precision} - {scale})"
+        ));
+        let rows = sql.column(&format!(
+            "select row_to_json(t)::text from {table} t order by id"
+        ));
+        expected.extend(rows);
+    }
+    let items = items(&sql, name, &[]);
+    let rows = rows(&items);
+    assert_eq!(rows.len(), expected.len(), "{items:?}");
+    assert!(rows.len() > 40, "{expected:?}");
+    for (row, expected) in rows.iter().zip(&expected) {
+        assert_eq!(difference(value(row), expected), None);
+    }
+    for (schemas, (precision, scale)) in schemas(&items).iter().zip(modifiers) {
+        let decimal = json!({"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale});
+        assert_eq!(type_of(&schemas.value, "n"), decimal);
+        assert_eq!(type_of(&schemas.value, "d"), decimal);
+    }
+    // Those that Avro has no decimal for are strings. Such scales are there from 15 on.
+    let has_any_scale = sql.holds("select current_setting('server_version_num')::int >= 150000");
+    let (wide, narrow) = match has_any_scale {
+        true => ("numeric(3,-2)", "numeric(2,5)"),
+        false => ("numeric", "numeric"),
+    };
+    sql.run(&format!(
+        "create table t (id int primary key, plain numeric, wide {wide}, narrow {narrow});
+         insert into t values (1, 'NaN', 12345, 0.00012), (2, null, -5, -0.00099)"
+    ));
+    let items = self::items(&sql, name, &[]);
+    let expected = sql.column("select row_to_json(t)::text from t order by id");
+    for (row, expected) in self::rows(&items).iter().zip(&expected) {
+        assert_eq!(difference(value(row), expected), None);
+    }
+    for column in ["plain", "wide", "narrow"] {
+        assert_eq!(type_of(&schemas(&items)[0].value, column), json!("string"));
+    }
+}
