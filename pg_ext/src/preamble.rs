@@ -17,9 +17,9 @@ use crate::plan_cache::CachedPlan;
 use crate::schema::SchemaCompiler;
 use crate::session::TransactionView;
 
-/// How many bytes of descriptions are remembered: those of thousands of tables. Then all
-/// are forgotten and sent again when they are needed, since a session that lives for months
-/// must not remember every table that ever was.
+/// How many bytes of descriptions are remembered: those of thousands of tables, and with their
+/// schemas those of hundreds. Then all are forgotten and sent again when they are needed, since
+/// a session that lives for months must not remember every table that ever was.
 const REMEMBERED_BYTES: usize = 1 << 20;
 
 /// What the reader was told so far.
