@@ -59,6 +59,7 @@ pub fn registrar(
         return Ok(None);
     }
     let registry = Registry::new(&options.registry)?.ok_or_else(registry::missing)?;
+    registry.probe()?;
     let ids = schema_ids(
         options.sink,
         &kafka_options(options),

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use self::http::{Answer, Http, Refusal};
 use crate::cli::RegistryOptions;
@@ -112,6 +113,27 @@ impl Registry {
     /// Its addresses, without logins.
     pub fn name(&self) -> String {
         self.http.name()
+    }
+
+    /// Asks for what everybody may know, so that a login which is refused, or a URL behind which
+    /// there is no registry, is found out before anything begins. One that does not answer may
+    /// come back.
+    ///
+    /// # Errors
+    /// One that a person has to mend.
+    pub fn probe(&self) -> Result<()> {
+        match self.http.get::<IgnoredAny>("/schemas/types") {
+            Ok(Answer::Refused(refusal)) if matches!(refusal.status, 401 | 407) => {
+                Err(refusal.into_error("nothing can be asked"))
+            }
+            // What a user may ask is told by what is asked; older servers do not know the question.
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Disconnected => {
+                tracing::warn!(%error, "tables with a new schema will wait");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The schema with this id, as JSON text. It is asked for once.

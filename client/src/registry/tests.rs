@@ -156,6 +156,26 @@ fn what_passes_can_be_tried_again() {
 }
 
 #[test]
+fn what_somebody_has_to_mend_is_found_out_before_anything_begins() {
+    for (reply, expected) in [
+        (Reply::Says(200, r#"["AVRO"]"#), None),
+        (Reply::Says(404, ""), None),
+        (Reply::Says(403, ""), None),
+        (Reply::Says(503, ""), None),
+        (Reply::Closes, None),
+        (Reply::Says(401, ""), Some(ErrorKind::Failed)),
+        (
+            Reply::Says(200, "<html>It works!</html>"),
+            Some(ErrorKind::Failed),
+        ),
+    ] {
+        let replay = replay(vec![reply]);
+        let found = registry(&replay).probe().err().map(|error| error.kind());
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
 fn another_address_answers_where_the_first_does_not() {
     let ill = replay(vec![Reply::Says(500, "")]);
     let well = replay(vec![Reply::Says(200, r#"{"id":4}"#)]);
