@@ -252,7 +252,8 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Sends the records of a change, now or after it was held.
+    /// Sends the records of a change, now or after it was held. `bare_key` is its key without the
+    /// schema's id, by which a row is looked up.
     fn apply(
         &mut self,
         target: &Target,
