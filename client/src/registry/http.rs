@@ -103,6 +103,11 @@ impl Http {
     /// # Errors
     /// Of kind `Usage`: the URL is none, two logins are given, a file cannot be read.
     pub(super) fn new(urls: &str, options: &RegistryOptions) -> Result<Self> {
+        Http::within(TIMEOUT, urls, options)
+    }
+
+    /// As [`Http::new`], where an answer may take as long as `timeout`.
+    pub(super) fn within(timeout: Duration, urls: &str, options: &RegistryOptions) -> Result<Self> {
         let explicit = Credentials::read(options)?;
         let endpoints = urls.split(',').map(|url| {
             let endpoint = Endpoint::parse(url)?;
@@ -125,7 +130,7 @@ impl Http {
             // A login is for the host that was named, and a POST that is redirected is none any more.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .tls_config(tls)
             .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))

@@ -10,6 +10,8 @@ pub(super) enum Reply {
     Says(u16, &'static str),
     /// The connection is closed without an answer.
     Closes,
+    /// Half an answer, and then nothing for as long as it is waited for.
+    Stalls,
 }
 
 /// A question as it arrived.
@@ -92,6 +94,15 @@ fn answer(connection: &TcpStream, reply: &Reply) -> std::io::Result<Question> {
             "HTTP/1.1 {status} Whatever\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         )?;
+    }
+    if matches!(reply, Reply::Stalls) {
+        let mut writer = connection;
+        write!(
+            writer,
+            "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{{\"id\""
+        )?;
+        // Until the other side gives up.
+        reader.read_to_end(&mut Vec::new())?;
     }
     let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
     Ok(Question {

@@ -156,6 +156,20 @@ fn what_passes_can_be_tried_again() {
 }
 
 #[test]
+fn an_answer_that_does_not_come_is_given_up() {
+    let replay = replay(vec![Reply::Stalls]);
+    let url = replay.url();
+    let timeout = std::time::Duration::from_millis(100);
+    let registry = Registry {
+        http: Http::within(timeout, &url, &options(url.clone())).unwrap(),
+        schemas: Mutex::default(),
+    };
+    let error = registry.register("t-value", "{}").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    assert!(error.to_string().contains("in time"), "{error}");
+}
+
+#[test]
 fn what_somebody_has_to_mend_is_found_out_before_anything_begins() {
     for (reply, expected) in [
         (Reply::Says(200, r#"["AVRO"]"#), None),
