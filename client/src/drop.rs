@@ -49,9 +49,7 @@ pub fn run(options: &DropOptions) -> Result<()> {
     if slot.is_some() {
         Slot::drop(&connection, &options.stream.slot)?;
     }
-    if let Some(store) = &mut store {
-        store.clear()?;
-    }
+    // The state last, so that what fails here can be tried again.
     let ids = assemble::schema_ids(
         options.sink,
         &assemble::cluster(&options.kafka),
@@ -61,6 +59,9 @@ pub fn run(options: &DropOptions) -> Result<()> {
     )?;
     if let Some(mut ids) = ids {
         ids.clear()?;
+    }
+    if let Some(store) = &mut store {
+        store.clear()?;
     }
     tracing::info!(slot = %options.stream.slot, "dropped");
     Ok(())
