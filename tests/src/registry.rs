@@ -242,6 +242,25 @@ impl Registry {
         }
     }
 
+    /// Whether a schema may follow the newest one of a subject.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer.
+    #[track_caller]
+    pub fn takes(&self, subject: &str, schema: &str) -> bool {
+        let path = format!(
+            "/compatibility/subjects/{}/versions/latest",
+            escaped(subject)
+        );
+        let asked = json!({ "schema": schema }).to_string();
+        let post = self.http.post(self.at(&path)).content_type(MEDIA_TYPE);
+        match self.request(post.send(asked)) {
+            Ok(found) => found["is_compatible"] == true,
+            Err(refusal) => panic!("{path}: {refusal}"),
+        }
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
         keeper::tail_of(&self.log_file(), 60)

@@ -2,6 +2,8 @@
 //! ours.
 
 mod alters;
+mod evolution;
+mod faults;
 mod types;
 
 use headwater_tests::{Client, Registry};

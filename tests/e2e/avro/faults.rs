@@ -1,0 +1,149 @@
+//! A registry that is slow, fails, refuses, loses answers or has lost everything: what is known goes
+//! on, what is new waits or stops the stream with a clear error, and nothing is lost.
+
+use std::time::Duration;
+
+use headwater_tests::readers::Reader;
+use headwater_tests::registry::Compatibility;
+use headwater_tests::registry::proxy::{Fault, Proxy};
+use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Registry, topic};
+
+use super::stream;
+use crate::world::{World, registry};
+
+fn answer(status: u16) -> Fault {
+    let body = format!("{{\"error_code\":{status},\"message\":\"as the test says\"}}");
+    Fault::Answer(status, body)
+}
+
+/// Creates a table with one row.
+fn create(world: &World<'_>, table: &str) {
+    world.sql.run(&format!(
+        "create table {table} (id int primary key, a text); insert into {table} values (1, 'sesame')"
+    ));
+}
+
+/// Waits until a topic has so many records.
+#[track_caller]
+fn arrive(world: &World<'_>, table: &str, count: usize) {
+    eventually("the records arrive", SOON, || {
+        let records = topic::try_read(world.kafka, &world.topic(table));
+        let records = records.map_err(|error| error.to_string())?;
+        check(records.len() == count, || format!("{table}: {records:?}"))
+    });
+}
+
+/// Fails unless a topic has the one row of its table, which the registry knows the schemas of.
+#[track_caller]
+fn assert_arrived_once(world: &World<'_>, registry: &Registry, table: &str) {
+    let records = Reader::new(registry).topic(world.kafka, &world.topic(table));
+    let values: Vec<_> = records.iter().map(|record| &record.value).collect();
+    let row = serde_json::json!({ "id": 1, "a": "sesame" });
+    assert_eq!(values, [&Some(row)], "{table}");
+}
+
+#[test]
+fn what_passes_is_waited_for_while_known_tables_go_on() {
+    let world = World::new("avro_faults");
+    let proxy = Proxy::to(registry());
+    create(&world, "known");
+    let mut client = stream(&world, &proxy.url(), &[]);
+    client.streams();
+    let faults = [
+        ("slow", Fault::Late(Duration::from_secs(2))),
+        ("lost", Fault::Lost),
+        ("failed", answer(500)),
+        ("overrun", answer(503)),
+    ];
+    for (place, (name, fault)) in faults.into_iter().enumerate() {
+        let asked = proxy.requests().len();
+        let heals = !matches!(fault, Fault::Late(_));
+        proxy.set(fault);
+        create(&world, name);
+        world
+            .sql
+            .run(&format!("insert into known values ({}, 'more')", place + 2));
+        arrive(&world, "known", place + 2);
+        eventually("the registry is asked", SOON, || {
+            let more = proxy.requests().len() - asked;
+            check(more > 0, || "not once".to_owned())
+        });
+        if heals {
+            let early = topic::try_read(world.kafka, &world.topic(name)).unwrap_or_default();
+            assert_eq!(early, [], "{name}: before its schema is known");
+            proxy.set(Fault::None);
+        }
+        world.catches_up();
+        assert_arrived_once(&world, registry(), name);
+        proxy.set(Fault::None);
+    }
+    client.terminate().expect(0, &[]);
+}
+
+#[test]
+fn what_a_person_has_to_mend_stops_the_stream_and_loses_nothing() {
+    let world = World::new("avro_refusals");
+    let proxy = Proxy::to(registry());
+    create(&world, "known");
+    for (table, fault, code, said) in [
+        ("login", answer(401), 1, "401"),
+        ("permission", answer(403), 1, "403"),
+        ("path", answer(404), 1, "/apis/ccompat/v7"),
+        ("schema", answer(422), 5, "as the test says"),
+    ] {
+        let mut client = stream(&world, &proxy.url(), &[]);
+        client.streams();
+        proxy.set(fault);
+        create(&world, table);
+        let ended = client.wait();
+        let topic = world.topic(table);
+        ended.expect(code, &[said, &topic]);
+        assert!(!ended.stderr.contains("sesame"), "{}", ended.stderr);
+        proxy.set(Fault::None);
+        let client = stream(&world, &proxy.url(), &[]);
+        world.catches_up();
+        assert_arrived_once(&world, registry(), table);
+        client.terminate().expect(0, &[]);
+    }
+}
+
+#[test]
+fn the_login_is_that_of_the_url() {
+    let world = World::new("avro_login");
+    let proxy = Proxy::to(registry());
+    // me:right
+    proxy.set(Fault::Guarded("Basic bWU6cmlnaHQ=".to_owned()));
+    create(&world, "t");
+    let url = |login: &str| proxy.url().replace("http://", &format!("http://{login}@"));
+    for login in ["me:wrong", "you:right"] {
+        let refused = stream(&world, &url(login), &[]).wait();
+        refused.expect(1, &["401", &proxy.url()]);
+        let password = login.split(':').next_back().unwrap();
+        assert!(!refused.stderr.contains(password), "{}", refused.stderr);
+    }
+    let mut client = stream(&world, &url("me:right"), &[]);
+    client.streams();
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    assert_arrived_once(&world, registry(), "t");
+}
+
+#[test]
+fn while_it_runs_a_registry_that_has_lost_everything_stops_no_known_table() {
+    let world = World::new("avro_emptied");
+    let mut registry = Registry::new(Compatibility::Full);
+    create(&world, "known");
+    let mut client = stream(&world, &registry.url(), &[]);
+    client.streams();
+    registry.kill();
+    world.sql.run("insert into known values (2, 'two')");
+    arrive(&world, "known", 2);
+    registry.start();
+    world.sql.run("insert into known values (3, 'three')");
+    arrive(&world, "known", 3);
+    create(&world, "new");
+    world.catches_up();
+    assert_arrived_once(&world, &registry, "new");
+    client.terminate().expect(0, &[]);
+}
