@@ -76,7 +76,7 @@ fn check(name: &str, is_wanted: fn(&TypeTable) -> bool) {
     });
 
     let mut check = Check {
-        prefix: prefix.clone(),
+        prefix,
         sql: &sql,
         kafka: &kafka,
         fastavro: Fastavro::start(),

@@ -1,6 +1,7 @@
 //! What the topics hold, as far as the checkers ask.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -206,12 +207,10 @@ impl<'r> Texts<'r> {
             return String::from_utf8(bytes.to_vec()).ok();
         };
         let (id, row) = reader.decode(bytes).ok()?;
-        if !self.fields.contains_key(&id) {
-            let schema: Value = serde_json::from_str(reader.schema(id)).ok()?;
-            let name = |field: &Value| Some(field["name"].as_str()?.to_owned());
-            let names = schema["fields"].as_array()?.iter().map(name);
-            self.fields.insert(id, names.collect::<Option<_>>()?);
-        }
+        let names = match self.fields.entry(id) {
+            Occupied(known) => known.into_mut(),
+            Vacant(new) => new.insert(names(reader.schema(id))?),
+        };
         let field = |name: &String| match &row[name]["double"] {
             Value::String(bits) => {
                 let bits = u64::from_str_radix(bits, 16).ok()?;
@@ -219,9 +218,16 @@ impl<'r> Texts<'r> {
             }
             _ => Some(format!("\"{name}\":{}", row[name])),
         };
-        let fields: Option<Vec<String>> = self.fields[&id].iter().map(field).collect();
+        let fields: Option<Vec<String>> = names.iter().map(field).collect();
         Some(format!("{{{}}}", fields?.join(",")))
     }
+}
+
+/// The names of a record's fields.
+fn names(schema: &str) -> Option<Vec<String>> {
+    let schema: Value = serde_json::from_str(schema).ok()?;
+    let name = |field: &Value| Some(field["name"].as_str()?.to_owned());
+    schema["fields"].as_array()?.iter().map(name).collect()
 }
 
 fn entry(table: Table, message: &BorrowedMessage<'_>, texts: &mut Texts<'_>) -> Option<Entry> {
