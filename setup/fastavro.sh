@@ -10,8 +10,10 @@ wanted=$(python3 --version && cat "$setup/fastavro.txt")
 if [ "$(cat "$folder/.fetched" 2>/dev/null)" != "$wanted" ]; then
     echo "setup: fetching fastavro" >&2
     rm -rf "$folder"
+    # Older releases of pip know no such option, and overlook the variable.
+    export PIP_ROOT_USER_ACTION=ignore
     python3 -m pip install -q --no-cache-dir --disable-pip-version-check --no-deps \
-        --root-user-action=ignore --only-binary=:all: --require-hashes \
+        --only-binary=:all: --require-hashes \
         --target "$folder" -r "$setup/fastavro.txt"
     echo "$wanted" >"$folder/.fetched"
 fi
