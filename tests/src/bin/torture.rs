@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     println!("torture: {seconds} s, seed {seed}: make torture SECONDS={seconds} SEED={seed}{name}");
     let settings = Settings {
         format,
-        faults: faults(),
+        faults: faults(format),
         verbose: true,
         ..Settings::new(seed, Duration::from_secs(seconds))
     };
@@ -36,15 +36,14 @@ fn main() -> ExitCode {
 }
 
 /// The kinds of faults that `FAULTS` names, separated by commas; all if it names none.
-fn faults() -> Vec<Fault> {
+fn faults(format: Format) -> Vec<Fault> {
     let names = std::env::var("FAULTS").unwrap_or_default();
     let named = |name: &str| {
-        let found = Fault::ALL.into_iter().find(|fault| fault.name() == name);
+        let all = Fault::of(format);
+        let found = all.iter().copied().find(|fault| fault.name() == name);
         found.unwrap_or_else(|| {
-            panic!(
-                "FAULTS has \"{name}\"; there are {:?}",
-                Fault::ALL.map(Fault::name)
-            )
+            let names: Vec<_> = all.into_iter().map(Fault::name).collect();
+            panic!("FAULTS has \"{name}\"; there are {names:?}")
         })
     };
     let names = names
@@ -53,7 +52,7 @@ fn faults() -> Vec<Fault> {
         .filter(|name| !name.is_empty());
     let faults: Vec<Fault> = names.map(named).collect();
     if faults.is_empty() {
-        Fault::ALL.to_vec()
+        Fault::of(format)
     } else {
         faults
     }

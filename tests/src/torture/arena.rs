@@ -5,7 +5,7 @@ use super::workload::tables::{self, Table};
 use crate::kafka::{Detour, Kafka};
 use crate::port;
 use crate::postgres::{Options, Postgres};
-use crate::registry::{Compatibility, Registry};
+use crate::registry::{Compatibility, Registry, url_at};
 use crate::session::{Session, SqlError};
 use crate::wait::{SOON, eventually};
 
@@ -57,6 +57,8 @@ pub struct Arena {
     /// The schemas, where keys and values are Avro. It allows every schema: a table's column
     /// changes its type back and forth.
     pub registry: Option<Registry>,
+    /// The client's way to it.
+    pub to_registry: Option<Proxy>,
 }
 
 impl Arena {
@@ -81,15 +83,17 @@ impl Arena {
             kafka.create_topic(table.name(), PARTITIONS, &TOPIC_SETTINGS);
         }
         kafka.create_topic(DEAD_LETTERS, 1, &[("cleanup.policy", "delete")]);
+        let registry = match format {
+            Format::Json => None,
+            Format::Avro => Some(Registry::new(Compatibility::None)),
+        };
         let arena = Arena {
             to_postgres: Proxy::to(postgres.port()),
             postgres,
             kafka,
             to_kafka,
-            registry: match format {
-                Format::Json => None,
-                Format::Avro => Some(Registry::new(Compatibility::None)),
-            },
+            to_registry: registry.as_ref().map(|registry| Proxy::to(registry.port())),
+            registry,
         };
         arena.set_wal_sender_timeout(WAL_SENDER_TIMEOUT);
         arena
@@ -133,8 +137,8 @@ impl Arena {
         let mut command = [verb, "-d", &postgres, "-S", NAME, "-b", &kafka]
             .map(str::to_owned)
             .to_vec();
-        if let Some(registry) = &self.registry {
-            command.extend(["-r".to_owned(), registry.url()]);
+        if let Some(way) = &self.to_registry {
+            command.extend(["-r".to_owned(), url_at(way.port())]);
         }
         command
     }

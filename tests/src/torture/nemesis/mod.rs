@@ -13,6 +13,7 @@ mod slot;
 use std::fmt;
 use std::time::Duration;
 
+use super::arena::Format;
 use super::run::Run;
 use crate::Random;
 
@@ -59,10 +60,14 @@ pub enum Fault {
     HugeTransaction,
     /// A change that nothing can encode.
     PoisonRow,
+    /// Connections to the schema registry break, and new ones are closed for a while.
+    CutRegistry,
+    /// The network to the schema registry is silent.
+    SilenceRegistry,
 }
 
 impl Fault {
-    /// All kinds.
+    /// All kinds, but for those of a registry, which only Avro has.
     pub const ALL: [Fault; 18] = [
         Fault::KillClient,
         Fault::FreezeClient,
@@ -83,6 +88,18 @@ impl Fault {
         Fault::HugeTransaction,
         Fault::PoisonRow,
     ];
+
+    /// What goes wrong with a schema registry.
+    pub const OF_REGISTRY: [Fault; 2] = [Fault::CutRegistry, Fault::SilenceRegistry];
+
+    /// Those that can come where keys and values are of this format.
+    pub fn of(format: Format) -> Vec<Fault> {
+        let mut faults = Fault::ALL.to_vec();
+        if format == Format::Avro {
+            faults.extend(Fault::OF_REGISTRY);
+        }
+        faults
+    }
 
     /// Those that may come on top of another: they need nothing to be in order, last a
     /// moment, and are over when they are mended.
@@ -115,7 +132,9 @@ impl Fault {
             | Fault::SilencePostgres
             | Fault::SilenceKafka
             | Fault::ShortTimeout
-            | Fault::HugeTransaction => true,
+            | Fault::HugeTransaction
+            | Fault::CutRegistry
+            | Fault::SilenceRegistry => true,
         }
     }
 
@@ -158,6 +177,8 @@ impl Fault {
             Fault::SecondClient => "second client",
             Fault::HugeTransaction => "huge transaction",
             Fault::PoisonRow => "poison row",
+            Fault::CutRegistry => "connection to the registry cut",
+            Fault::SilenceRegistry => "connection to the registry silent",
         }
     }
 
@@ -182,6 +203,8 @@ impl Fault {
             Fault::SecondClient => slot::second_client(run),
             Fault::HugeTransaction => data::huge_transaction(run),
             Fault::PoisonRow => data::poison_row(run),
+            Fault::CutRegistry => run.arena.to_registry.iter().for_each(network::cut),
+            Fault::SilenceRegistry => run.arena.to_registry.iter().for_each(network::silence),
         }
     }
 
@@ -198,6 +221,12 @@ impl Fault {
                 network::end_silence(&run.arena.to_postgres, &mut run.random);
             }
             Fault::SilenceKafka => network::end_silence(&run.arena.to_kafka, &mut run.random),
+            Fault::CutRegistry => run.arena.to_registry.iter().for_each(network::clear),
+            Fault::SilenceRegistry => {
+                if let Some(way) = &run.arena.to_registry {
+                    network::end_silence(way, &mut run.random);
+                }
+            }
             Fault::ShortTimeout => run
                 .arena
                 .set_wal_sender_timeout(super::arena::WAL_SENDER_TIMEOUT),
