@@ -94,6 +94,7 @@ fn run(name: &str, alters: usize) {
     while writer.count() < alters {
         writer.transaction();
     }
+    writer.do_what_full_forbids();
     world.catches_up();
     client.terminate().expect(0, &[]);
     println!("{name}: {:?}", writer.alters);
@@ -179,6 +180,21 @@ impl Writer<'_> {
         if altered {
             *self.alters.entry(form).or_default() += 1;
         }
+    }
+
+    /// Whatever the seed: a column whose type becomes one that reads nothing of the old one.
+    fn do_what_full_forbids(&self) {
+        let table = format!("t{}", TABLES - 1);
+        self.sql.run(&format!(
+            "alter table {table} add forbidden int; update {table} set forbidden = 1"
+        ));
+        let file = self
+            .sql
+            .value(&format!("select pg_relation_filenode('{table}')"));
+        self.sql.run(&format!(
+            "begin; alter table {table} alter forbidden type bool using true; \
+             select audit.rewritten('{table}', {file}); commit"
+        ));
     }
 
     /// A statement that may fail and is then taken back. Says whether it did not.
