@@ -109,6 +109,34 @@ fn what_a_person_has_to_mend_stops_the_stream_and_loses_nothing() {
 }
 
 #[test]
+fn a_first_snapshot_that_waits_for_the_registry_keeps_nobody_waiting() {
+    let world = World::new("avro_snapshot_waits");
+    let proxy = Proxy::to(registry());
+    proxy.set(Fault::Closed);
+    create(&world, "t");
+    let mut client = stream(&world, &proxy.url(), &[]);
+    client.says("tables with a new schema wait");
+    let held = world.sql.value(
+        "select (select count(*) from pg_locks where relation = 't'::regclass)
+              + (select count(*) from pg_replication_slots where database = current_database())
+              + (select count(*) from pg_stat_activity where datname = current_database()
+                 and state like 'idle in transaction%')",
+    );
+    assert_eq!(held, "0", "locks, slots and transactions");
+    world
+        .sql
+        .run("set lock_timeout = '2s'; alter table t add b int default 7");
+    proxy.set(Fault::None);
+    client.streams();
+    world.catches_up();
+    let records = Reader::new(registry()).topic(world.kafka, &world.topic("t"));
+    let values: Vec<_> = records.iter().map(|record| &record.value).collect();
+    let row = serde_json::json!({ "id": 1, "a": "sesame", "b": 7 });
+    assert_eq!(values, [&Some(row)]);
+    client.terminate().expect(0, &[]);
+}
+
+#[test]
 fn the_login_is_that_of_the_url() {
     let world = World::new("avro_login");
     let proxy = Proxy::to(registry());

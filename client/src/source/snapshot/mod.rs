@@ -18,6 +18,8 @@
 //! begins everything anew; the workers import at once and keep one transaction each,
 //! since the exported snapshot ends with the exporter's next statement.
 //!
+//! The schema registry is asked before all that, and waited for while nothing is held: see [`ids`].
+//!
 //! # Why a crash leaves nothing behind
 //!
 //! The slot is temporary until every row is delivered and that is on record. A crash
@@ -28,6 +30,7 @@ mod copy;
 mod copy_binary;
 mod exporter;
 mod guard;
+mod ids;
 mod job;
 mod rows;
 mod scan;
@@ -47,6 +50,7 @@ pub use self::view::{Description, View, ViewOptions};
 use self::copy::{Copy, Target};
 use self::exporter::Exporter;
 use self::guard::Guard;
+use self::ids::Answers;
 use self::view::describe;
 use super::catalog::{Catalog, Table, TableName};
 use super::connection::{Connection, Connector};
@@ -57,7 +61,7 @@ use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
-use crate::registry::{Ids, Registrar, Schemas};
+use crate::registry::Registrar;
 use crate::route::Router;
 use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
 use crate::state::{Mark, StaleTables};
@@ -104,8 +108,20 @@ pub struct Copied {
     stale: StaleTables,
 }
 
-/// Tables that are not copied, each with the reason.
-type LeftOut = Vec<(TableName, String)>;
+/// What is copied, and which tables are not, each with the reason.
+struct Targets {
+    targets: Vec<Target>,
+    refused: Vec<(TableName, String)>,
+}
+
+/// What came of a try.
+enum Try {
+    Copied(Copied),
+    /// The tables cannot be locked, or are not those of the snapshot.
+    Disturbed,
+    /// The registry has not been asked for the schemas of these.
+    Unasked(Vec<Description>),
+}
 
 impl Copied {
     /// Where the stream goes on.
@@ -152,11 +168,21 @@ impl Snapshot<'_> {
     /// Takes the snapshot and returns when the sink has delivered it.
     pub fn take(&mut self) -> Result<Copied> {
         let stop = self.stop;
-        until_undisturbed(stop, "the snapshot", || self.try_once())
+        let mut answers = Answers::default();
+        until_undisturbed(stop, "the snapshot", || {
+            loop {
+                match self.try_once(&mut answers)? {
+                    Try::Copied(copied) => return Ok(Some(copied)),
+                    Try::Disturbed => return Ok(None),
+                    // Not counted: that takes a table that was changed while the registry was
+                    // waited for, however often it does.
+                    Try::Unasked(descriptions) => self.ask(&mut answers, descriptions)?,
+                }
+            }
+        })
     }
 
-    /// None if the tables cannot be locked, or are not those of the snapshot.
-    fn try_once(&mut self) -> Result<Option<Copied>> {
+    fn try_once(&mut self, answers: &mut Answers) -> Result<Try> {
         *self.attempt += 1;
         let guard = Guard::open(self.connector)?;
         guard.claim(&self.options.slot)?;
@@ -168,13 +194,22 @@ impl Snapshot<'_> {
             sessions: self.options.snapshot_workers,
             captures: &|table| table.is_keyed || !skip_unkeyed,
         };
+        if self.registrar.is_some() {
+            let catalog = Catalog::read(guard.connection(), self.plugin)?;
+            self.check(&catalog)?;
+            let descriptions = ids::described(&catalog, &options, guard.connection())?;
+            self.ask(answers, descriptions)?;
+        }
         let Some(mut view) = View::try_open(&options, guard)? else {
-            return Ok(None);
+            return Ok(Try::Disturbed);
         };
         self.check(view.catalog())?;
         let captured = view.catalog().tables.iter();
         let captured = captured.filter(|table| (options.captures)(table));
-        let (targets, refused) = self.targets(captured, &view)?;
+        let Targets { targets, refused } = match self.targets(captured, &view, answers)? {
+            Ok(targets) => targets,
+            Err(unasked) => return Ok(Try::Unasked(unasked)),
+        };
         let mut swept = self.without_partitions(&view)?;
         swept.extend(swept_with(&targets));
         let consistent_point = view.consistent_point();
@@ -189,7 +224,7 @@ impl Snapshot<'_> {
         self.flush()?;
         self.sweep(&swept, consistent_point)?;
         let (exporter, guard) = view.into_parts();
-        Ok(Some(Copied {
+        Ok(Try::Copied(Copied {
             exporter,
             _guard: guard,
             rows,
@@ -204,28 +239,41 @@ impl Snapshot<'_> {
         catalog.check_toast(self.options.toast)
     }
 
-    /// What is copied, and what is not, since its schema is refused, with the reason.
+    /// Waits until the registry has answered for all of these. Nothing may be held meanwhile.
+    fn ask(&mut self, answers: &mut Answers, descriptions: Vec<Description>) -> Result<()> {
+        let Some(registrar) = self.registrar else {
+            return Ok(());
+        };
+        answers.ask(registrar, self.router, descriptions, self.stop)
+    }
+
+    /// What is copied, and what is not, since its schema is refused; or those whose schemas are not
+    /// among the answers.
     fn targets<'t>(
         &mut self,
         tables: impl Iterator<Item = &'t Table>,
         view: &View,
-    ) -> Result<(Vec<Target>, LeftOut)> {
-        let (mut targets, mut left_out) = (Vec::new(), Vec::new());
+        answers: &Answers,
+    ) -> Result<Result<Targets, Vec<Description>>> {
+        let (mut targets, mut refused, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
         for table in tables {
             let name = TableName {
                 schema: table.schema.clone(),
                 table: table.name.clone(),
             };
             let description = view.describe(self.plugin, &name)?;
-            let ids = match self.ids(&description)? {
-                Ok(ids) => ids,
-                Err(reason) => {
-                    tracing::warn!(
-                        table = %name.sql(),
-                        reason,
-                        "table is not copied: the schema registry does not take its schema"
-                    );
-                    left_out.push((table.sent_as.clone(), reason));
+            let ids = match answers.of(&description) {
+                None if self.registrar.is_some() => {
+                    unasked.push(description);
+                    continue;
+                }
+                None => None,
+                Some(Ok(ids)) => Some(*ids),
+                Some(Err(refusal)) if self.dead_letters.is_none() => {
+                    return Err(refusal.error(&self.options.by_dead_letters()));
+                }
+                Some(Err(refusal)) => {
+                    refused.push((table.sent_as.clone(), refusal.reason()));
                     continue;
                 }
             };
@@ -237,23 +285,17 @@ impl Snapshot<'_> {
             };
             targets.push(Target { source, topic, ids });
         }
-        Ok((targets, left_out))
-    }
-
-    /// What the records of a table begin with: none where they begin with nothing, or the reason why
-    /// there are none. The tables stay as they are while the registry is waited for.
-    fn ids(&mut self, description: &Description) -> Result<Result<Option<Ids>, String>> {
-        let (Some(registrar), Some((key, value))) = (self.registrar, &description.schemas) else {
-            return Ok(Ok(None));
-        };
-        let Description { schema, table, .. } = description;
-        let topic = self.router.topic(schema, table)?;
-        let schemas = Schemas::new(format!("{schema}.{table}"), &topic, key.as_deref(), value);
-        match registrar.await_ids(&schemas, &mut || self.stop.check())? {
-            Ok(ids) => Ok(Ok(Some(ids))),
-            Err(refused) if self.dead_letters.is_some() => Ok(Err(refused.reason())),
-            Err(refused) => Err(refused.error(&self.options.by_dead_letters())),
+        if !unasked.is_empty() {
+            return Ok(Err(unasked));
         }
+        for (table, reason) in &refused {
+            tracing::warn!(
+                table = %table.sql(),
+                reason,
+                "table is not copied: the schema registry does not take its schema"
+            );
+        }
+        Ok(Ok(Targets { targets, refused }))
     }
 
     /// Topics of partitioned tables that have no partition, of which nothing is copied: all

@@ -132,7 +132,8 @@ impl View {
     }
 }
 
-fn captured<'c>(
+/// The tables that are looked at.
+pub(super) fn captured<'c>(
     catalog: &'c Catalog,
     options: &ViewOptions<'c>,
 ) -> impl Iterator<Item = &'c Table> + use<'c> {
@@ -149,7 +150,7 @@ fn companions(guard: &Guard, options: &ViewOptions<'_>) -> Result<Option<Vec<Con
 
 /// A table as the plugin describes it, so that whoever copies and whoever streams cannot come
 /// to different names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Description {
     /// The relation that its rows are sent as.
     pub relation: u32,
