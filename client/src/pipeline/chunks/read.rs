@@ -17,7 +17,7 @@ use libpq::Format;
 
 use super::visibility::Visible;
 use crate::error::{Error, Result};
-use crate::registry::HEADER_BYTES;
+use crate::registry::{HEADER_BYTES, Ids, Stamp};
 use crate::snapshot_request::{RowsOf, key_bytes};
 use crate::source::avro_key::KeySchema;
 use crate::source::catalog::Table;
@@ -115,10 +115,31 @@ pub(super) struct Lookups {
     pub(super) snapshot: Visible,
     pub(super) frames: Vec<u8>,
     pub(super) count: u64,
+    /// Keys that no row has, as the topic has them.
     pub(super) absent: Vec<Vec<u8>>,
+    /// Keys of rows, as the topic has them: under which schema's id, nobody has looked.
+    pub(super) found: Vec<Vec<u8>>,
     pub(super) schemas: Option<SchemaTexts>,
     /// How many keys were looked up.
     pub(super) keys: usize,
+}
+
+impl Lookups {
+    /// What no row has: keys of rows under another id than `ids` among them. A row is sent under the
+    /// one that its schema has now, and what is under another is another key for a topic. The stream
+    /// sends no more under it: the lock is behind the ALTER, and the watermark behind the lock.
+    pub(super) fn absent_under(&mut self, ids: Option<Ids>) -> Vec<Vec<u8>> {
+        let mut absent = std::mem::take(&mut self.absent);
+        if let Some(id) = ids.and_then(|ids| ids.key) {
+            let found = std::mem::take(&mut self.found).into_iter();
+            let is_under = |key: &Vec<u8>| {
+                let bare = key.get(HEADER_BYTES..);
+                bare.is_some_and(|bare| Stamp::owned(id, bare) == *key)
+            };
+            absent.extend(found.filter(|key| !is_under(key)));
+        }
+        absent
+    }
 }
 
 /// A session that reads chunks.
@@ -300,7 +321,7 @@ impl<'a> ChunkSession<'a> {
         let described = self.describe(&name, table)?;
         let lookup = described.key.lookup(&self.plugin.encode_call("t.*"));
         let mut chunk = Chunk::of(&described, self.buries);
-        let mut absent = Vec::new();
+        let (mut absent, mut found) = (Vec::new(), Vec::new());
         let mut looked_up = 0;
         for (index, key) in keys.iter().enumerate().take(LOOKUPS) {
             looked_up += 1;
@@ -321,9 +342,8 @@ impl<'a> ChunkSession<'a> {
                     is_there = chunk.last_key() == Some(known.bare.as_slice());
                 }
             }
-            if !is_there {
-                absent.extend(key_bytes(key));
-            }
+            let keys = if is_there { &mut found } else { &mut absent };
+            keys.extend(key_bytes(key));
             if chunk.frames.len() >= CHUNK_BYTES {
                 break;
             }
@@ -333,6 +353,7 @@ impl<'a> ChunkSession<'a> {
             frames: chunk.frames,
             count: chunk.count,
             absent,
+            found,
             schemas: described.schemas,
             keys: looked_up,
         })

@@ -295,7 +295,7 @@ impl Worker {
         }
         let topic = self.topic(table)?;
         let mut unreadable = Vec::new();
-        let looked_up = loop {
+        let mut looked_up = loop {
             let known = unreadable.len();
             match session.lookups(table, keys, &mut unreadable) {
                 Err(Unread::Unfit(_)) if unreadable.len() > known => session.roll_back()?,
@@ -309,9 +309,9 @@ impl Worker {
         let work = Work::Keys {
             topic,
             ids,
+            absent: looked_up.absent_under(ids),
             frames: looked_up.frames,
             count: looked_up.count,
-            absent: looked_up.absent,
         };
         let then = Then::Place(Place {
             table: table.clone(),
