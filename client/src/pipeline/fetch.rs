@@ -63,11 +63,19 @@ pub(super) struct Fetch<'a> {
     connector: &'a Connector,
     plugin: &'a Plugin,
     connection: Option<Connection>,
-    /// By relation: the prepared statement.
-    statements: HashMap<u32, String>,
+    /// By relation.
+    statements: HashMap<u32, Statement>,
     prepared: u64,
     /// The transaction that was last seen to be visible.
     visible: Option<u32>,
+}
+
+/// A prepared statement.
+struct Statement {
+    name: String,
+    /// Those that rows are looked up by. A change that was held may have another key than the newest
+    /// of its table: by this statement its row would not be found, and be taken for deleted.
+    key_columns: Vec<String>,
 }
 
 /// What was found.
@@ -135,11 +143,11 @@ impl<'a> Fetch<'a> {
 
     /// The relation may have changed.
     pub(super) fn forget(&mut self, relation: u32) {
-        if let (Some(name), Some(connection)) =
+        if let (Some(statement), Some(connection)) =
             (self.statements.remove(&relation), &self.connection)
         {
             // At worst it stays until the session ends.
-            let _ = connection.query(&format!("DEALLOCATE {name}"));
+            let _ = connection.query(&format!("DEALLOCATE {}", statement.name));
         }
     }
 
@@ -260,16 +268,22 @@ impl<'a> Fetch<'a> {
         key_columns: &[String],
         waiting: &mut dyn FnMut(Duration),
     ) -> Result<Option<String>, SqlError> {
-        if let Some(known) = self.statements.get(&relation) {
-            return Ok(Some(known.clone()));
+        let known = self.statements.get(&relation);
+        if let Some(known) = known.filter(|known| known.key_columns == key_columns) {
+            return Ok(Some(known.name.clone()));
         }
         let Some(query) = self.row_query(relation, key_columns)? else {
             return Ok(None);
         };
+        self.forget(relation);
         self.prepared += 1;
         let name = format!("fetch_{}", self.prepared);
         self.connection()?.prepare(&name, &query, waiting)?;
-        self.statements.insert(relation, name.clone());
+        let statement = Statement {
+            name: name.clone(),
+            key_columns: key_columns.to_vec(),
+        };
+        self.statements.insert(relation, statement);
         Ok(Some(name))
     }
 
