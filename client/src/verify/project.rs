@@ -49,6 +49,9 @@ enum Type {
     Record(usize),
 }
 
+/// Of a map.
+const KEY: Type = Type::Bytes(true, String::new(), 0);
+
 /// What an envelope says of the row.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum After {
@@ -194,18 +197,16 @@ impl Projection<'_> {
                 };
             }
             (_, Type::Union(choices)) => return self.choose(from, choices, input, out, depth),
-            (Type::Array(before), Type::Array(now)) if has_records(before) => {
-                let mut items = Vec::new();
-                let mut count = 0;
-                items_of(input, &mut |input| {
-                    count += 1;
-                    self.value(before, now, input, &mut items, depth + 1)
+            (Type::Array(before), Type::Array(now)) if needs_conversion(before, now) => {
+                items_into(input, out, &mut |input, items| {
+                    self.value(before, now, input, items, depth + 1)
                 })?;
-                if count > 0 {
-                    put_long(out, count);
-                    out.extend_from_slice(&items);
-                }
-                out.push(0);
+            }
+            (Type::Map(before), Type::Map(now)) if needs_conversion(before, now) => {
+                items_into(input, out, &mut |input, items| {
+                    items.extend_from_slice(self.from.taken(&KEY, input, depth)?);
+                    self.value(before, now, input, items, depth + 1)
+                })?;
             }
             (Type::Enum(before), Type::Enum(now)) => {
                 let symbol = before.get(usize::try_from(long(input)?).ok()?)?;
@@ -269,6 +270,12 @@ impl Projection<'_> {
         }
         None
     }
+}
+
+/// Whether the bytes of one may be others than those of the other. Records are known by numbers that
+/// mean nothing in the other schema.
+fn needs_conversion(from: &Type, to: &Type) -> bool {
+    from != to || has_records(from)
 }
 
 fn has_records(of: &Type) -> bool {
@@ -432,6 +439,26 @@ fn items_of<'d>(
     }
 }
 
+/// As [`items_of`], and writes what `item` makes of them as the encoder does: in one block, if there
+/// are any.
+fn items_into<'d>(
+    input: &mut Input<'d>,
+    out: &mut Vec<u8>,
+    item: &mut dyn FnMut(&mut Input<'d>, &mut Vec<u8>) -> Option<()>,
+) -> Option<()> {
+    let (mut items, mut count) = (Vec::new(), 0);
+    items_of(input, &mut |input| {
+        count += 1;
+        item(input, &mut items)
+    })?;
+    if count > 0 {
+        put_long(out, count);
+        out.extend_from_slice(&items);
+    }
+    out.push(0);
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -494,6 +521,35 @@ mod tests {
             before.project(&now, &datum),
             Some(vec![2, 2, 4, 0, 2, 4, 2, 2, 6, 0, 0, 0])
         );
+    }
+
+    #[test]
+    fn a_label_that_an_enum_gets_leaves_arrays_and_maps_of_it_as_they_are() {
+        let moods = |container: &str, symbols: &str| {
+            row(&format!(
+                r#"{{"name":"a","type":["null",{{"type":"enum","name":"mood","namespace":"public","symbols":[{symbols}]}}]}},
+                   {{"name":"b","type":["null",{{"type":{container}:["null","public.mood"]}}]}}"#
+            ))
+        };
+        for (container, datum, expected) in [
+            (
+                r#""array","items""#,
+                &[2, 2, 2, 6, 2, 2, 0, 2, 0, 0][..],
+                [2, 4, 2, 6, 2, 4, 0, 2, 0, 0].as_slice(),
+            ),
+            (
+                r#""map","values""#,
+                &[2, 2, 2, 4, 2, b'x', 2, 2, 2, b'y', 0, 0],
+                &[2, 4, 2, 4, 2, b'x', 2, 4, 2, b'y', 0, 0],
+            ),
+        ] {
+            let before = moods(container, r#""sad","happy""#);
+            let now = moods(container, r#""sad","calm","happy""#);
+            let expected = Some(expected.to_vec());
+            assert_eq!(before.project(&now, datum), expected, "{container}");
+            let without = moods(container, r#""sad""#);
+            assert_eq!(before.project(&without, datum), None, "{container}");
+        }
     }
 
     #[test]
