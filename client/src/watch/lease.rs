@@ -18,7 +18,9 @@
 //! 1. `--take-over` queues for the lock. The owner asks once a second whether somebody does;
 //!    then it stops as after SIGTERM: it delivers what it has read, records the position,
 //!    confirms it and ends with exit code 4. Nothing that has arrived whole is sent twice, and
-//!    nothing comes late.
+//!    nothing comes late. Where changes wait for the id of a schema, the position stays before the
+//!    first of them, and what was sent behind it comes again, in its order: they are only in this
+//!    instance's memory, and nothing of them was sent.
 //! 2. An owner whose session has asked nothing for [`SILENCE`] is dead, frozen or cut off;
 //!    one that has not let go after [`YIELD_PATIENCE`] cannot deliver. Its session
 //!    is ended, and with the lock the slot.
