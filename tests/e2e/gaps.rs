@@ -329,9 +329,25 @@ fn drop_removes_the_slot_and_what_belongs_to_it() {
     drop().expect(1, &["system identifier 7", "nothing was dropped"]);
     assert_eq!(world.slots(), ["gap_drop"]);
     topic::write(world.kafka, STATE, &key, value.to_string());
+    // Schema ids that a newer release has written, and such as nobody has.
+    let unreadable =
+        [("a-key", r#"{"version":2}"#), ("a-value", "no JSON")].map(|(subject, ids)| {
+            let (name, slot) = (&*world.name, "gap_drop");
+            let key = format!(
+                r#"{{"prefix":"","database":"{name}","slot":"{slot}","subject":"{subject}"}}"#
+            );
+            topic::write(world.kafka, STATE, &key, ids);
+            key
+        });
 
     drop().expect(0, &["gap_drop"]);
     assert_eq!(world.slots(), [] as [&str; 0]);
+    let records = topic::read(world.kafka, STATE);
+    for key in unreadable {
+        let of_key = |it: &&topic::Record| it.key_bytes.as_deref() == Some(key.as_bytes());
+        let newest = records.iter().rfind(of_key).expect("ids");
+        assert_eq!(newest.bytes, None, "{key}");
+    }
 
     // Nothing is remembered: the next start takes a snapshot.
     world.sql.run("insert into items values (2)");

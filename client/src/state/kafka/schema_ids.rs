@@ -76,11 +76,10 @@ impl KafkaSchemaIds {
         let is_own = key.prefix == *prefix && key.database == *database && key.slot == *slot;
         is_own.then_some(key.subject)
     }
-}
 
-impl SchemaIds for KafkaSchemaIds {
-    fn load(&mut self) -> Result<HashMap<String, SubjectIds>> {
-        let mut newest: HashMap<String, (i64, Vec<u8>)> = HashMap::new();
+    /// The newest record of each subject that has one: where it stands, and its value.
+    fn newest(&self) -> Result<HashMap<String, (i64, Vec<u8>)>> {
+        let mut newest = HashMap::new();
         each_record(&self.writer.options, &mut || Ok(()), &mut |message| {
             let Some(subject) = message.key().and_then(|key| self.subject(key)) else {
                 return;
@@ -90,7 +89,13 @@ impl SchemaIds for KafkaSchemaIds {
                 None => newest.remove(&subject),
             };
         })?;
-        newest
+        Ok(newest)
+    }
+}
+
+impl SchemaIds for KafkaSchemaIds {
+    fn load(&mut self) -> Result<HashMap<String, SubjectIds>> {
+        self.newest()?
             .into_iter()
             .map(|(subject, (offset, value))| {
                 let ids = decode(&value).map_err(|error| {
@@ -115,7 +120,8 @@ impl SchemaIds for KafkaSchemaIds {
     }
 
     fn clear(&mut self) -> Result<()> {
-        for subject in self.load()?.into_keys() {
+        // Not read: what nobody can read is to go, too.
+        for subject in self.newest()?.into_keys() {
             self.writer.write(&self.key(&subject)?, None)?;
         }
         Ok(())
