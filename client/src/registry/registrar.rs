@@ -127,8 +127,16 @@ struct Desk {
     /// What is on record.
     records: HashMap<String, SubjectIds>,
     is_down: bool,
-    failure: Option<Error>,
+    /// Why nobody asks any more. It stays: whoever waits, or comes later, is to hear of it.
+    failure: Option<Failure>,
     stop: Stop,
+}
+
+/// An error that is told to everybody who asks.
+struct Failure {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
 }
 
 enum Known {
@@ -258,7 +266,8 @@ impl Registrar {
         drop(waited);
     }
 
-    /// An error of a question that nobody waits for.
+    /// An error of a question that nobody waits for. Once there is one, no question is answered any
+    /// more, and everybody is told each time.
     ///
     /// # Errors
     /// As [`Registrar::standing`].
@@ -279,10 +288,10 @@ enum Found {
 }
 
 impl Desk {
-    fn check(&mut self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         self.stop.check()?;
-        match self.failure.take() {
-            Some(failure) => Err(failure),
+        match &self.failure {
+            Some(failure) => Err(failure.error()),
             None => Ok(()),
         }
     }
@@ -328,10 +337,36 @@ impl Desk {
     }
 }
 
+impl Failure {
+    fn of(error: &Error) -> Self {
+        Failure {
+            kind: error.kind(),
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+
+    fn error(&self) -> Error {
+        let error = Error::new(self.kind, &*self.message);
+        match &self.hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
 impl Office {
     /// A panic elsewhere leaves whole entries.
     fn lock(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first error is the one that counts.
+    fn fail(&self, error: &Error) {
+        let mut desk = self.lock();
+        desk.failure.get_or_insert_with(|| Failure::of(error));
+        drop(desk);
+        self.changed.notify_all();
     }
 }
 
@@ -341,6 +376,16 @@ struct Clerk {
     registry: Registry,
     store: Option<Box<dyn SchemaIds>>,
     stop: Stop,
+}
+
+/// Whatever ends the thread, a panic too, nobody waits for it any more. Where it was asked to stop,
+/// so was who waits.
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        self.office.fail(&Error::failed(
+            "the thread that asks the schema registry has ended",
+        ));
+    }
 }
 
 impl Clerk {
@@ -370,8 +415,7 @@ impl Clerk {
                     }
                 }
                 Err(error) => {
-                    self.office.lock().failure = Some(error);
-                    self.office.changed.notify_all();
+                    self.office.fail(&error);
                     return;
                 }
             }
@@ -713,10 +757,48 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_is_refused_is_an_error_at_once() {
+    fn a_login_that_is_refused_is_an_error_at_once_for_everybody() {
         let replay = Replay::new(vec![Reply::Says(401, "")]).unwrap();
         let registrar = registrar(replay.url(), &Memory::default());
+        for asked in [
+            awaited(&registrar).unwrap_err(),
+            awaited(&registrar.clone()).unwrap_err(),
+            registrar.check().unwrap_err(),
+        ] {
+            assert_eq!(asked.kind(), ErrorKind::Failed, "{asked}");
+            assert!(asked.to_string().contains("401"), "{asked}");
+            let hint = asked.hint().unwrap_or_default();
+            assert!(hint.contains("--registry-user"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_has_panicked() {
+        struct Panics;
+
+        impl SchemaIds for Panics {
+            fn load(&mut self) -> Result<HashMap<String, SubjectIds>> {
+                Ok(HashMap::new())
+            }
+
+            fn store(&mut self, _: &str, _: &SubjectIds) -> Result<()> {
+                panic!("as the test wants")
+            }
+
+            fn clear(&mut self) -> Result<()> {
+                Ok(())
+            }
+        }
+
+        let replay = Replay::new(vec![Reply::Says(200, r#"{"id":5}"#)]).unwrap();
+        let options = RegistryOptions {
+            url: Some(replay.url()),
+            ..RegistryOptions::default()
+        };
+        let registry = Registry::new(&options).unwrap().unwrap();
+        let registrar =
+            Registrar::start(registry, Some(Box::new(Panics)), &Stop::default()).unwrap();
         let error = awaited(&registrar).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+        assert!(error.to_string().contains("has ended"), "{error}");
     }
 }

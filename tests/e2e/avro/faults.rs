@@ -175,3 +175,13 @@ fn while_it_runs_a_registry_that_has_lost_everything_stops_no_known_table() {
     assert_arrived_once(&world, &registry, "new");
     client.terminate().expect(0, &[]);
 }
+
+#[test]
+fn a_copy_into_the_stream_that_may_not_ask_ends_the_client() {
+    let world = World::new("avro_chunked_denied");
+    let proxy = Proxy::to(registry());
+    create(&world, "t");
+    proxy.set(answer(403));
+    let client = stream(&world, &proxy.url(), &["--snapshot-mode", "chunked"]);
+    client.wait().expect(1, &["answers 403", "Allow the user"]);
+}

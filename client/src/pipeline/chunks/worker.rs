@@ -105,6 +105,10 @@ impl Worker {
                 ErrorKind::Data => return drop(self.reports.send(Report::Failed(error))),
                 _ => {}
             }
+            // Nobody will answer the next try either.
+            if let Some(Err(error)) = self.registrar.as_ref().map(Registrar::check) {
+                return drop(self.reports.send(Report::Failed(error)));
+            }
             if self.number > number + 1 {
                 backoff = Backoff::default();
             }
