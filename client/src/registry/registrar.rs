@@ -114,7 +114,10 @@ pub struct Registrar(Arc<Office>);
 /// What the stream and the thread share.
 struct Office {
     desk: Mutex<Desk>,
-    changed: Condvar,
+    /// A question was asked: what the thread waits for, and nobody else.
+    asked: Condvar,
+    /// Something is known that was not: what everybody else waits for.
+    answered: Condvar,
     /// For messages.
     registry: String,
 }
@@ -193,7 +196,8 @@ impl Registrar {
                 stop: stop.clone(),
                 ..Desk::default()
             }),
-            changed: Condvar::new(),
+            asked: Condvar::new(),
+            answered: Condvar::new(),
         });
         let clerk = Clerk {
             office: Arc::clone(&office),
@@ -218,11 +222,14 @@ impl Registrar {
         }
         let mut desk = self.0.lock();
         desk.check()?;
+        let queued = desk.queue.len();
         let value = desk.look(schemas.question(Part::Value, &schemas.value));
         let key = schemas.key.as_ref();
         let key = key.map(|key| desk.look(schemas.question(Part::Key, key)));
+        if desk.queue.len() > queued {
+            self.0.asked.notify_one();
+        }
         drop(desk);
-        self.0.changed.notify_all();
         Ok(match (key, value) {
             (Some(Found::Refused(refused)), _) | (_, Found::Refused(refused)) => {
                 Standing::Refused(refused)
@@ -262,7 +269,7 @@ impl Registrar {
     /// Returns when there may be an answer, at the latest after `timeout`.
     pub fn wait(&self, timeout: Duration) {
         let desk = self.0.lock();
-        let waited = self.0.changed.wait_timeout(desk, timeout);
+        let waited = self.0.answered.wait_timeout(desk, timeout);
         drop(waited);
     }
 
@@ -366,7 +373,7 @@ impl Office {
         let mut desk = self.lock();
         desk.failure.get_or_insert_with(|| Failure::of(error));
         drop(desk);
-        self.changed.notify_all();
+        self.answered.notify_all();
     }
 }
 
@@ -433,7 +440,7 @@ impl Clerk {
             if let Some(question) = desk.queue.front() {
                 return Some(question.clone());
             }
-            let waited = self.office.changed.wait_timeout(desk, IDLE);
+            let waited = self.office.asked.wait_timeout(desk, IDLE);
             desk = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -537,7 +544,7 @@ impl Clerk {
         desk.known.insert(question.place(), known);
         desk.queue.pop_front();
         drop(desk);
-        self.office.changed.notify_all();
+        self.office.answered.notify_all();
     }
 
     fn unanswered(&self, question: &Question) {
@@ -552,7 +559,7 @@ impl Clerk {
         }
         desk.put_off(&question.subject);
         drop(desk);
-        self.office.changed.notify_all();
+        self.office.answered.notify_all();
     }
 }
 
@@ -703,6 +710,31 @@ mod tests {
         let registrar = registrar(replay.url(), &memory);
         let ids = awaited(&registrar).unwrap().unwrap();
         assert!(ids.key.is_some() && ids.value > 4, "{ids:?}");
+    }
+
+    /// Each wait ends after 100 ms at the latest, and no sooner without an answer.
+    #[test]
+    fn those_who_wait_do_not_wake_each_other() {
+        let gone = Replay::new(vec![]).unwrap().url();
+        let registrar = registrar(gone, &Memory::default());
+        let (begun, length) = (Instant::now(), Duration::from_millis(600));
+        let waiting = (0..2).map(|_| {
+            let registrar = registrar.clone();
+            std::thread::spawn(move || {
+                let mut looks = 0;
+                let _ = registrar.await_ids(&schemas(), &mut || {
+                    looks += 1;
+                    match begun.elapsed() < length {
+                        true => Ok(()),
+                        false => Err(Error::failed("long enough")),
+                    }
+                });
+                looks
+            })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let looks: Vec<u32> = waiting.into_iter().map(|it| it.join().unwrap()).collect();
+        assert!(looks.iter().all(|looks| *looks < 30), "{looks:?}");
     }
 
     #[test]
