@@ -27,6 +27,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use twox_hash::XxHash3_128;
+
 use super::refused::OtherId;
 use super::{Refused, Registry, difference};
 use crate::backoff::Backoff;
@@ -36,6 +38,10 @@ use crate::stop::Stop;
 
 /// How long a refusal is taken for true: somebody may set another level.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// Answers that are kept, some hundred bytes each: what tables that come and go leave behind is let
+/// go beyond it. What is still in use is asked for once more.
+const KEPT: usize = 10_000;
 
 /// How long the thread waits for work at a time: it looks then whether it is to end.
 const IDLE: Duration = Duration::from_millis(200);
@@ -124,8 +130,7 @@ struct Office {
 
 #[derive(Default)]
 struct Desk {
-    /// By subject and schema.
-    known: HashMap<(String, Arc<str>), Known>,
+    known: HashMap<Place, Known>,
     queue: VecDeque<Question>,
     /// What is on record.
     records: HashMap<String, SubjectIds>,
@@ -140,6 +145,14 @@ struct Failure {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+}
+
+/// A schema of a subject.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    subject: String,
+    /// XXH3-128 of its text, which may be long.
+    fingerprint: u128,
 }
 
 enum Known {
@@ -170,8 +183,11 @@ enum Answer {
 }
 
 impl Question {
-    fn place(&self) -> (String, Arc<str>) {
-        (self.subject.clone(), Arc::clone(&self.schema))
+    fn place(&self) -> Place {
+        Place {
+            subject: self.subject.clone(),
+            fingerprint: XxHash3_128::oneshot(self.schema.as_bytes()),
+        }
     }
 }
 
@@ -318,14 +334,22 @@ impl Desk {
         self.queue.push_back(question);
         match recorded {
             Some(id) => {
-                self.known.insert(place, Known::Id(id));
+                self.note(place, Known::Id(id));
                 Found::Id(id)
             }
             None => {
-                self.known.insert(place, Known::Asked);
+                self.note(place, Known::Asked);
                 Found::Waiting
             }
         }
+    }
+
+    fn note(&mut self, place: Place, known: Known) {
+        if self.known.len() >= KEPT && !self.known.contains_key(&place) {
+            // Who asked waits for the answer to the question that is queued.
+            self.known.retain(|_, known| matches!(known, Known::Asked));
+        }
+        self.known.insert(place, known);
     }
 
     fn recorded(&self, question: &Question) -> Option<u32> {
@@ -541,7 +565,7 @@ impl Clerk {
             Answer::Id(id) => Known::Id(id),
             Answer::Refused(refused) => Known::Refused(Arc::new(refused), Instant::now()),
         };
-        desk.known.insert(question.place(), known);
+        desk.note(question.place(), known);
         desk.queue.pop_front();
         drop(desk);
         self.office.answered.notify_all();
@@ -554,7 +578,7 @@ impl Clerk {
         let waiting: Vec<Question> = desk.queue.iter().cloned().collect();
         for waiting in waiting {
             if let Some(id) = desk.recorded(&waiting) {
-                desk.known.insert(waiting.place(), Known::Id(id));
+                desk.note(waiting.place(), Known::Id(id));
             }
         }
         desk.put_off(&question.subject);
@@ -735,6 +759,24 @@ mod tests {
         let waiting: Vec<_> = waiting.collect();
         let looks: Vec<u32> = waiting.into_iter().map(|it| it.join().unwrap()).collect();
         assert!(looks.iter().all(|looks| *looks < 30), "{looks:?}");
+    }
+
+    #[test]
+    fn what_is_known_of_tables_that_come_and_go_has_a_bound() {
+        let place = |number: u128| Place {
+            subject: "t-value".to_owned(),
+            fingerprint: number,
+        };
+        let mut desk = Desk::default();
+        desk.note(place(0), Known::Asked);
+        for number in 1..=3 * KEPT as u128 {
+            desk.note(place(number), Known::Id(7));
+        }
+        assert!(desk.known.len() <= KEPT, "{}", desk.known.len());
+        assert!(
+            desk.known.contains_key(&place(0)),
+            "it is still in the queue"
+        );
     }
 
     #[test]
