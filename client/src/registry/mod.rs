@@ -16,6 +16,7 @@
 mod difference;
 mod endpoint;
 mod http;
+mod meaning;
 mod refused;
 mod registrar;
 #[cfg(test)]

@@ -89,6 +89,32 @@ impl OtherId<'_> {
     }
 }
 
+/// An id that records carry for another schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedId<'a> {
+    pub(super) id: u32,
+    /// Whose schema was asked for.
+    pub(super) subject: &'a str,
+    /// Whose records carry it.
+    pub(super) other: &'a str,
+}
+
+impl SharedId<'_> {
+    pub(super) fn error(&self, registry: &str) -> Error {
+        let SharedId { id, subject, other } = self;
+        Error::failed(format!(
+            "the schema registry at {registry} answers id {id} for a schema of subject {subject}, and \
+             records carry id {id} for another schema, of subject {other}: they would be read by one \
+             that they do not have"
+        ))
+        .with_hint(format!(
+            "The registry has lost its schemas. Restore it, so that {id} is the schema of {other} \
+             again, or name the registry that has it with --registry; or begin new topics under \
+             another --topic-prefix and --slot."
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,15 +21,26 @@
 //! It is part of the key's bytes, by which Kafka chooses partitions and compacts. A registry that was
 //! begun anew hands out ids anew: the same key would be two. So an id other than the one on record is
 //! an error for a key. A value with another id is only another value: readers find its schema under
-//! the new id, and what was written before has lost its own, which is said.
+//! the new id, and what was written before has lost its own, which is said. Where an id on record was
+//! used while nobody answered, whoever has it looks again ([`Office::generation`]).
+//!
+//! # Why an id stands for one schema
+//!
+//! A registry that was emptied gives away an id that records carry already: they would be read by a
+//! schema that they do not have, and nobody would notice. So an id that is in use for another schema
+//! ends the stream, and one that is on record for two is not used before the registry has said for
+//! which.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use twox_hash::XxHash3_128;
 
-use super::refused::OtherId;
+use super::meaning::meaning;
+use super::refused::{OtherId, SharedId};
 use super::{Refused, Registry, difference};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +64,8 @@ pub struct Schemas {
     topic: String,
     key: Option<Arc<str>>,
     value: Arc<str>,
-    ids: OnceLock<Ids>,
+    /// And in which generation they were those.
+    ids: Cell<Option<(u64, Ids)>>,
 }
 
 /// What records begin with.
@@ -84,7 +96,7 @@ impl Schemas {
             topic: topic.to_owned(),
             key: key.map(Arc::from),
             value: Arc::from(value),
-            ids: OnceLock::new(),
+            ids: Cell::new(None),
         }
     }
 
@@ -124,6 +136,8 @@ struct Office {
     asked: Condvar,
     /// Something is known that was not: what everybody else waits for.
     answered: Condvar,
+    /// Counts how often something that was known is so no longer. Changed under the desk's lock.
+    generation: AtomicU64,
     /// For messages.
     registry: String,
 }
@@ -138,6 +152,13 @@ struct Desk {
     /// Why nobody asks any more. It stays: whoever waits, or comes later, is to hear of it.
     failure: Option<Failure>,
     stop: Stop,
+}
+
+/// An id that records carry, and what they mean by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Used {
+    id: u32,
+    meaning: u128,
 }
 
 /// An error that is told to everybody who asks.
@@ -157,7 +178,7 @@ struct Place {
 
 enum Known {
     Asked,
-    Id(u32),
+    Id(Used),
     Refused(Arc<Refused>, Instant),
 }
 
@@ -178,7 +199,7 @@ enum Part {
 
 /// What came of a question.
 enum Answer {
-    Id(u32),
+    Id(Used),
     Refused(Refused),
 }
 
@@ -187,6 +208,13 @@ impl Question {
         Place {
             subject: self.subject.clone(),
             fingerprint: XxHash3_128::oneshot(self.schema.as_bytes()),
+        }
+    }
+
+    fn used(&self, id: u32) -> Used {
+        Used {
+            id,
+            meaning: meaning(&self.schema),
         }
     }
 }
@@ -214,6 +242,7 @@ impl Registrar {
             }),
             asked: Condvar::new(),
             answered: Condvar::new(),
+            generation: AtomicU64::new(0),
         });
         let clerk = Clerk {
             office: Arc::clone(&office),
@@ -233,11 +262,14 @@ impl Registrar {
     /// # Errors
     /// One that a person has to mend: the login, another id for a key.
     pub fn standing(&self, schemas: &Schemas) -> Result<Standing> {
-        if let Some(ids) = schemas.ids.get() {
-            return Ok(Standing::Known(*ids));
+        if let Some((generation, ids)) = schemas.ids.get()
+            && generation == self.0.generation.load(Ordering::Acquire)
+        {
+            return Ok(Standing::Known(ids));
         }
         let mut desk = self.0.lock();
         desk.check()?;
+        let generation = self.0.generation.load(Ordering::Acquire);
         let queued = desk.queue.len();
         let value = desk.look(schemas.question(Part::Value, &schemas.value));
         let key = schemas.key.as_ref();
@@ -256,7 +288,9 @@ impl Registrar {
                     Some(Found::Id(id)) => Some(id),
                     _ => None,
                 };
-                Standing::Known(*schemas.ids.get_or_init(|| Ids { key, value }))
+                let ids = Ids { key, value };
+                schemas.ids.set(Some((generation, ids)));
+                Standing::Known(ids)
             }
         })
     }
@@ -322,7 +356,7 @@ impl Desk {
     fn look(&mut self, question: Question) -> Found {
         let place = question.place();
         match self.known.get(&place) {
-            Some(Known::Id(id)) => return Found::Id(*id),
+            Some(Known::Id(used)) => return Found::Id(used.id),
             Some(Known::Asked) => return Found::Waiting,
             Some(Known::Refused(refused, since)) if since.elapsed() < REFUSED_FOR => {
                 return Found::Refused(Arc::clone(refused));
@@ -330,12 +364,15 @@ impl Desk {
             Some(Known::Refused(..)) | None => {}
         }
         // To ask first would take as long as nobody answers.
-        let recorded = self.recorded(&question).filter(|_| self.is_down);
+        let recorded = match self.is_down {
+            true => self.usable(&question),
+            false => None,
+        };
         self.queue.push_back(question);
         match recorded {
-            Some(id) => {
-                self.note(place, Known::Id(id));
-                Found::Id(id)
+            Some(used) => {
+                self.note(place, Known::Id(used));
+                Found::Id(used.id)
             }
             None => {
                 self.note(place, Known::Asked);
@@ -350,6 +387,27 @@ impl Desk {
             self.known.retain(|_, known| matches!(known, Known::Asked));
         }
         self.known.insert(place, known);
+    }
+
+    /// The id on record, where that can be relied upon before anybody has confirmed it.
+    fn usable(&self, question: &Question) -> Option<Used> {
+        let (subject, schema) = (&question.subject, &question.schema);
+        let used = question.used(self.recorded(question)?);
+        let of_two = self.records.iter().any(|(other, ids)| {
+            // A subject's own have an order, and its registry's word that they are one.
+            other != subject && ids.has_other(schema, used.id)
+        });
+        (!of_two && self.contradicted(used).is_none()).then_some(used)
+    }
+
+    /// The subject whose records carry the id for another schema.
+    fn contradicted(&self, used: Used) -> Option<&str> {
+        self.known.iter().find_map(|(place, known)| match known {
+            Known::Id(other) if other.id == used.id && other.meaning != used.meaning => {
+                Some(&*place.subject)
+            }
+            _ => None,
+        })
     }
 
     fn recorded(&self, question: &Question) -> Option<u32> {
@@ -482,11 +540,18 @@ impl Clerk {
         let id = match id {
             Some(id) => id,
             None => match self.register(question)? {
-                Answer::Id(id) => id,
-                refused => return Ok(refused),
+                Ok(id) => id,
+                Err(refused) => return Ok(Answer::Refused(refused)),
             },
         };
-        let recorded = self.office.lock().recorded(question);
+        let used = question.used(id);
+        let desk = self.office.lock();
+        if let Some(other) = desk.contradicted(used) {
+            let shared = SharedId { id, subject, other };
+            return Err(shared.error(&self.office.registry));
+        }
+        let recorded = desk.recorded(question);
+        drop(desk);
         if let Some(recorded) = recorded.filter(|recorded| *recorded != id) {
             let other = OtherId {
                 subject,
@@ -508,10 +573,10 @@ impl Clerk {
         if recorded != Some(id) {
             self.record(question, id)?;
         }
-        Ok(Answer::Id(id))
+        Ok(Answer::Id(used))
     }
 
-    fn register(&self, question: &Question) -> Result<Answer> {
+    fn register(&self, question: &Question) -> Result<Result<u32, Refused>> {
         let Question {
             subject, schema, ..
         } = question;
@@ -520,7 +585,7 @@ impl Clerk {
             Ok(Some(messages)) => {
                 let newest = self.registry.latest(subject)?;
                 let difference = newest.map(|newest| difference(&newest.schema, schema));
-                return Ok(Answer::Refused(Refused {
+                return Ok(Err(Refused {
                     table: question.table.clone(),
                     topic: question.topic.clone(),
                     subject: subject.clone(),
@@ -530,18 +595,16 @@ impl Clerk {
                 }));
             }
             Err(error) if error.kind() == ErrorKind::Data => {
-                return Ok(Answer::Refused(question.refused(&error)));
+                return Ok(Err(question.refused(&error)));
             }
             Err(error) => return Err(error),
         }
         match self.registry.register(subject, schema) {
             Ok(id) => {
                 tracing::info!(subject, id, table = question.table, "schema registered");
-                Ok(Answer::Id(id))
+                Ok(Ok(id))
             }
-            Err(error) if error.kind() == ErrorKind::Data => {
-                Ok(Answer::Refused(question.refused(&error)))
-            }
+            Err(error) if error.kind() == ErrorKind::Data => Ok(Err(question.refused(&error))),
             Err(error) => Err(error),
         }
     }
@@ -562,10 +625,16 @@ impl Clerk {
     fn answered(&self, question: &Question, answer: Answer) {
         let mut desk = self.office.lock();
         let known = match answer {
-            Answer::Id(id) => Known::Id(id),
+            Answer::Id(used) => Known::Id(used),
             Answer::Refused(refused) => Known::Refused(Arc::new(refused), Instant::now()),
         };
-        desk.note(question.place(), known);
+        let place = question.place();
+        if let Some(Known::Id(before)) = desk.known.get(&place)
+            && !matches!(known, Known::Id(now) if now == *before)
+        {
+            self.office.generation.fetch_add(1, Ordering::Release);
+        }
+        desk.note(place, known);
         desk.queue.pop_front();
         drop(desk);
         self.office.answered.notify_all();
@@ -577,8 +646,8 @@ impl Clerk {
         // Whoever waits for one that is on record waits no longer; each stays in the queue.
         let waiting: Vec<Question> = desk.queue.iter().cloned().collect();
         for waiting in waiting {
-            if let Some(id) = desk.recorded(&waiting) {
-                desk.note(waiting.place(), Known::Id(id));
+            if let Some(used) = desk.usable(&waiting) {
+                desk.note(waiting.place(), Known::Id(used));
             }
         }
         desk.put_off(&question.subject);
@@ -770,7 +839,8 @@ mod tests {
         let mut desk = Desk::default();
         desk.note(place(0), Known::Asked);
         for number in 1..=3 * KEPT as u128 {
-            desk.note(place(number), Known::Id(7));
+            let used = Used { id: 7, meaning: 0 };
+            desk.note(place(number), Known::Id(used));
         }
         assert!(desk.known.len() <= KEPT, "{}", desk.known.len());
         assert!(
@@ -800,6 +870,83 @@ mod tests {
         );
         assert_eq!(memory.id("t-key", KEY), Some(5));
         assert_eq!(memory.id("t-value", VALUE), Some(9), "a value's may change");
+    }
+
+    #[test]
+    fn an_id_that_was_on_record_is_left_for_the_one_that_is_answered() {
+        let replay = Replay::new(vec![
+            Reply::Says(503, ""),
+            Reply::Says(200, r#"{"id":2}"#),
+            Reply::Says(200, r#"{"id":1}"#),
+        ])
+        .unwrap();
+        let memory = Memory::with(&[("t-key", KEY, 2), ("t-value", VALUE, 5)]);
+        let registrar = registrar(replay.url(), &memory);
+        let (schemas, begun) = (schemas(), Instant::now());
+        loop {
+            let standing = registrar.standing(&schemas).unwrap();
+            if let Standing::Known(Ids { key, value: 1 }) = standing {
+                assert_eq!(key, Some(2));
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{standing:?}");
+            registrar.wait(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn an_id_stands_for_one_schema() {
+        let long = VALUE.replace("int", "long");
+        let replay = Replay::new(vec![
+            Reply::Says(200, r#"{"id":5}"#),
+            Reply::Says(200, r#"{"id":5}"#),
+            ABSENT,
+            COMPATIBLE,
+            Reply::Says(200, r#"{"id":5}"#),
+        ])
+        .unwrap();
+        let memory = Memory::default();
+        let registrar = registrar(replay.url(), &memory);
+        let ask = |table: &str, value: &str| {
+            let begun = Instant::now();
+            let schemas = Schemas::new(format!("public.{table}"), table, None, value);
+            registrar.await_ids(&schemas, &mut || match begun.elapsed() < PATIENCE {
+                true => Ok(()),
+                false => Err(Error::failed("no answer in time")),
+            })
+        };
+        let annotated = VALUE.replace("int\"", "int\",\"pgType\":\"integer\"");
+        assert_eq!(ask("t", VALUE).unwrap().unwrap().value, 5);
+        assert_eq!(ask("t", &annotated).unwrap().unwrap().value, 5);
+        let error = ask("u", &long).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        let text = error.to_string();
+        for part in ["u-value", "t-value", "id 5", &replay.url()] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let cure = error.hint().unwrap_or_default();
+        assert!(cure.contains("Restore"), "{cure}");
+        assert_eq!(memory.id("u-value", &long), None);
+    }
+
+    #[test]
+    fn an_id_that_is_on_record_for_two_schemas_is_not_used_while_nobody_answers() {
+        let gone = Replay::new(vec![]).unwrap().url();
+        let memory = Memory::with(&[
+            ("t-value", VALUE, 6),
+            ("u-value", "\"int\"", 6),
+            ("v-value", VALUE, 7),
+        ]);
+        let registrar = registrar(gone, &memory);
+        let of = |topic: &str| Schemas::new(format!("public.{topic}"), topic, None, VALUE);
+        let begun = Instant::now();
+        let known = registrar.await_ids(&of("v"), &mut || match begun.elapsed() < PATIENCE {
+            true => Ok(()),
+            false => Err(Error::failed("not known in time")),
+        });
+        assert_eq!(known.unwrap().unwrap().value, 7);
+        let standing = registrar.standing(&of("t")).unwrap();
+        assert!(matches!(standing, Standing::Waiting), "{standing:?}");
     }
 
     #[test]

@@ -36,6 +36,17 @@ impl SubjectIds {
         entry.map(|entry| entry.id)
     }
 
+    /// Whether an id is another schema's.
+    pub fn has_other(&self, schema: &str, id: u32) -> bool {
+        let of_it = self.0.iter().filter(|entry| entry.id == id);
+        let mut of_it = of_it.peekable();
+        // Hashed only where it has to be: this is asked of every subject.
+        of_it.peek().is_some() && {
+            let fingerprint = fingerprint(schema);
+            of_it.any(|entry| entry.fingerprint != fingerprint)
+        }
+    }
+
     /// Notes the id of a schema as the newest. The oldest goes where there are too many.
     pub fn put(&mut self, schema: &str, id: u32) {
         let fingerprint = fingerprint(schema);
