@@ -12,35 +12,56 @@ pub struct Refused {
     pub topic: String,
     /// Whose schemas it contradicts.
     pub subject: String,
-    /// What the subject asks of a new schema, where it is about that.
-    pub level: Option<String>,
-    /// What the schema has otherwise than the newest one of the subject.
-    pub difference: Vec<String>,
-    /// The registry's own words.
-    pub messages: Vec<String>,
+    /// Why.
+    pub grounds: Grounds,
+}
+
+/// Why a schema is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grounds {
+    /// It is not compatible with what the subject has.
+    Incompatible {
+        /// What the subject asks of a new schema; none where that could not be learned.
+        level: Option<String>,
+        /// What the schema has otherwise than the newest one of the subject, where that could be
+        /// learned.
+        difference: Vec<String>,
+        /// The registry's own words.
+        messages: Vec<String>,
+    },
+    /// The registry's own words say.
+    Told(String),
 }
 
 impl Refused {
     /// Why the records of the table cannot be delivered, as one sentence.
     pub fn reason(&self) -> String {
         let Refused { subject, topic, .. } = self;
-        let mut text = match &self.level {
-            Some(level) => format!(
-                "its schema is not compatible with what subject {subject} has for topic \"{topic}\" \
-                 at level {level}"
-            ),
-            None => format!(
+        match &self.grounds {
+            Grounds::Incompatible {
+                level,
+                difference,
+                messages,
+            } => {
+                let mut text = format!(
+                    "its schema is not compatible with what subject {subject} has for topic \"{topic}\""
+                );
+                if let Some(level) = level {
+                    text = format!("{text} at level {level}");
+                }
+                if !difference.is_empty() {
+                    text = format!("{text}: {}", difference.join("; "));
+                }
+                if !messages.is_empty() {
+                    text = format!("{text} (the registry says: {})", messages.join("; "));
+                }
+                text
+            }
+            Grounds::Told(words) => format!(
                 "the schema registry does not take its schema for subject {subject} of topic \
-                 \"{topic}\""
+                 \"{topic}\" (the registry says: {words})"
             ),
-        };
-        if !self.difference.is_empty() {
-            text = format!("{text}: {}", self.difference.join("; "));
         }
-        if !self.messages.is_empty() {
-            text = format!("{text} (the registry says: {})", self.messages.join("; "));
-        }
-        text
     }
 
     /// The error of a stream that stops at it. `others` is how to go on with the other tables.
@@ -125,9 +146,13 @@ mod tests {
             table: "public.orders".to_owned(),
             topic: "orders".to_owned(),
             subject: "orders-value".to_owned(),
-            level: Some("FULL".to_owned()),
-            difference: vec!["public.orders.Row: field a changed from int to string".to_owned()],
-            messages: vec!["TYPE_MISMATCH".to_owned()],
+            grounds: Grounds::Incompatible {
+                level: Some("FULL".to_owned()),
+                difference: vec![
+                    "public.orders.Row: field a changed from int to string".to_owned(),
+                ],
+                messages: vec!["TYPE_MISMATCH".to_owned()],
+            },
         };
         let error = refused.error("");
         assert_eq!(error.kind().exit_code(), 5);

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 use twox_hash::XxHash3_128;
 
 use super::meaning::meaning;
-use super::refused::{OtherId, SharedId};
+use super::refused::{Grounds, OtherId, SharedId};
 use super::{Refused, Registry, difference};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
@@ -533,7 +533,7 @@ impl Clerk {
         } = question;
         let id = match self.registry.find(subject, schema) {
             Err(error) if error.kind() == ErrorKind::Data => {
-                return Ok(Answer::Refused(question.refused(&error)));
+                return Ok(Answer::Refused(question.not_taken(&error)));
             }
             found => found?,
         };
@@ -583,19 +583,16 @@ impl Clerk {
         match self.registry.check(subject, schema) {
             Ok(None) => {}
             Ok(Some(messages)) => {
-                let newest = self.registry.latest(subject)?;
+                let newest = allowed(self.registry.latest(subject))?.flatten();
                 let difference = newest.map(|newest| difference(&newest.schema, schema));
-                return Ok(Err(Refused {
-                    table: question.table.clone(),
-                    topic: question.topic.clone(),
-                    subject: subject.clone(),
-                    level: Some(self.registry.refusing_level(subject)?),
+                return Ok(Err(question.refused(Grounds::Incompatible {
+                    level: allowed(self.registry.refusing_level(subject))?,
                     difference: difference.unwrap_or_default(),
                     messages,
-                }));
+                })));
             }
             Err(error) if error.kind() == ErrorKind::Data => {
-                return Ok(Err(question.refused(&error)));
+                return Ok(Err(question.not_taken(&error)));
             }
             Err(error) => return Err(error),
         }
@@ -604,7 +601,7 @@ impl Clerk {
                 tracing::info!(subject, id, table = question.table, "schema registered");
                 Ok(Ok(id))
             }
-            Err(error) if error.kind() == ErrorKind::Data => Ok(Err(question.refused(&error))),
+            Err(error) if error.kind() == ErrorKind::Data => Ok(Err(question.not_taken(&error))),
             Err(error) => Err(error),
         }
     }
@@ -657,16 +654,31 @@ impl Clerk {
 }
 
 impl Question {
-    /// What is refused for another reason than compatibility, or in the moment between the check and
-    /// the registering.
-    fn refused(&self, error: &Error) -> Refused {
+    fn refused(&self, grounds: Grounds) -> Refused {
         Refused {
             table: self.table.clone(),
             topic: self.topic.clone(),
             subject: self.subject.clone(),
-            level: None,
-            difference: Vec::new(),
-            messages: vec![error.to_string()],
+            grounds,
+        }
+    }
+
+    /// What is refused for another reason than compatibility, or in the moment between the check and
+    /// the registering.
+    fn not_taken(&self, error: &Error) -> Refused {
+        self.refused(Grounds::Told(error.to_string()))
+    }
+}
+
+/// What is asked for only to tell a person more: nothing where the registry says no. One that is away
+/// tells it later.
+fn allowed<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.kind() == ErrorKind::Disconnected => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "why a schema is not compatible is not known");
+            Ok(None)
         }
     }
 }
@@ -970,8 +982,36 @@ mod tests {
                 table: "public.t".to_owned(),
                 topic: "t".to_owned(),
                 subject: "t-value".to_owned(),
-                level: Some("FULL".to_owned()),
-                difference: vec!["Row: field a changed from string to int".to_owned()],
+                grounds: Grounds::Incompatible {
+                    level: Some("FULL".to_owned()),
+                    difference: vec!["Row: field a changed from string to int".to_owned()],
+                    messages: vec!["TYPE_MISMATCH".to_owned()],
+                },
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_compatible_is_refused_even_where_nobody_may_ask_why() {
+        let denied = || Reply::Says(403, r#"{"error_code":40301,"message":"denied"}"#);
+        let replay = Replay::new(vec![
+            ABSENT,
+            Reply::Says(
+                200,
+                r#"{"is_compatible":false,"messages":["TYPE_MISMATCH"]}"#,
+            ),
+            denied(),
+            denied(),
+            Reply::Says(200, r#"{"id":6}"#),
+        ])
+        .unwrap();
+        let registrar = registrar(replay.url(), &Memory::default());
+        let refused = awaited(&registrar).unwrap().unwrap_err();
+        assert_eq!(
+            refused.grounds,
+            Grounds::Incompatible {
+                level: None,
+                difference: Vec::new(),
                 messages: vec!["TYPE_MISMATCH".to_owned()],
             }
         );
