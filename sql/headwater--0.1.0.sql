@@ -44,7 +44,9 @@ COMMENT ON FUNCTION headwater.topic(regclass, text[]) IS
     'the topic of the table''s records where the client is given no template and no prefix';
 
 -- Reads the table with the caller's rights. Key and row are one line with a tab between them, which
--- stands nowhere else: within JSON it is escaped.
+-- stands nowhere else: within JSON it is escaped. Every function and operator is named with its
+-- schema: the server's own for arrays is polymorphic, and one that somebody had made in the caller's
+-- search_path for text[] would be taken first and run with the caller's rights.
 CREATE FUNCTION headwater.preview(relation regclass, rows integer DEFAULT 10, VARIADIC options text[] DEFAULT '{}')
     RETURNS TABLE (topic text, key text, value text)
     LANGUAGE plpgsql STABLE PARALLEL UNSAFE
@@ -52,11 +54,13 @@ CREATE FUNCTION headwater.preview(relation regclass, rows integer DEFAULT 10, VA
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.format(
         'SELECT headwater.topic($1, VARIADIC $3),
-                nullif(pg_catalog.split_part(line, E''\t'', 1), ''''),
-                pg_catalog.split_part(line, E''\t'', 2)
-         FROM (SELECT pg_catalog.convert_from(headwater.encode(t, VARIADIC $4), ''UTF8'')
-               FROM (SELECT t FROM %s AS t LIMIT $2) AS shown (t)) AS encoded (line)', relation)
-        USING relation, rows, options, options || '{output=lines,envelope=row}'::text[];
+                CASE WHEN pg_catalog.length(key) OPERATOR(pg_catalog.>) 0 THEN key END,
+                value
+         FROM (SELECT pg_catalog.split_part(line, E''\t'', 1), pg_catalog.split_part(line, E''\t'', 2)
+               FROM (SELECT pg_catalog.convert_from(headwater.encode(t.*, VARIADIC $4), ''UTF8'')
+                     FROM %s AS t LIMIT $2) AS encoded (line)) AS shown (key, value)', relation)
+        USING relation, rows, options,
+              pg_catalog.array_cat(options, '{output=lines,envelope=row}'::pg_catalog.text[]);
 END
 $$;
 COMMENT ON FUNCTION headwater.preview(regclass, integer, text[]) IS

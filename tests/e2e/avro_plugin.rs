@@ -1,6 +1,7 @@
 //! Avro as the plugin writes it, read back by a library that is not ours.
 
 use apache_avro::types::Value;
+use headwater_protocol::avro::Fingerprint;
 use headwater_protocol::frame::Op;
 use headwater_tests::avro::{self, Item, Row, Schemas, difference, field};
 use headwater_tests::session::Session;
@@ -696,6 +697,17 @@ fn a_preview_is_what_would_be_sent() {
         sql.rows("select * from headwater.preview('\"my shop\".log')"),
         [[some("my_x20_shop.log"), None, some("{\"line\":\"x\"}")]]
     );
+    // A column may have any name, and what others put into the schemas of who asks is not run.
+    sql.run(
+        "create table x (t int primary key); insert into x values (7);
+         create function trap(text[], text[]) returns text[] language plpgsql
+             as $$ begin raise 'somebody''s code'; end $$;
+         create operator || (leftarg = text[], rightarg = text[], function = trap)",
+    );
+    assert_eq!(
+        sql.rows("select key, value from headwater.preview('x')"),
+        [[some("{\"t\":7}"), some("{\"t\":7}")]]
+    );
     // With the rights of who asks.
     sql.run("create role avro_plugin_reader login");
     sql.run("grant usage on schema headwater to avro_plugin_reader; set role avro_plugin_reader");
@@ -704,6 +716,55 @@ fn a_preview_is_what_would_be_sent() {
         .unwrap_err();
     sql.run("reset role");
     assert_eq!(refused.state, "42501", "{refused}");
+}
+
+/// A lock on a table keeps nobody from altering a type that its columns are made of.
+#[test]
+fn rows_are_not_encoded_under_schemas_that_the_table_had() {
+    let sql = postgres().database("avro_plugin_bound");
+    sql.run(
+        "create type address as (street text);
+         create table t (id int primary key, a address, note text);
+         insert into t values (1, row('Via Roma'), 'n')",
+    );
+    let fingerprint = || {
+        let schema = |part| sql.value(&format!("select headwater.avro_schema('t', '{part}')"));
+        Fingerprint::of(Some(&schema("key")), &schema("value"))
+    };
+    let encode = |schemas: Fingerprint| {
+        sql.attempt(&format!(
+            "select headwater.encode(t.*, 'format=avro', 'output=frames', 'schemas={schemas}') from t"
+        ))
+    };
+    let before = fingerprint();
+    assert_eq!(encode(before).map(|rows| rows.len()).ok(), Some(1));
+    sql.run("begin isolation level repeatable read; select from t");
+    let other = postgres().session("avro_plugin_bound");
+    other.run("alter type address add attribute zip text");
+    let refused = encode(before).unwrap_err();
+    assert_eq!(refused.state, "40001", "{refused}");
+    assert!(refused.to_string().contains("\"public.t\""), "{refused}");
+    sql.run("rollback");
+    assert_eq!(encode(fingerprint()).map(|rows| rows.len()).ok(), Some(1));
+}
+
+/// Who may not read a table may not hold up those who alter it either.
+#[test]
+fn to_describe_a_table_keeps_no_lock_that_a_user_could_not_take() {
+    let sql = postgres().database("avro_plugin_lock");
+    sql.run(
+        "create table t (id int primary key);
+         create role avro_plugin_stranger login;
+         grant usage on schema headwater to avro_plugin_stranger",
+    );
+    let locks = "select count(*) from pg_locks where pid = pg_backend_pid() \
+                 and relation = 'public.t'::regclass";
+    for (role, kept) in [("avro_plugin_stranger", "0"), ("postgres", "1")] {
+        sql.run(&format!("set role {role}; begin"));
+        sql.run("select headwater.relation('public.t'), headwater.avro_schema('public.t', 'key')");
+        assert_eq!(sql.value(locks), kept, "{role}");
+        sql.run("commit; reset role");
+    }
 }
 
 #[test]

@@ -296,7 +296,7 @@ impl<'a> Fetch<'a> {
         let Some(key) = Key::read(self.connection()?, relation)? else {
             return Ok(None);
         };
-        let mut encoded = self.plugin.encode_call("t.*");
+        let mut encoded = self.plugin.encode_call("t.*", None);
         if self.plugin.has_schemas() {
             // In the same statement, so that the table is the same.
             let described = self

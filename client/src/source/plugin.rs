@@ -2,6 +2,7 @@
 //! snapshot's encoder, so that both make the same bytes.
 
 use headwater_protocol::ChangeId;
+use headwater_protocol::avro::Fingerprint;
 use headwater_protocol::frame::PROTOCOL_VERSION_MAX;
 use headwater_protocol::options::PluginOptions;
 use headwater_protocol::table_pattern::TablePatterns;
@@ -175,24 +176,31 @@ impl Plugin {
         &self.options
     }
 
-    /// The expression that encodes a row as a frame. `row` is SQL.
-    pub fn encode_call(&self, row: &str) -> String {
-        format!("headwater.encode({row}, VARIADIC {})", self.sql_array())
+    /// The expression that encodes a row as a frame. `row` is SQL. With the fingerprint of the
+    /// schemas that its table was described with, it is an error of the class that is tried again
+    /// (SQLSTATE 40001) if the table has others by then.
+    pub fn encode_call(&self, row: &str, schemas: Option<Fingerprint>) -> String {
+        let schemas = schemas.map(|schemas| ("schemas", schemas.to_string()));
+        format!(
+            "headwater.encode({row}, VARIADIC {})",
+            sql_array(self.arguments.iter().chain(&schemas))
+        )
     }
 
     /// The expression that describes a table as a frame. `table` is SQL.
     pub fn relation_call(&self, table: &str) -> String {
-        format!("headwater.relation({table}, VARIADIC {})", self.sql_array())
+        format!(
+            "headwater.relation({table}, VARIADIC {})",
+            sql_array(self.arguments.iter())
+        )
     }
+}
 
-    fn sql_array(&self) -> String {
-        let items: Vec<String> = self
-            .arguments
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        sql::text_array(items.iter().map(String::as_str))
-    }
+fn sql_array<'a>(arguments: impl Iterator<Item = &'a (&'static str, String)>) -> String {
+    let items: Vec<String> = arguments
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    sql::text_array(items.iter().map(String::as_str))
 }
 
 fn operations(stream: &StreamOptions) -> &str {

@@ -28,6 +28,8 @@ pub enum SqlError {
 /// SQLSTATEs that mean something where one statement fails with them. What any other means is in
 /// [`crate::error::postgres`].
 pub mod sqlstate {
+    /// `serialization_failure`
+    pub const SERIALIZATION_FAILURE: &str = "40001";
     /// `deadlock_detected`
     pub const DEADLOCK_DETECTED: &str = "40P01";
     /// `duplicate_object`

@@ -351,6 +351,7 @@ mod tests {
                 },
                 topic: "shop.items".to_owned(),
                 form: None,
+                schemas: None,
                 relation: Some(1),
                 estimated_rows: None,
             }],

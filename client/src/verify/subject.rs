@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use headwater_protocol::avro::Fingerprint;
+
 use super::avro::{Form, Forms};
 use crate::error::{Error, Result};
 use crate::route::Router;
 use crate::source::catalog::{Table, TableName};
 use crate::source::plugin::Plugin;
-use crate::source::snapshot::{Source, View};
+use crate::source::snapshot::{Description, Source, View};
 
 /// A table, with its partitions where they are sent as it, and its topic.
 pub(super) struct Subject {
@@ -21,6 +23,8 @@ pub(super) struct Subject {
     pub(super) relation: Option<u32>,
     /// How its records are read, where they are in Avro.
     pub(super) form: Option<Arc<Form>>,
+    /// The schemas that its rows are taken to be of; none where they have none.
+    pub(super) schemas: Option<Fingerprint>,
     /// How many rows it may have; none where it was never analyzed.
     pub(super) estimated_rows: Option<u64>,
 }
@@ -72,8 +76,8 @@ impl Subjects {
             };
             let described = view.describe(plugin, &own)?;
             let name = TableName {
-                schema: described.schema,
-                table: described.table,
+                schema: described.schema.clone(),
+                table: described.table.clone(),
             };
             let number = match numbers.get(&name) {
                 Some(number) => *number,
@@ -90,7 +94,7 @@ impl Subjects {
                     number
                 }
             };
-            subjects.add_source(number, table, described.relation);
+            subjects.add_source(number, table, &described);
         }
         for name in view.catalog().without_partitions() {
             let topic = router.topic(&name.schema, &name.table)?;
@@ -115,20 +119,23 @@ impl Subjects {
             topic,
             relation,
             form,
+            schemas: None,
             estimated_rows: Some(0),
         });
         Ok(number)
     }
 
-    fn add_source(&mut self, number: u32, table: &Table, relation: u32) {
+    fn add_source(&mut self, number: u32, table: &Table, described: &Description) {
         if let Some(subject) = self.list.get_mut(number as usize) {
             let estimates = subject.estimated_rows.zip(table.estimated_rows);
             subject.estimated_rows = estimates.map(|(sum, rows)| sum + rows);
+            subject.schemas = described.fingerprint();
         }
         self.of_source.push(number);
         self.sources.push(Source {
             table: table.clone(),
-            relation,
+            relation: described.relation,
+            schemas: described.fingerprint(),
         });
     }
 

@@ -7,6 +7,7 @@
 
 use headwater_protocol::Lsn;
 use headwater_protocol::VERSION;
+use headwater_protocol::avro::Fingerprint;
 use headwater_protocol::frame::Op;
 use headwater_protocol::options::{Output, Partitions, PluginOptions};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
@@ -168,13 +169,21 @@ impl EncodeQuery {
                     Some("Write SELECT headwater.encode(t.*) FROM the_table AS t.".to_owned()),
                 );
             }
-            let EncodeOptions { options, lsn } = options_argument(options, &[]);
+            let EncodeOptions {
+                options,
+                lsn,
+                schemas,
+            } = options_argument(options, &[]);
             let encoding = DatabaseEncoding::current(options.encoding);
             let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
             let encoder = Encoder::new(&options, &encoding.database_name(), values);
             // Plan and descriptor of one moment: the plan's columns are read by it.
             let (plan, descriptor) = open(relation, &options, |relation| {
-                (compile(relation, &options), relation.copy_descriptor())
+                let plan = compile(relation, &options);
+                if let Some(schemas) = schemas {
+                    refuse_other_schemas(&plan, &options, schemas);
+                }
+                (plan, relation.copy_descriptor())
             });
             EncodeQuery {
                 row_type,
@@ -252,7 +261,8 @@ pub(super) fn oid(datum: pg_sys::Datum) -> pg_sys::Oid {
 }
 
 /// Opens a table, reads it and closes it again, keeping the lock to the end of the
-/// transaction, as a query on it does. Tables that a partition's plan is made from are locked
+/// transaction, as a query on it does, for a user who could have had it by a query: nobody else
+/// may hold up those who alter the table. Tables that a partition's plan is made from are locked
 /// too, those at the top first.
 ///
 /// # Safety
@@ -266,14 +276,24 @@ pub(super) unsafe fn open<T>(
     // SAFETY: a relation that does not exist is an ERROR of the server's own.
     unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-        let relation = pg_sys::relation_open(relation, lock);
-        if options.partitions == Partitions::Root {
-            for ancestor in ancestors(RelationRef::new(relation)).into_iter().rev() {
-                pg_sys::LockRelationOid(pg_sys::Oid::from(ancestor), lock);
-            }
+        let id = relation;
+        let relation = pg_sys::relation_open(id, lock);
+        let above = match options.partitions {
+            Partitions::Root => ancestors(RelationRef::new(relation)),
+            Partitions::Leaf => Vec::new(),
+        };
+        for ancestor in above.iter().rev() {
+            pg_sys::LockRelationOid(pg_sys::Oid::from(*ancestor), lock);
         }
         let result = read(RelationRef::new(relation));
         pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        let select = pg_sys::AclMode::from(pg_sys::ACL_SELECT);
+        let may_select = pg_sys::pg_class_aclcheck(id, pg_sys::GetUserId(), select);
+        if may_select != pg_sys::AclResult::ACLCHECK_OK {
+            for locked in above.into_iter().map(pg_sys::Oid::from).chain([id]) {
+                pg_sys::UnlockRelationOid(locked, lock);
+            }
+        }
         result
     }
 }
@@ -303,11 +323,36 @@ pub(super) unsafe fn null(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     pg_sys::Datum::from(0_usize)
 }
 
-/// The plugin's options, and one that only a snapshot has.
+/// The plugin's options, and those that only a snapshot has.
 pub(super) struct EncodeOptions {
     pub(super) options: PluginOptions,
     /// `lsn`: the snapshot's consistent point, for the envelope's source.
     lsn: Lsn,
+    /// `schemas`: those that the reader will take the rows to be of.
+    schemas: Option<Fingerprint>,
+}
+
+/// Refuses to encode rows under other schemas than the reader was told.
+///
+/// A table is described before its rows are read, and a lock on it does not keep what its columns
+/// are made of: ALTER TYPE of a row type or of an enum commits meanwhile, and what is looked up
+/// in the catalogs is as of now, whatever snapshot the rows are of. Bytes under the wrong
+/// schema would be read as other values, without an error.
+fn refuse_other_schemas(plan: &RelationPlan, options: &PluginOptions, expected: Fingerprint) {
+    let encoding = DatabaseEncoding::current(options.encoding);
+    let Some(schemas) = SchemaCompiler::new(options, encoding).compile(plan) else {
+        return;
+    };
+    if Fingerprint::of(schemas.key.as_deref(), &schemas.value) != expected {
+        refuse(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!(
+                "the schemas of table \"{}.{}\" have changed since it was described",
+                plan.schema, plan.table
+            ),
+            Some("Ask headwater.relation again.".to_owned()),
+        );
+    }
 }
 
 /// Options as `name=value`. A null element is none, as is a null array. What is `implied` may
@@ -323,6 +368,7 @@ pub(super) unsafe fn options_argument(
     // SAFETY: the caller's.
     let texts = array.map_or_else(Vec::new, |array| unsafe { texts(array) });
     let mut lsn = Lsn::INVALID;
+    let mut schemas = None;
     let mut pairs: Vec<(&str, Option<&str>)> = implied
         .iter()
         .map(|(name, value)| (*name, Some(*value)))
@@ -337,6 +383,14 @@ pub(super) unsafe fn options_argument(
                     None,
                 ),
             },
+            Some(("schemas", value)) => match value.parse() {
+                Ok(value) => schemas = Some(value),
+                Err(error) => refuse(
+                    PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                    format!("invalid value for option \"schemas\": {error}"),
+                    None,
+                ),
+            },
             Some(pair) if implied.contains(&pair) => {}
             Some((name, value)) => pairs.push((name, Some(value))),
             None => pairs.push((text.as_str(), None)),
@@ -345,6 +399,7 @@ pub(super) unsafe fn options_argument(
     EncodeOptions {
         options: parse_pairs(pairs),
         lsn,
+        schemas,
     }
 }
 

@@ -25,6 +25,7 @@ mod collection;
 mod datetime;
 mod decimal;
 mod envelope;
+mod fingerprint;
 mod name;
 mod schema;
 mod write;
@@ -36,6 +37,7 @@ pub use collection::{
 pub use datetime::{date, interval, interval_schema, time, timestamp, timetz, timetz_schema};
 pub use decimal::{Decimal, decimal};
 pub use envelope::{Source, envelope_end, envelope_schema, partition, unchanged};
+pub use fingerprint::Fingerprint;
 pub use name::{FullName, escape};
 pub use schema::{Enum, Field, Property, PropertyValue, Record, Schema};
 pub use write::{

@@ -12,6 +12,7 @@
 //! does not fit is thrown away and comes with the next one. So memory is bounded whatever the
 //! rows are like, by one row more than [`CHUNK_BYTES`].
 
+use headwater_protocol::avro::Fingerprint;
 use headwater_protocol::frame::{Frame, Frames, Op};
 use libpq::Format;
 
@@ -60,7 +61,10 @@ pub(super) enum Unread {
 
 impl From<SqlError> for Unread {
     fn from(error: SqlError) -> Self {
-        if error.is_any_of(&[sqlstate::LOCK_NOT_AVAILABLE, sqlstate::DEADLOCK_DETECTED]) {
+        if error.is_any_of(&[sqlstate::SERIALIZATION_FAILURE]) {
+            // A type that it is made of has changed since it was described.
+            Unread::Changed
+        } else if error.is_any_of(&[sqlstate::LOCK_NOT_AVAILABLE, sqlstate::DEADLOCK_DETECTED]) {
             Unread::Locked
         } else if error.is_any_of(&[
             sqlstate::UNDEFINED_TABLE,
@@ -158,6 +162,13 @@ struct Described {
     key: Key,
     texts: KeyTexts,
     schemas: Option<SchemaTexts>,
+}
+
+impl Described {
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        let schemas = self.schemas.as_ref()?;
+        Some(Fingerprint::of(Some(&schemas.key), &schemas.value))
+    }
 }
 
 /// How a row's key becomes the JSON that it is looked up by.
@@ -271,7 +282,7 @@ impl<'a> ChunkSession<'a> {
             _ => FIRST_ROWS,
         };
         self.connection
-            .begin_copy(&self.query(leaf, &described.key, after, limit)?)?;
+            .begin_copy(&self.query(leaf, &described, after, limit)?)?;
         let mut chunk = Chunk::of(&described, self.buries);
         let mut reader = CopyBinary::default();
         // What is left of the copy is read all the same: the session has more to do.
@@ -319,7 +330,9 @@ impl<'a> ChunkSession<'a> {
         self.lock(&name)?;
         let snapshot = self.snapshot()?;
         let described = self.describe(&name, table)?;
-        let lookup = described.key.lookup(&self.plugin.encode_call("t.*"));
+        let lookup = described
+            .key
+            .lookup(&self.plugin.encode_call("t.*", described.fingerprint()));
         let mut chunk = Chunk::of(&described, self.buries);
         let (mut absent, mut found) = (Vec::new(), Vec::new());
         let mut looked_up = 0;
@@ -423,10 +436,11 @@ impl<'a> ChunkSession<'a> {
     fn query(
         &self,
         leaf: &Table,
-        key: &Key,
+        described: &Described,
         after: Option<&str>,
         limit: u64,
     ) -> Result<String, SqlError> {
+        let key = &described.key;
         const SETTING: &str = "headwater_chunk.after";
         let condition = match after {
             None => String::new(),
@@ -451,7 +465,7 @@ impl<'a> ChunkSession<'a> {
         Ok(format!(
             "COPY (SELECT {} FROM ONLY {} AS t{condition} ORDER BY {} LIMIT {limit}) \
              TO STDOUT (FORMAT binary)",
-            self.plugin.encode_call("t.*"),
+            self.plugin.encode_call("t.*", described.fingerprint()),
             leaf.sql_name(),
             key.order(),
         ))

@@ -116,7 +116,7 @@ struct Targets {
 
 /// What came of a try.
 enum Try {
-    Copied(Copied),
+    Copied(Box<Copied>),
     /// The tables cannot be locked, or are not those of the snapshot.
     Disturbed,
     /// The registry has not been asked for the schemas of these.
@@ -172,7 +172,7 @@ impl Snapshot<'_> {
         until_undisturbed(stop, "the snapshot", || {
             loop {
                 match self.try_once(&mut answers)? {
-                    Try::Copied(copied) => return Ok(Some(copied)),
+                    Try::Copied(copied) => return Ok(Some(*copied)),
                     Try::Disturbed => return Ok(None),
                     // Not counted: that takes a table that was changed while the registry was
                     // waited for, however often it does.
@@ -224,12 +224,12 @@ impl Snapshot<'_> {
         self.flush()?;
         self.sweep(&swept, consistent_point)?;
         let (exporter, guard) = view.into_parts();
-        Ok(Try::Copied(Copied {
+        Ok(Try::Copied(Box::new(Copied {
             exporter,
             _guard: guard,
             rows,
             stale,
-        }))
+        })))
     }
 
     fn check(&self, catalog: &Catalog) -> Result<()> {
@@ -278,10 +278,10 @@ impl Snapshot<'_> {
                 }
             };
             let (topic, _) = self.open_topic(&description)?;
-            let relation = description.relation;
             let source = Source {
                 table: table.clone(),
-                relation,
+                relation: description.relation,
+                schemas: description.fingerprint(),
             };
             targets.push(Target { source, topic, ids });
         }

@@ -4,18 +4,18 @@ use headwater_protocol::frame::{Change, Frame, Frames, Op, Quarantine};
 
 use super::copy_binary::{CopyBinary, CopyError};
 use super::job::Job;
+use super::scan::Source;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::catalog::Table;
 use crate::source::connection::Connection;
 use crate::source::plugin::Plugin;
 use crate::source::sql_error::SqlError;
 
-/// The rows of a part of `table`, each as a frame.
-pub(super) fn query(plugin: &Plugin, table: &Table, part: &Job) -> String {
+/// The rows of a part of a table, each as a frame.
+pub(super) fn query(plugin: &Plugin, source: &Source, part: &Job) -> String {
     format!(
         "SELECT {} FROM ONLY {} AS t{}",
-        plugin.encode_call("t.*"),
-        table.sql_name(),
+        plugin.encode_call("t.*", source.schemas),
+        source.table.sql_name(),
         part.condition()
     )
 }

@@ -1,5 +1,7 @@
 //! Reads every row of tables once, through several sessions at a time.
 
+use headwater_protocol::avro::Fingerprint;
+
 use super::job::{self, Job};
 use super::rows::{self, Row};
 use crate::error::{Error, Result};
@@ -14,6 +16,8 @@ pub struct Source {
     pub table: Table,
     /// The relation that its rows are sent as.
     pub relation: u32,
+    /// The schemas that its rows are taken to be of; none where they have none.
+    pub schemas: Option<Fingerprint>,
 }
 
 /// Parts of tables, of which each session takes one after another.
@@ -43,7 +47,7 @@ impl<'a> Scan<'a> {
             };
             rows::copy(
                 session,
-                &rows::query(self.plugin, &source.table, part),
+                &rows::query(self.plugin, source, part),
                 source.relation,
                 &source.table.sql_name(),
                 &mut |row| each(part.table, row),

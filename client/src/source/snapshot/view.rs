@@ -6,6 +6,7 @@
 //! and in nothing here.
 
 use headwater_protocol::Lsn;
+use headwater_protocol::avro::Fingerprint;
 use headwater_protocol::frame::{Frame, Frames};
 use libpq::Format;
 
@@ -176,6 +177,12 @@ pub(super) fn describe(
 }
 
 impl Description {
+    /// Of its schemas.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        let (key, value) = self.schemas.as_ref()?;
+        Some(Fingerprint::of(key.as_deref(), value))
+    }
+
     /// Reads the answer of [`describe`].
     pub(super) fn read(described: &Rows, table: &str) -> Result<Self> {
         let mut description = None;
