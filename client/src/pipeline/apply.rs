@@ -32,9 +32,9 @@ use headwater_protocol::frame::{
 };
 use headwater_protocol::{Lsn, VERSION};
 
-use self::held::Held;
+pub(super) use self::held::Held;
 use self::notices::{Notice, Notices};
-use self::schemas::Readiness;
+use self::schemas::{Renewed, Sent};
 use self::target::Target;
 use self::transaction::Transaction;
 pub(super) use self::undelivered::Policy;
@@ -46,13 +46,28 @@ use crate::ack::Ack;
 use crate::cli::{StreamOptions, ToastMode, UnkeyedMode, ValueEnvelope};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, Result};
-use crate::registry::{Registrar, Stamp};
+use crate::registry::{Registrar, Schemas, Stamp};
 use crate::route::Router;
-use crate::sink::{Delivered, Headers, Keying, Record, TopicId};
+use crate::sink::{Delivered, Keying, Record, TopicId};
 
 /// Why a table is stale of which a row could not be fetched.
 const LOST_ROW: &str = "it or its key has changed since an update that left large values out of the \
      WAL, so that the row cannot be read";
+
+/// What the record of a change that is no delete has.
+enum NewValue {
+    AsItCame,
+    /// The row as it is now.
+    Fetched(Vec<u8>),
+    /// The row as it is now cannot be sent, for this reason.
+    Unreadable(String),
+    /// There is no such row: the change that removed it follows.
+    Nothing,
+    /// Whether there is such a row cannot be told.
+    Lost,
+    /// The row as it is now has schemas of which the ids are not known.
+    Awaits(Box<Schemas>),
+}
 
 /// The frames' reader. What it knows of relations lasts one session.
 pub(super) struct Applier<'a> {
@@ -178,13 +193,7 @@ impl<'a> Applier<'a> {
             ));
         }
         let (token, end_lsn) = (transaction.token, transaction.end_lsn);
-        if self.chunks.is_at_watermark()
-            && let Err(error) = self.send_all_held(session)
-        {
-            self.transaction = Some(transaction);
-            return Err(error);
-        }
-        if let Err(error) = self.chunks.commit(token, end_lsn, session) {
+        if let Err(error) = self.chunks.commit(token, end_lsn, &self.held, session) {
             // It comes again with the next session, if there is one.
             self.transaction = Some(transaction);
             return Err(error);
@@ -243,13 +252,7 @@ impl<'a> Applier<'a> {
         if target.topic().is_none() {
             return Ok(());
         }
-        if self.held.holds(&target) {
-            return self.hold(&target, &transaction, change, session);
-        }
-        match self.readiness(&target)? {
-            Readiness::Waiting => self.hold(&target, &transaction, change, session),
-            ready => self.send_change(&target, &transaction, change, &ready, session),
-        }
+        self.send_or_hold(&target, &transaction, change, session)
     }
 
     /// Sends the records of a change, now or after it was held. `bare_key` is its key without the
@@ -261,9 +264,25 @@ impl<'a> Applier<'a> {
         change: &Change<'_>,
         bare_key: Option<&[u8]>,
         session: &mut Session<'_, '_>,
-    ) -> Result<()> {
+    ) -> Result<Sent> {
         let Some(topic) = target.topic() else {
-            return Ok(());
+            return Ok(Sent::Sent);
+        };
+        let is_incomplete = !change.unchanged.is_empty() && change.op != Op::Delete;
+        if is_incomplete && self.options.toast == ToastMode::RequireFull {
+            return Err(target.unchanged(transaction, change));
+        }
+        // Before anything is sent: what is to be sent may have to wait.
+        let by_fetching = is_incomplete
+            && self.options.toast == ToastMode::Fetch
+            && self.options.envelope == ValueEnvelope::Row;
+        let value = match bare_key {
+            Some(key) if by_fetching => self.fetched(target, transaction, change, key, session)?,
+            _ => NewValue::AsItCame,
+        };
+        let value = match value {
+            NewValue::Awaits(schemas) => return Ok(Sent::Awaits(schemas)),
+            value => value,
         };
         let table = (&*target.schema, &*target.table);
         for key in [change.old_key, change.key].into_iter().flatten() {
@@ -297,65 +316,72 @@ impl<'a> Applier<'a> {
                 let (relation, lsn) = (change.relation, transaction.end_lsn);
                 self.notices.say(Notice::Deletes, relation, target, lsn);
             }
-            return Ok(());
+            return Ok(Sent::Sent);
         }
-        if !change.unchanged.is_empty() && self.options.toast == ToastMode::RequireFull {
-            return Err(target.unchanged(transaction, change));
-        }
-        headers.unchanged = &change.unchanged;
-        let by_fetching = !change.unchanged.is_empty()
-            && self.options.toast == ToastMode::Fetch
-            && self.options.envelope == ValueEnvelope::Row;
-        match bare_key {
-            Some(key) if by_fetching => {
-                let fetched = match target.lookup_key(key) {
-                    Some(key) => self.fetch.row(
-                        change.relation,
-                        &target.key_columns,
-                        &key,
-                        transaction.xid,
-                        &mut || session.tick_blocked(),
-                    )?,
-                    None => Fetched::Lost,
-                };
-                match fetched {
-                    Fetched::Row(row) => {
-                        let headers = Headers {
-                            unchanged: &[],
-                            fetched: true,
-                            ..headers
-                        };
-                        let read = self.fetched_value(target, &row, session)?;
-                        let reason = match read {
-                            Ok(value) => return send(session, change.key, Some(&value), headers),
-                            Err(reason) => reason,
-                        };
-                        let Some(dead_letters) = policy.dead_letters else {
-                            let (seq, options) = (change.seq, self.options);
-                            return Err(target.unreadable(transaction, seq, &reason, options));
-                        };
-                        let undelivered = Undelivered {
-                            topic: Some(topic),
-                            key: change.key,
-                            value: None,
-                            headers,
-                            reason: &reason,
-                            size: None,
-                        };
-                        let token = transaction.token;
-                        policy.bury(dead_letters, target, &undelivered, token, session)
-                    }
-                    Fetched::Nothing => Ok(()),
-                    Fetched::Lost => {
-                        let since = transaction.end_lsn;
-                        self.chunks.stale(&target.schema, &target.table, since);
-                        policy.mark_stale(target, since, LOST_ROW, session);
-                        Ok(())
-                    }
-                }
+        match value {
+            NewValue::AsItCame => {
+                headers.unchanged = &change.unchanged;
+                send(session, change.key, change.value, headers)?;
             }
-            _ => send(session, change.key, change.value, headers),
+            NewValue::Fetched(value) => {
+                headers.fetched = true;
+                send(session, change.key, Some(&value), headers)?;
+            }
+            NewValue::Unreadable(reason) => {
+                let Some(dead_letters) = policy.dead_letters else {
+                    let (seq, options) = (change.seq, self.options);
+                    return Err(target.unreadable(transaction, seq, &reason, options));
+                };
+                headers.fetched = true;
+                let undelivered = Undelivered {
+                    topic: Some(topic),
+                    key: change.key,
+                    value: None,
+                    headers,
+                    reason: &reason,
+                    size: None,
+                };
+                let token = transaction.token;
+                policy.bury(dead_letters, target, &undelivered, token, session)?;
+            }
+            NewValue::Lost => {
+                let since = transaction.end_lsn;
+                self.chunks.stale(&target.schema, &target.table, since);
+                policy.mark_stale(target, since, LOST_ROW, session);
+            }
+            NewValue::Nothing | NewValue::Awaits(_) => {}
         }
+        Ok(Sent::Sent)
+    }
+
+    /// The row of a change that has left large values out of the WAL.
+    fn fetched(
+        &mut self,
+        target: &Target,
+        transaction: &Transaction,
+        change: &Change<'_>,
+        bare_key: &[u8],
+        session: &mut Session<'_, '_>,
+    ) -> Result<NewValue> {
+        let Some(key) = target.lookup_key(bare_key) else {
+            return Ok(NewValue::Lost);
+        };
+        let fetched = self.fetch.row(
+            change.relation,
+            &target.key_columns,
+            &key,
+            transaction.xid,
+            &mut || session.tick_blocked(),
+        )?;
+        Ok(match fetched {
+            Fetched::Nothing => NewValue::Nothing,
+            Fetched::Lost => NewValue::Lost,
+            Fetched::Row(row) => match self.fetched_value(target, &row)? {
+                Renewed::Value(value) => NewValue::Fetched(value),
+                Renewed::Unreadable(reason) => NewValue::Unreadable(reason),
+                Renewed::Awaits(schemas) => NewValue::Awaits(schemas),
+            },
+        })
     }
 
     fn stale(&mut self, stale: &Stale<'_>, session: &mut Session<'_, '_>) -> Result<()> {
@@ -364,18 +390,11 @@ impl<'a> Applier<'a> {
             .as_mut()
             .ok_or_else(|| broken("a stale table outside a transaction"))?;
         transaction.changes += 1;
+        let transaction = *transaction;
         let since = transaction.end_lsn;
         let target = self.described(stale.relation, "a mark")?;
         if stale.gone {
-            let (schema, table) = (&target.schema, &target.table);
-            session.delivery.positions.forget_stale(schema, table);
-            tracing::warn!(
-                table = %target.name(),
-                %since,
-                "table was dropped: its records stay in the topic; to remove them, delete its topic \
-                 before another table has the name"
-            );
-            return Ok(());
+            return self.drop_table(&target, &transaction, session);
         }
         self.chunks.stale(&target.schema, &target.table, since);
         self.policy

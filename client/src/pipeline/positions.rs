@@ -148,6 +148,12 @@ impl Positions {
         }
     }
 
+    /// How many steps are not on record.
+    pub(super) fn steps(&self) -> usize {
+        let keeper = self.keeper.as_ref();
+        keeper.map_or(0, |keeper| keeper.shared.lock().steps.len())
+    }
+
     /// What a copy of the table does not mend that replaces what is older than `since`.
     pub(super) fn stale_behind(&self, table: &RowsOf, since: Lsn) -> Option<Mark> {
         let RowsOf { schema, name } = table;

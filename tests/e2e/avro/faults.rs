@@ -7,7 +7,7 @@ use headwater_tests::readers::Reader;
 use headwater_tests::registry::Compatibility;
 use headwater_tests::registry::proxy::{Fault, Proxy};
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Registry, topic};
+use headwater_tests::{Client, Registry, topic};
 
 use super::stream;
 use crate::world::{World, registry};
@@ -106,6 +106,76 @@ fn what_a_person_has_to_mend_stops_the_stream_and_loses_nothing() {
         assert_arrived_once(&world, registry(), table);
         client.terminate().expect(0, &[]);
     }
+}
+
+/// A row that is read again and has a newer schema than its change, a table that is gone, one that was
+/// truncated, and a copy of a table whose schemas are known.
+#[test]
+fn what_waits_for_an_id_stops_nothing_else() {
+    let world = World::new("avro_waits");
+    let proxy = Proxy::to(registry());
+    for table in ["known", "doomed", "emptied", "large"] {
+        create(&world, table);
+    }
+    world.sql.run(
+        "alter table large add body text;
+         alter table large alter body set storage external;
+         update large set body = repeat('x', 5000)",
+    );
+    let letters = format!("{}.letters", world.name);
+    let options = [
+        "--on-error",
+        "quarantine",
+        "--dead-letter-topic",
+        &letters,
+        "--truncate",
+        "ignore",
+    ];
+    let url = proxy.url();
+    let mut client = stream(&world, &url, &options);
+    client.streams();
+    proxy.set(Fault::Closed);
+    world.sql.run(
+        "begin; update large set a = 'changed'; alter table large add b int; commit;
+         begin; alter table doomed alter a type int using 7; commit;
+         insert into doomed values (2, 2);
+         drop table doomed;
+         alter table emptied add b int; insert into emptied values (2, 'two', 2); truncate emptied;
+         insert into known values (2, 'more')",
+    );
+    arrive(&world, "known", 2);
+    let (conninfo, brokers) = (world.postgres.conninfo(&world.name), world.kafka.brokers());
+    let known = format!("{}.known", world.name);
+    let again = Client::start([
+        "snapshot",
+        "-d",
+        &conninfo,
+        "-S",
+        &world.name,
+        "-b",
+        &brokers,
+        "-t",
+        &known,
+    ]);
+    arrive(&world, "known", 4);
+    world.sql.run("insert into known values (3, 'more')");
+    arrive(&world, "known", 5);
+    proxy.set(Fault::None);
+    again.wait().expect(0, &[]);
+    world.catches_up();
+    client
+        .terminate()
+        .expect(0, &["doomed", "table was dropped"]);
+    let records = Reader::new(registry()).topic(world.kafka, &world.topic("large"));
+    let newest = records.last().and_then(|record| record.value.clone());
+    let row = serde_json::json!({ "id": 1, "a": "changed", "body": "x".repeat(5000), "b": null });
+    assert_eq!(newest, Some(row));
+    let dead = topic::read(world.kafka, &letters);
+    assert!(!dead.is_empty(), "the change of the dropped table");
+    let mut client = stream(&world, &url, &options);
+    client.streams();
+    let ended = client.terminate();
+    assert!(!ended.stderr.contains("doomed"), "{}", ended.stderr);
 }
 
 #[test]

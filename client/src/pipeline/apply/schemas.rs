@@ -8,14 +8,14 @@ use std::sync::Arc;
 use headwater_protocol::frame::{Change, Schemas as SchemasFrame};
 
 use super::super::fetch::FetchedRow;
-use super::held::HeldChange;
+use super::held::{HeldChange, RowChange, What};
 use super::target::{SchemaTexts, Target};
 use super::transaction::Transaction;
 use super::undelivered::Undelivered;
 use super::{Applier, Session, broken};
 use crate::error::{Error, Result};
 use crate::registry::{Ids, Refused, Schemas, Stamp, Standing};
-use crate::sink::{Delivered, Headers, Record, TopicId};
+use crate::sink::{Delivered, Record};
 use crate::snapshot_request::RowsOf;
 
 /// How long to wait for the registry at a time: status updates come in between.
@@ -31,6 +31,13 @@ pub(super) enum Readiness {
     Waiting,
     /// Not at all.
     Refused(Arc<Refused>),
+}
+
+/// What came of sending a change.
+pub(super) enum Sent {
+    Sent,
+    /// Nothing of it was: the row that was read for it has schemas of which the ids are not known.
+    Awaits(Box<Schemas>),
 }
 
 impl Applier<'_> {
@@ -72,7 +79,7 @@ impl Applier<'_> {
         change: &Change<'_>,
         readiness: &Readiness,
         session: &mut Session<'_, '_>,
-    ) -> Result<()> {
+    ) -> Result<Sent> {
         match readiness {
             Readiness::Bare => self.apply(target, transaction, change, change.key, session),
             Readiness::Stamped(ids) => {
@@ -83,10 +90,10 @@ impl Applier<'_> {
                 self.stamp = stamp;
                 sent
             }
-            Readiness::Refused(refused) => {
-                self.refuse(target, transaction, change, refused, session)
-            }
-            Readiness::Waiting => Err(Error::failed("a change was sent before its schema's id")),
+            Readiness::Refused(refused) => self
+                .refuse(target, transaction, change, refused, session)
+                .map(|()| Sent::Sent),
+            Readiness::Waiting => Err(unknown_id()),
         }
     }
 
@@ -119,16 +126,35 @@ impl Applier<'_> {
             .bury(dead_letters, target, &undelivered, token, session)
     }
 
-    /// Keeps a change until the ids of its schemas are known, or until there is room for it.
-    pub(super) fn hold(
+    /// Sends a change, or keeps it until it can be sent.
+    pub(super) fn send_or_hold(
         &mut self,
         target: &Rc<Target>,
         transaction: &Transaction,
         change: &Change<'_>,
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
-        session.delivery.ack.sent(transaction.token);
-        self.held.push(HeldChange::new(target, transaction, change));
+        let held = |awaited| HeldChange {
+            awaited,
+            ..HeldChange::new(target, transaction, What::Row(RowChange::new(change)))
+        };
+        if self.held.holds(target) {
+            return self.hold(held(None), session);
+        }
+        let readiness = self.readiness(target)?;
+        if matches!(readiness, Readiness::Waiting) {
+            return self.hold(held(None), session);
+        }
+        match self.send_change(target, transaction, change, &readiness, session)? {
+            Sent::Sent => Ok(()),
+            Sent::Awaits(schemas) => self.hold(held(Some(schemas)), session),
+        }
+    }
+
+    /// Keeps a change until the ids of its schemas are known, or until there is room for it.
+    pub(super) fn hold(&mut self, change: HeldChange, session: &mut Session<'_, '_>) -> Result<()> {
+        session.delivery.ack.sent(change.transaction.token);
+        self.held.push(change);
         while self.held.is_full(session.delivery.ack.in_flight()) {
             self.wait_for_registry(session)?;
         }
@@ -154,23 +180,24 @@ impl Applier<'_> {
 
     fn send_held_table(&mut self, table: &RowsOf, session: &mut Session<'_, '_>) -> Result<()> {
         while let Some(first) = self.held.first(table) {
-            let readiness = self.readiness(&first.target)?;
-            if matches!(readiness, Readiness::Waiting) {
+            if self.has_to_wait(first)? {
                 return Ok(());
             }
-            let Some(held) = self.held.pop(table) else {
+            let Some(mut held) = self.held.pop(table) else {
                 return Ok(());
             };
-            let HeldChange {
-                target,
-                transaction,
-                ..
-            } = &held;
-            let sent = self.send_change(target, transaction, &held.change(), &readiness, session);
-            if let Err(error) = sent {
-                // Records of it that were sent come again, in their order.
-                self.held.put_back(held);
-                return Err(error);
+            match self.send_one_held(&held, session) {
+                Ok(Sent::Sent) => {}
+                Ok(Sent::Awaits(schemas)) => {
+                    held.awaited = Some(schemas);
+                    self.held.put_back(held);
+                    return Ok(());
+                }
+                Err(error) => {
+                    // Records of it that were sent come again, in their order.
+                    self.held.put_back(held);
+                    return Err(error);
+                }
             }
             // Its records are counted by now, if it has any.
             session.delivery.ack.delivered(Delivered {
@@ -181,6 +208,40 @@ impl Applier<'_> {
         Ok(())
     }
 
+    fn has_to_wait(&self, held: &HeldChange) -> Result<bool> {
+        if let (Some(registrar), Some(awaited)) = (self.registrar, &held.awaited) {
+            return Ok(matches!(registrar.standing(awaited)?, Standing::Waiting));
+        }
+        Ok(match held.what {
+            What::Gone => false,
+            _ => matches!(self.readiness(&held.target)?, Readiness::Waiting),
+        })
+    }
+
+    fn send_one_held(&mut self, held: &HeldChange, session: &mut Session<'_, '_>) -> Result<Sent> {
+        let HeldChange {
+            target,
+            transaction,
+            what,
+            ..
+        } = held;
+        match what {
+            What::Row(row) => {
+                let readiness = self.readiness(target)?;
+                self.send_change(target, transaction, &row.change(), &readiness, session)
+            }
+            What::Truncate { seq, event } => {
+                let readiness = self.readiness(target)?;
+                self.send_event(target, transaction, *seq, event, &readiness, session)
+                    .map(|()| Sent::Sent)
+            }
+            What::Gone => {
+                forget_marks(target, transaction, session);
+                Ok(Sent::Sent)
+            }
+        }
+    }
+
     /// Waits until nothing of this table is kept.
     pub(super) fn send_held_of(
         &mut self,
@@ -188,14 +249,6 @@ impl Applier<'_> {
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
         while self.held.holds(target) {
-            self.wait_for_registry(session)?;
-        }
-        Ok(())
-    }
-
-    /// Waits until nothing is kept.
-    pub(super) fn send_all_held(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
-        while !self.held.is_empty() {
             self.wait_for_registry(session)?;
         }
         Ok(())
@@ -244,57 +297,110 @@ impl Applier<'_> {
         }))
     }
 
-    /// Sends what tells of a truncate.
-    pub(super) fn send_event(
+    /// Sends what tells of a truncate, or keeps it until it can be sent.
+    pub(super) fn send_or_hold_event(
         &mut self,
-        target: &Target,
-        topic: TopicId,
-        value: &[u8],
+        target: &Rc<Target>,
         transaction: &Transaction,
-        headers: Headers<'_>,
+        seq: u64,
+        event: &[u8],
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
-        let schemas = target.opened().and_then(|opened| opened.schemas.as_ref());
-        let ids = match self.awaited_ids(schemas, session)? {
-            None => None,
-            Some(Ok(ids)) => Some(ids),
-            Some(Err(refused)) => return Err(refused.error(&self.options.by_dead_letters())),
+        if !self.held.holds(target) {
+            let readiness = self.readiness(target)?;
+            if !matches!(readiness, Readiness::Waiting) {
+                return self.send_event(target, transaction, seq, event, &readiness, session);
+            }
+        }
+        let event = event.into();
+        let held = HeldChange::new(target, transaction, What::Truncate { seq, event });
+        self.hold(held, session)
+    }
+
+    fn send_event(
+        &mut self,
+        target: &Target,
+        transaction: &Transaction,
+        seq: u64,
+        event: &[u8],
+        readiness: &Readiness,
+        session: &mut Session<'_, '_>,
+    ) -> Result<()> {
+        let Some(topic) = target.topic() else {
+            return Ok(());
         };
-        let value = match ids {
-            None => value,
-            Some(ids) => self.stamp.bytes(ids.value, value),
+        let value = match readiness {
+            Readiness::Bare => event,
+            Readiness::Stamped(ids) => self.stamp.bytes(ids.value, event),
+            Readiness::Waiting => return Err(unknown_id()),
+            Readiness::Refused(refused) => {
+                return Err(refused.error(&self.options.by_dead_letters()));
+            }
         };
         let record = Record {
             topic,
             key: None,
             value: Some(value),
-            headers,
+            headers: transaction.headers("t", seq),
         };
         self.policy
             .deliver(target, &record, transaction.token, session)
     }
 
-    /// The value of a row that was read again, which may be of a newer schema than the change; or
-    /// why it has none.
-    pub(super) fn fetched_value<'r>(
-        &self,
-        target: &Target,
-        row: &'r FetchedRow,
+    /// The table was dropped: marks of it, also those that what is kept may make, are of no use.
+    pub(super) fn drop_table(
+        &mut self,
+        target: &Rc<Target>,
+        transaction: &Transaction,
         session: &mut Session<'_, '_>,
-    ) -> Result<Result<Cow<'r, [u8]>, String>> {
+    ) -> Result<()> {
+        if self.held.holds(target) {
+            let held = HeldChange::new(target, transaction, What::Gone);
+            return self.hold(held, session);
+        }
+        forget_marks(target, transaction, session);
+        Ok(())
+    }
+
+    /// The value of a row that was read again, which may be of a newer schema than the change.
+    pub(super) fn fetched_value(&self, target: &Target, row: &FetchedRow) -> Result<Renewed> {
         let value = match row.value()? {
             Ok(value) => value,
-            Err(reason) => return Ok(Err(reason)),
+            Err(reason) => return Ok(Renewed::Unreadable(reason)),
         };
-        let Some(opened) = target.opened().filter(|_| self.registrar.is_some()) else {
-            return Ok(Ok(Cow::Borrowed(value)));
+        let (Some(opened), Some(registrar)) = (target.opened(), self.registrar) else {
+            return Ok(Renewed::Value(value.to_owned()));
         };
         let (key, of_value) = row.schemas()?;
         let schemas = Schemas::new(target.name(), &opened.topic_name, key, of_value);
-        Ok(match self.awaited_ids(Some(&schemas), session)? {
-            None => Ok(Cow::Borrowed(value)),
-            Some(Ok(ids)) => Ok(Cow::Owned(Stamp::owned(ids.value, value))),
-            Some(Err(refused)) => Err(refused.reason()),
+        Ok(match registrar.standing(&schemas)? {
+            Standing::Known(ids) => Renewed::Value(Stamp::owned(ids.value, value)),
+            Standing::Waiting => Renewed::Awaits(Box::new(schemas)),
+            Standing::Refused(refused) => Renewed::Unreadable(refused.reason()),
         })
     }
+}
+
+/// What a row that was read again is sent as.
+pub(super) enum Renewed {
+    Value(Vec<u8>),
+    /// There is none, for this reason.
+    Unreadable(String),
+    /// The ids of these are not known yet.
+    Awaits(Box<Schemas>),
+}
+
+fn unknown_id() -> Error {
+    Error::failed("a change was sent before its schema's id")
+}
+
+fn forget_marks(target: &Target, transaction: &Transaction, session: &Session<'_, '_>) {
+    let (schema, table) = (&target.schema, &target.table);
+    session.delivery.positions.forget_stale(schema, table);
+    tracing::warn!(
+        table = %target.name(),
+        since = %transaction.end_lsn,
+        "table was dropped: its records stay in the topic; to remove them, delete its topic before \
+         another table has the name"
+    );
 }

@@ -91,6 +91,17 @@ impl Target {
         Some(Cow::Owned(json.into_bytes()))
     }
 
+    /// About what it takes in memory: its schemas are here, and with what asks for their ids.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = self.schemas.as_ref().map_or(0, |texts| {
+            texts.value.len() + texts.key.as_ref().map_or(0, String::len)
+        });
+        let columns = self.key_columns.iter();
+        let columns = columns.map(|name| name.len() + size_of::<String>());
+        let names = 4 * (self.schema.len() + self.table.len());
+        size_of::<Self>() + 2 * texts + names + columns.sum::<usize>()
+    }
+
     pub(super) fn table_name(&self) -> RowsOf {
         RowsOf {
             schema: self.schema.clone(),

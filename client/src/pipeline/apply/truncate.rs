@@ -64,13 +64,13 @@ impl Applier<'_> {
                 }
                 _ => {}
             }
-            self.send_held_of(&target, session)?;
-            if let (Some(topic), Some(value)) = (target.topic(), *event)
+            if let Some(value) = event.filter(|_| target.topic().is_some())
                 && !(is_keyed && session.delivery.sink.compacts())
             {
-                self.send_event(&target, topic, value, &transaction, headers, session)?;
+                self.send_or_hold_event(&target, &transaction, truncate.seq, value, session)?;
             }
             if let Some(topic) = target.topic().filter(|_| empties) {
+                self.send_held_of(&target, session)?;
                 let tombstones = session.empty_topic(topic, headers)?;
                 tracing::info!(table = %target.name(), tombstones, "table was truncated");
                 continue;

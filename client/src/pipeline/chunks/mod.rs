@@ -60,6 +60,20 @@
 //! What makes a table [stale](crate::state::StaleTables) between two chunks makes the chunks
 //! before it stale: the table is begun anew.
 //!
+//! # Changes that wait for the id of a schema
+//!
+//! The stream keeps them ([`Held`]) and goes on, so that it may come to W without having sent all that
+//! is before W. What is kept of another table touches no key of this chunk. Rows of a table of which
+//! changes are kept are not sent: they would stand before changes that they may already be made of,
+//! and none of those is in the window yet, which gets the keys when they are sent. The chunk is read
+//! again, until one comes to its W with nothing of its table kept. For the rest of a table nothing
+//! has to be sent first: a key that no row had when it was searched for gets its tombstone before
+//! what is kept brings it anew, as if it had come then.
+//!
+//! A position does not move past what is kept, so that nothing of a step is on record before all
+//! that is before W is delivered. The steps until then take memory: beyond [`STEPS`] chunks are read
+//! again, too.
+//!
 //! # Where a kill leaves it
 //!
 //! A step is on record only with a position at or behind its watermark: all its rows are
@@ -101,6 +115,7 @@ use self::step::{Order, Report, Step, Verdict, Watch};
 use self::watermark::Watermark;
 use self::window::Window;
 use self::worker::Worker;
+use super::apply::Held;
 use super::positions;
 use super::session::Session;
 use crate::cli::StreamOptions;
@@ -114,6 +129,10 @@ use crate::source::connection::Connector;
 use crate::source::plugin::Plugin;
 use crate::state::{Part, Runs};
 use crate::stop::Stop;
+
+/// Steps at most that are not on record, while changes are kept: each has the requests of all runs,
+/// which are half a megabyte at most and a few hundred bytes as a rule.
+const STEPS: usize = 64;
 
 /// How long the end of a run waits for its thread.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -254,11 +273,6 @@ impl<'a> Chunks<'a> {
             .map(|watermark| watermark.number);
     }
 
-    /// Whether the transaction that is arriving has a watermark of the run that is under way.
-    pub(super) fn is_at_watermark(&self) -> bool {
-        self.passed.is_some()
-    }
-
     /// Takes in what the reader has to say. To be called now and then.
     pub(super) fn tick(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
         self.watch(session)?;
@@ -310,6 +324,7 @@ impl<'a> Chunks<'a> {
         &mut self,
         token: Token,
         end_lsn: Lsn,
+        held: &Held,
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
         for request in std::mem::take(&mut self.asked) {
@@ -319,7 +334,7 @@ impl<'a> Chunks<'a> {
         if let Some(number) = self.passed.take() {
             // Handed over before the watermark was written.
             self.tick(session)?;
-            self.settle(number, token, end_lsn, session)?;
+            self.settle(number, token, end_lsn, held, session)?;
             self.begin_next(end_lsn)?;
         }
         Ok(())

@@ -3,11 +3,11 @@
 use headwater_protocol::Lsn;
 use headwater_protocol::frame::{Frame, Frames, Op};
 
-use super::Chunks;
 use super::step::{Then, Verdict, Work};
 use super::window::Window;
+use super::{Chunks, STEPS};
 use crate::error::{Error, Result};
-use crate::pipeline::apply::Policy;
+use crate::pipeline::apply::{Held, Policy};
 use crate::pipeline::session::Session;
 use crate::registry::{Ids, Stamp};
 use crate::sink::{Headers, Keys, Record, Token, TopicId};
@@ -47,6 +47,7 @@ impl Chunks<'_> {
         number: u64,
         token: Token,
         end_lsn: Lsn,
+        held: &Held,
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
         let Some(active) = &mut self.active else {
@@ -68,6 +69,13 @@ impl Chunks<'_> {
             return Ok(());
         }
         let needs_window = matches!(step.work, Work::Rows { .. } | Work::Keys { .. });
+        if needs_window && !held.is_empty() {
+            let of_table = step.table.as_ref().is_none_or(|it| held.holds_table(it));
+            if of_table || session.delivery.positions.steps() >= STEPS {
+                active.judge(number, Verdict::Again);
+                return Ok(());
+            }
+        }
         let is_unwatched = match &step.work {
             Work::Ghosts { watch, .. } => {
                 let watched = active.watched.as_ref();
