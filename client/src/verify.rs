@@ -141,7 +141,7 @@ fn verify(options: &VerifyOptions, stop: &Stop) -> Result<Report> {
         plugin: &plugin,
         passage: &passage,
         values,
-        forms: forms(options, shape, values.envelope)?,
+        forms: forms(options, shape, values.envelope, stop)?,
         folder: &folder.unwrap_or_else(std::env::temp_dir),
         stop,
     };
@@ -150,13 +150,19 @@ fn verify(options: &VerifyOptions, stop: &Stop) -> Result<Report> {
 }
 
 /// How topics in Avro are read; none for those in JSON.
-fn forms(options: &VerifyOptions, shape: &Shape, envelope: ValueEnvelope) -> Result<Option<Forms>> {
+fn forms(
+    options: &VerifyOptions,
+    shape: &Shape,
+    envelope: ValueEnvelope,
+    stop: &Stop,
+) -> Result<Option<Forms>> {
     if recorded(shape, "format", FormatMode::Json)? == FormatMode::Json {
         return Ok(None);
     }
     let registry = Registry::new(&options.registry)?.ok_or_else(registry::missing)?;
     Ok(Some(Forms {
         registry: Arc::new(registry),
+        stop: stop.clone(),
         envelope,
     }))
 }

@@ -9,14 +9,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::project::{After, Schema};
+use crate::backoff::Backoff;
 use crate::cli::ValueEnvelope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::{HEADER_BYTES, Registry, Stamp};
 use crate::source::avro_key::KeySchema;
+use crate::stop::Stop;
 
 /// How the records of one table are read.
 pub(super) struct Form {
     registry: Arc<Registry>,
+    stop: Stop,
     envelope: ValueEnvelope,
     /// 0, which no schema has, where the registry does not know the schema.
     key_id: u32,
@@ -30,6 +33,8 @@ pub(super) struct Form {
 /// Makes forms.
 pub(super) struct Forms {
     pub(super) registry: Arc<Registry>,
+    /// Ends the wait for a registry that is away.
+    pub(super) stop: Stop,
     pub(super) envelope: ValueEnvelope,
 }
 
@@ -39,25 +44,20 @@ impl Forms {
     /// # Errors
     /// The registry does not answer.
     pub(super) fn form(&self, topic: &str, key: &str, value: &str) -> Result<Form> {
-        Form::new(&self.registry, self.envelope, topic, key, value)
+        Form::new(self, topic, key, value)
     }
 }
 
 impl Form {
-    fn new(
-        registry: &Arc<Registry>,
-        envelope: ValueEnvelope,
-        topic: &str,
-        key: &str,
-        value: &str,
-    ) -> Result<Self> {
+    fn new(forms: &Forms, topic: &str, key: &str, value: &str) -> Result<Self> {
         let id = |part: &str, schema: &str| -> Result<u32> {
-            let found = registry.find(&format!("{topic}-{part}"), schema)?;
+            let found = forms.registry.find(&format!("{topic}-{part}"), schema)?;
             Ok(found.unwrap_or(0))
         };
         Ok(Form {
-            registry: Arc::clone(registry),
-            envelope,
+            registry: Arc::clone(&forms.registry),
+            stop: forms.stop.clone(),
+            envelope: forms.envelope,
             key_id: id("key", key)?,
             value_id: id("value", value)?,
             key: KeySchema::parse(key),
@@ -90,10 +90,11 @@ impl Form {
         }
     }
 
-    /// What is compared of a record; none for what is no record of the table.
+    /// What is compared of a record; none for what is no record of the table. The registry is
+    /// waited for.
     ///
     /// # Errors
-    /// The registry does not answer.
+    /// It was stopped.
     pub(super) fn record(&self, value: &[u8]) -> Result<Option<After>> {
         let Some((id, bare)) = split(value) else {
             return Ok(None);
@@ -121,9 +122,9 @@ impl Form {
         if let Some(known) = known.get(&id) {
             return Ok(known.clone());
         }
-        let schema = match self.registry.schema(id) {
+        let schema = match self.schema(id) {
             Ok(text) => Schema::parse(&text).map(Arc::new),
-            Err(error) if error.kind() == ErrorKind::Disconnected => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
             // Nobody can read such a record.
             Err(error) => {
                 tracing::warn!(%error, "records of a schema that cannot be read are taken for others");
@@ -132,6 +133,21 @@ impl Form {
         };
         known.insert(id, schema.clone());
         Ok(schema)
+    }
+
+    /// The text of a schema, as long as that takes: no table is locked while topics are read, and all
+    /// that was read until now would be lost.
+    fn schema(&self, id: u32) -> Result<Arc<str>> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.registry.schema(id) {
+                Err(error) if error.kind() == ErrorKind::Disconnected => {
+                    backoff.report(&error);
+                    backoff.wait(&self.stop)?;
+                }
+                answered => return answered,
+            }
+        }
     }
 }
 
