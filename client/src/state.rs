@@ -1,5 +1,6 @@
 //! What a pipeline remembers between runs, kept beside the data in Kafka.
 
+mod cut;
 mod kafka;
 mod runs;
 mod schema_ids;

@@ -35,7 +35,7 @@ use crate::cli::RegistryOptions;
 use crate::error::{Error, ErrorKind, Result};
 pub use difference::difference;
 pub use endpoint::Endpoint;
-pub use refused::{Grounds, Refused};
+pub use refused::Refused;
 pub use registrar::{Ids, Registrar, Schemas, Standing};
 pub use stamp::{HEADER_BYTES, Stamp};
 

@@ -2,23 +2,21 @@
 
 use crate::error::{Error, ErrorKind};
 
+/// Of the difference, and of the registry's own words, at most so many bytes are told: each dead letter
+/// has them. A table of 1600 columns may differ in all, and registries repeat whole schemas.
+const TOLD_BYTES: usize = 1_000;
+
 /// What was asked for and what came of it. It is true until the subject, its level or the table
 /// changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// `schema.table`
-    pub table: String,
-    /// Where its records go.
-    pub topic: String,
-    /// Whose schemas it contradicts.
-    pub subject: String,
-    /// Why.
-    pub grounds: Grounds,
+    table: String,
+    subject: String,
+    reason: String,
 }
 
 /// Why a schema is not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grounds {
+pub(super) enum Grounds {
     /// It is not compatible with what the subject has.
     Incompatible {
         /// What the subject asks of a new schema; none where that could not be learned.
@@ -34,10 +32,9 @@ pub enum Grounds {
 }
 
 impl Refused {
-    /// Why the records of the table cannot be delivered, as one sentence.
-    pub fn reason(&self) -> String {
-        let Refused { subject, topic, .. } = self;
-        match &self.grounds {
+    /// A schema of `table`, `schema.table`, for a `subject` whose `topic` its records go to.
+    pub(super) fn new(table: &str, topic: &str, subject: &str, grounds: &Grounds) -> Self {
+        let (mut reason, messages) = match grounds {
             Grounds::Incompatible {
                 level,
                 difference,
@@ -50,18 +47,31 @@ impl Refused {
                     text = format!("{text} at level {level}");
                 }
                 if !difference.is_empty() {
-                    text = format!("{text}: {}", difference.join("; "));
+                    text = format!("{text}: {}", listed(difference));
                 }
-                if !messages.is_empty() {
-                    text = format!("{text} (the registry says: {})", messages.join("; "));
-                }
-                text
+                (text, messages.as_slice())
             }
-            Grounds::Told(words) => format!(
-                "the schema registry does not take its schema for subject {subject} of topic \
-                 \"{topic}\" (the registry says: {words})"
+            Grounds::Told(words) => (
+                format!(
+                    "the schema registry does not take its schema for subject {subject} of topic \
+                     \"{topic}\""
+                ),
+                std::slice::from_ref(words),
             ),
+        };
+        if !messages.is_empty() {
+            reason = format!("{reason} (the registry says: {})", listed(messages));
         }
+        Refused {
+            table: table.to_owned(),
+            subject: subject.to_owned(),
+            reason,
+        }
+    }
+
+    /// Why the records of the table cannot be delivered, as one sentence of bounded length.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 
     /// The error of a stream that stops at it. `others` is how to go on with the other tables.
@@ -76,6 +86,22 @@ impl Refused {
             self.subject
         ))
     }
+}
+
+/// As many of the lines as [`TOLD_BYTES`] has room for, the beginning of the first at least, and how
+/// many there are besides.
+fn listed(lines: &[String]) -> String {
+    let mut text = String::new();
+    for (place, line) in lines.iter().enumerate() {
+        if place > 0 && text.len() + line.len() > TOLD_BYTES {
+            return format!("{text}; and {} more", lines.len() - place);
+        }
+        let end = line.floor_char_boundary(TOLD_BYTES);
+        text.push_str(if place > 0 { "; " } else { "" });
+        text.push_str(&line[..end]);
+        text.push_str(if end < line.len() { "…" } else { "" });
+    }
+    text
 }
 
 /// Another id than records have already.
@@ -138,22 +164,18 @@ impl SharedId<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
     fn it_names_table_topic_subject_level_difference_and_the_registrys_words() {
-        let refused = Refused {
-            table: "public.orders".to_owned(),
-            topic: "orders".to_owned(),
-            subject: "orders-value".to_owned(),
-            grounds: Grounds::Incompatible {
-                level: Some("FULL".to_owned()),
-                difference: vec![
-                    "public.orders.Row: field a changed from int to string".to_owned(),
-                ],
-                messages: vec!["TYPE_MISMATCH".to_owned()],
-            },
+        let grounds = Grounds::Incompatible {
+            level: Some("FULL".to_owned()),
+            difference: vec!["public.orders.Row: field a changed from int to string".to_owned()],
+            messages: vec!["TYPE_MISMATCH".to_owned()],
         };
+        let refused = Refused::new("public.orders", "orders", "orders-value", &grounds);
         let error = refused.error("");
         assert_eq!(error.kind().exit_code(), 5);
         assert_eq!(
@@ -162,5 +184,28 @@ mod tests {
              orders-value has for topic \"orders\" at level FULL: public.orders.Row: field a changed \
              from int to string (the registry says: TYPE_MISMATCH)"
         );
+    }
+
+    #[test]
+    fn its_length_is_bounded_however_much_there_is_to_tell() {
+        let difference: Vec<String> = (0..1_600)
+            .map(|number| format!("public.wide.Row: field c{number} added, string or null"))
+            .collect();
+        let grounds = Grounds::Incompatible {
+            level: Some("FULL".to_owned()),
+            difference,
+            messages: vec!["ü".repeat(1 << 20), "and this".to_owned()],
+        };
+        let refused = Refused::new("public.wide", "wide", "wide-value", &grounds);
+        let reason = refused.reason();
+        assert!(reason.len() < 3 * TOLD_BYTES, "{} bytes", reason.len());
+        assert!(reason.contains("field c0 added"), "{reason}");
+        let (told, rest) = reason.split_once("; and ").unwrap();
+        let told = told.matches("added").count();
+        assert!(
+            rest.starts_with(&format!("{} more", 1_600 - told)),
+            "{reason}"
+        );
+        assert!(reason.ends_with("ü…; and 1 more)"), "{reason}");
     }
 }

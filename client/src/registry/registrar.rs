@@ -585,7 +585,7 @@ impl Clerk {
             Ok(Some(messages)) => {
                 let newest = allowed(self.registry.latest(subject))?.flatten();
                 let difference = newest.map(|newest| difference(&newest.schema, schema));
-                return Ok(Err(question.refused(Grounds::Incompatible {
+                return Ok(Err(question.refused(&Grounds::Incompatible {
                     level: allowed(self.registry.refusing_level(subject))?,
                     difference: difference.unwrap_or_default(),
                     messages,
@@ -654,19 +654,14 @@ impl Clerk {
 }
 
 impl Question {
-    fn refused(&self, grounds: Grounds) -> Refused {
-        Refused {
-            table: self.table.clone(),
-            topic: self.topic.clone(),
-            subject: self.subject.clone(),
-            grounds,
-        }
+    fn refused(&self, grounds: &Grounds) -> Refused {
+        Refused::new(&self.table, &self.topic, &self.subject, grounds)
     }
 
     /// What is refused for another reason than compatibility, or in the moment between the check and
     /// the registering.
     fn not_taken(&self, error: &Error) -> Refused {
-        self.refused(Grounds::Told(error.to_string()))
+        self.refused(&Grounds::Told(error.to_string()))
     }
 }
 
@@ -977,17 +972,9 @@ mod tests {
         let registrar = registrar(replay.url(), &Memory::default());
         let refused = awaited(&registrar).unwrap().unwrap_err();
         assert_eq!(
-            *refused,
-            Refused {
-                table: "public.t".to_owned(),
-                topic: "t".to_owned(),
-                subject: "t-value".to_owned(),
-                grounds: Grounds::Incompatible {
-                    level: Some("FULL".to_owned()),
-                    difference: vec!["Row: field a changed from string to int".to_owned()],
-                    messages: vec!["TYPE_MISMATCH".to_owned()],
-                },
-            }
+            refused.reason(),
+            "its schema is not compatible with what subject t-value has for topic \"t\" at level \
+             FULL: Row: field a changed from string to int (the registry says: TYPE_MISMATCH)"
         );
     }
 
@@ -1008,12 +995,9 @@ mod tests {
         let registrar = registrar(replay.url(), &Memory::default());
         let refused = awaited(&registrar).unwrap().unwrap_err();
         assert_eq!(
-            refused.grounds,
-            Grounds::Incompatible {
-                level: None,
-                difference: Vec::new(),
-                messages: vec!["TYPE_MISMATCH".to_owned()],
-            }
+            refused.reason(),
+            "its schema is not compatible with what subject t-value has for topic \"t\" (the \
+             registry says: TYPE_MISMATCH)"
         );
     }
 

@@ -8,6 +8,7 @@
 use headwater_protocol::Lsn;
 use serde::{Deserialize, Serialize};
 
+use super::cut::cut;
 use crate::snapshot_request::{RowsOf, SnapshotRequest};
 
 /// Ended runs on record, for those who wait for them.
@@ -63,7 +64,7 @@ impl Run {
     /// Something could not be done.
     pub fn fail(&mut self, failure: String) {
         if self.failures.len() < FAILURES {
-            self.failures.push(failure);
+            self.failures.push(cut(failure));
         } else {
             self.more_failures += 1;
         }
@@ -253,6 +254,9 @@ mod tests {
         let failures = &runs.ended[0].failures;
         assert_eq!(failures.len(), FAILURES + 1);
         assert_eq!(failures.last().unwrap(), "and 7 more");
+        runs.add(request("b", 1), Lsn(2)).unwrap();
+        runs.queue[0].fail("its schema differs ".repeat(1_000));
+        assert!(runs.queue[0].failures[0].len() < 500);
     }
 
     #[test]

@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use headwater_protocol::Lsn;
 use headwater_protocol::table_pattern::TablePattern;
 
-/// Tables on record at most: about 200 bytes each, in a record that a broker takes up to a
-/// megabyte of by default. Those beyond it are named in the log alone.
+use super::cut::cut;
+
+/// Tables on record at most: about 200 bytes each, and at most some 500, in a record that a broker
+/// takes up to a megabyte of by default. Those beyond it are named in the log alone.
 const TABLES: usize = 1_000;
 
 /// The tables that are stale, each for its first reason, since its last.
@@ -60,7 +62,8 @@ impl StaleTables {
             return false;
         }
         if self.marks.len() < TABLES {
-            self.marks.insert(name, mark);
+            let reason = cut(mark.reason);
+            self.marks.insert(name, Mark { reason, ..mark });
             return true;
         }
         self.unrecorded.insert(name)
@@ -119,6 +122,18 @@ mod tests {
         };
         assert_eq!((news(), news()), (TABLES + 2, 0));
         assert_eq!(stale.iter().count(), TABLES, "on record");
+    }
+
+    #[test]
+    fn a_reason_on_record_has_a_bound() {
+        let mut stale = StaleTables::default();
+        let mark = Mark {
+            since: Lsn(1),
+            reason: "its schema differs ".repeat(1_000),
+        };
+        assert!(stale.mark("public", "wide", mark));
+        let reasons = stale.iter().map(|(_, _, mark)| mark.reason.len());
+        assert!(reasons.max() < Some(500));
     }
 
     #[test]

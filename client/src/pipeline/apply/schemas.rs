@@ -112,13 +112,12 @@ impl Applier<'_> {
         let table = (&*target.schema, &*target.table);
         self.chunks.lose(table, transaction.xid);
         let headers = transaction.headers(change.op.code(), change.seq);
-        let reason = refused.reason();
         let undelivered = Undelivered {
             topic: target.topic(),
             key: change.key,
             value: change.value,
             headers,
-            reason: &reason,
+            reason: refused.reason(),
             size: None,
         };
         let token = transaction.token;
@@ -376,7 +375,7 @@ impl Applier<'_> {
         Ok(match registrar.standing(&schemas)? {
             Standing::Known(ids) => Renewed::Value(Stamp::owned(ids.value, value)),
             Standing::Waiting => Renewed::Awaits(Box::new(schemas)),
-            Standing::Refused(refused) => Renewed::Unreadable(refused.reason()),
+            Standing::Refused(refused) => Renewed::Unreadable(refused.reason().to_owned()),
         })
     }
 }

@@ -526,7 +526,7 @@ impl Worker {
         let schemas = Schemas::new(table.to_string(), &topic, Some(&texts.key), &texts.value);
         match registrar.standing(&schemas)? {
             registry::Standing::Known(ids) => Ok(Standing::Known(Some(ids))),
-            registry::Standing::Refused(refused) => Err(Unread::Unfit(refused.reason())),
+            registry::Standing::Refused(refused) => Err(Unread::Unfit(refused.reason().to_owned())),
             registry::Standing::Waiting => {
                 session.roll_back()?;
                 let answered = registrar.await_ids(&schemas, &mut || self.stop.check())?;

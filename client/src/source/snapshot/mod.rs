@@ -273,7 +273,7 @@ impl Snapshot<'_> {
                     return Err(refusal.error(&self.options.by_dead_letters()));
                 }
                 Some(Err(refusal)) => {
-                    refused.push((table.sent_as.clone(), refusal.reason()));
+                    refused.push((table.sent_as.clone(), refusal.reason().to_owned()));
                     continue;
                 }
             };
