@@ -50,7 +50,8 @@ pub fn reference() -> String {
         );
     }
     text.push_str(
-        "| no answer | retry | no connection, none in time, or it broke | |\n\
+        "| no answer | retry | no connection, none in time, or it broke, \
+         before TLS was agreed upon, too | |\n\
          | no agreement about TLS | operator | a certificate that nobody vouches for, for one | Check \
          the URL's scheme, the registry's certificate, and --registry-ca. |\n\
          | an answer that is not its JSON | operator | it is no registry | Check the URL and its path. |\n\

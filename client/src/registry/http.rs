@@ -239,11 +239,12 @@ fn read(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
 
 /// A question to which there was no answer.
 fn unanswered(endpoint: &Endpoint, error: ureq::Error) -> Error {
-    let by_tls = matches!(
-        error,
-        ureq::Error::Tls(_) | ureq::Error::NativeTls(_) | ureq::Error::Pem(_) | ureq::Error::Der(_)
-    );
-    if by_tls {
+    let is_lasting = match &error {
+        ureq::Error::Tls(_) | ureq::Error::Pem(_) | ureq::Error::Der(_) => true,
+        ureq::Error::NativeTls(error) => lasts(&error.to_string()),
+        _ => false,
+    };
+    if is_lasting {
         return Error::failed(format!(
             "TLS cannot be agreed upon with the schema registry at {endpoint}"
         ))
@@ -265,6 +266,26 @@ fn unanswered(endpoint: &Endpoint, error: ureq::Error) -> Error {
         )
         .with_source(error),
     }
+}
+
+/// Whether TLS fails in a way that only a person mends, by OpenSSL's words (ssl/ssl_err.c), which it
+/// gives in English alone. The rest may pass: a load balancer that has nobody to pass a connection
+/// on to accepts it, and closes it or sends an alert.
+fn lasts(words: &str) -> bool {
+    const LASTING: [&str; 9] = [
+        "certificate verify failed",
+        "alert bad certificate",
+        "alert certificate",
+        "certificate required",
+        "alert unknown ca",
+        // The two ends have no version or cipher in common.
+        "protocol",
+        "handshake failure",
+        // What answers speaks no TLS.
+        "wrong version number",
+        "packet length too long",
+    ];
+    LASTING.iter().any(|lasting| words.contains(lasting))
 }
 
 /// Who asks, as options and environment say it.

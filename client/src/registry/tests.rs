@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use super::replay::{Replay, Reply};
@@ -301,4 +301,31 @@ fn a_server_that_speaks_no_tls_is_told_at_once() {
     let error = registry.latest("t-value").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
     assert!(error.to_string().contains("TLS"), "{error}");
+}
+
+#[test]
+fn a_connection_that_is_closed_before_tls_is_agreed_upon_is_no_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, connection) in listener.incoming().flatten().enumerate() {
+            let mut hello = [0; 4096];
+            match number {
+                // Unread bytes make it a reset.
+                0 => drop(connection),
+                1 => drop((&connection).read(&mut hello)),
+                _ => {
+                    // An alert, fatal: internal error (RFC 8446, 6.2).
+                    let _ = (&connection).read(&mut hello);
+                    let _ = (&connection).write_all(&[21, 3, 3, 0, 2, 2, 80]);
+                }
+            }
+        }
+    });
+    let url = format!("https://{address}");
+    let registry = Registry::new(&options(url)).unwrap().unwrap();
+    for _ in 0..3 {
+        let error = registry.latest("t-value").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    }
 }
