@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::StatusCode;
+use ureq::http::{HeaderValue, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::{Agent, Body};
 
@@ -42,7 +42,7 @@ pub(super) struct Http {
 struct Instance {
     endpoint: Endpoint,
     /// The header `Authorization`.
-    authorization: Option<String>,
+    authorization: Option<HeaderValue>,
 }
 
 /// What a registry answered.
@@ -184,7 +184,7 @@ impl Http {
         body: Option<&str>,
     ) -> Result<Answer<T>> {
         let endpoint = &instance.endpoint;
-        let (url, authorization) = (endpoint.url(path), instance.authorization.as_deref());
+        let (url, authorization) = (endpoint.url(path), instance.authorization.as_ref());
         let answer = match body {
             None => match authorization {
                 None => self.agent.get(&url),
@@ -315,9 +315,9 @@ impl Credentials {
     }
 
     /// What to send. A user or a token that was given counts more than what the URL says.
-    fn authorization(&self, of_url: Option<&Login>) -> Result<Option<String>> {
+    fn authorization(&self, of_url: Option<&Login>) -> Result<Option<HeaderValue>> {
         if let Some(token) = &self.token {
-            return Ok(Some(format!("Bearer {token}")));
+            return header(&format!("Bearer {token}")).map(Some);
         }
         let of_url_password = of_url.and_then(|login| login.password.as_deref());
         let user = match (&self.user, of_url) {
@@ -331,8 +331,24 @@ impl Credentials {
         };
         let password = self.password.as_deref().or(of_url_password);
         let pair = format!("{user}:{}", password.unwrap_or_default());
-        Ok(Some(format!("Basic {}", STANDARD.encode(pair))))
+        header(&format!("Basic {}", STANDARD.encode(pair))).map(Some)
     }
+}
+
+/// A login as a header. One that no server takes would make each question fail as if nobody answered.
+fn header(login: &str) -> Result<HeaderValue> {
+    let wrong = || {
+        usage("the token for the schema registry has a character that no HTTP header takes").with_hint(
+            "Check --registry-token-file or HEADWATER_REGISTRY_TOKEN: a token is of printable ASCII.",
+        )
+    };
+    // HeaderValue takes bytes beyond ASCII, too, which RFC 6750, 2.1 does not.
+    if !login.is_ascii() {
+        return Err(wrong());
+    }
+    let mut value = HeaderValue::from_str(login).map_err(|_| wrong())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What a file holds, but for the line's end, or else a variable.

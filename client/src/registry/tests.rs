@@ -264,6 +264,19 @@ fn a_login_is_sent_as_it_was_given() {
 }
 
 #[test]
+fn a_token_that_no_header_takes_is_wrong_usage() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all("sésame\n".as_bytes()).unwrap();
+    let by_token = RegistryOptions {
+        token_file: Some(file.path().to_owned()),
+        ..options("http://localhost:1")
+    };
+    let error = Registry::new(&by_token).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    assert!(!format!("{error:?}").contains("same"), "{error:?}");
+}
+
+#[test]
 fn options_that_contradict_each_other_or_name_nothing_are_wrong_usage() {
     let missing = || Some("/there/is/no/such/file".into());
     let url = || options("http://localhost:1");
