@@ -55,7 +55,9 @@ pub fn reference() -> String {
          | no agreement about TLS | operator | a certificate that nobody vouches for, for one | Check \
          the URL's scheme, the registry's certificate, and --registry-ca. |\n\
          | an answer that is not its JSON | operator | it is no registry | Check the URL and its path. |\n\
-         | any other 5xx | retry | | |\n\
+         | 400 without an `error_code` | operator | it is not the registry that answers | Check the URL's \
+         scheme, port and path. |\n\
+         | any other 5xx | retry | one that a schema alone gets keeps its table waiting | |\n\
          | anything else | operator | | |\n",
     );
     text

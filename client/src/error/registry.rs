@@ -34,9 +34,10 @@ pub const REGISTRY: &[RegistryRow] = &[
                table go into new topics (--topic).",
     },
     RegistryRow {
-        codes: &[422, 42201, 42202, 42203, 42205],
+        codes: &[400, 413, 422, 42201, 42202, 42203, 42205],
         remedy: Data,
-        meaning: "the registry takes the schema for none, or the subject is closed to new ones",
+        meaning: "the registry takes the schema for none or for too large, or the subject is closed to \
+                  new ones",
         cure: "The registry's words say why; a subject in mode READONLY takes schemas again in mode \
                READWRITE.",
     },
@@ -86,7 +87,9 @@ pub fn cure(status: u16, code: Option<u32>) -> Option<&'static str> {
 
 fn row(status: u16, code: Option<u32>) -> Option<&'static RegistryRow> {
     let by = |code: u32| REGISTRY.iter().find(|row| row.codes.contains(&code));
-    code.and_then(by).or_else(|| by(u32::from(status)))
+    // A 400 of no registry's is what a TLS port says to plain HTTP, whatever the schema.
+    let by_status = || by(u32::from(status)).filter(|_| status != 400 || code.is_some());
+    code.and_then(by).or_else(by_status)
 }
 
 #[cfg(test)]
@@ -100,6 +103,7 @@ mod tests {
                 let rows = REGISTRY.iter().filter(|row| row.codes.contains(code));
                 assert_eq!(rows.count(), 1, "{code} is in several rows");
                 let decided = match u16::try_from(*code) {
+                    Ok(400) => of(400, Some(400)),
                     Ok(status) if status < 1000 => of(status, None),
                     _ => of(400, Some(*code)),
                 };
@@ -113,6 +117,12 @@ mod tests {
     #[test]
     fn what_the_registry_says_of_itself_counts_more_than_the_status() {
         assert_eq!(of(400, Some(42201)), Data);
+        assert_eq!(of(400, Some(40001)), Data);
+        assert_eq!(
+            of(400, None),
+            Operator,
+            "it is not the registry that says it"
+        );
         assert_eq!(of(200, Some(50002)), Retry);
         assert_eq!(of(409, Some(7)), Data, "a number that nobody knows");
     }

@@ -101,6 +101,14 @@ fn each_refusal_says_who_refuses_what_and_what_mends_it() {
             "registry's words",
         ),
         (
+            400,
+            r#"{"error_code":400,"message":"no Avro"}"#,
+            ErrorKind::Data,
+            "registry's words",
+        ),
+        (400, "<html>", ErrorKind::Failed, ""),
+        (413, "<html>", ErrorKind::Data, "registry's words"),
+        (
             401,
             r#"{"error_code":401,"message":"Unauthorized"}"#,
             ErrorKind::Failed,
