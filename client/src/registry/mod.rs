@@ -56,6 +56,15 @@ pub struct Registry {
     schemas: Mutex<HashMap<u32, Arc<str>>>,
 }
 
+/// Why an id has no schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoSchema {
+    /// The registry has none.
+    Unknown,
+    /// It is of something else than Avro.
+    Other(String),
+}
+
 /// A schema as a subject has it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Registered {
@@ -142,26 +151,40 @@ impl Registry {
     /// # Errors
     /// There is none, it is not of Avro, or the registry does not answer.
     pub fn schema(&self, id: u32) -> Result<Arc<str>> {
+        self.look_up(id)?.map_err(|none| match none {
+            NoSchema::Unknown => {
+                let name = self.name();
+                let text = format!("the schema registry at {name} has no schema {id}");
+                Error::failed(text).with_hint(
+                    "It is another registry than the one the records were written with, or it was \
+                     emptied.",
+                )
+            }
+            NoSchema::Other(other) => {
+                Error::failed(format!("schema {id} is of {other}, not of AVRO"))
+            }
+        })
+    }
+
+    /// As [`Registry::schema`], for whom it is an answer that there is none.
+    ///
+    /// # Errors
+    /// The registry does not answer, or not this.
+    pub fn look_up(&self, id: u32) -> Result<Result<Arc<str>, NoSchema>> {
         if let Some(known) = self.lock().get(&id) {
-            return Ok(Arc::clone(known));
+            return Ok(Ok(Arc::clone(known)));
         }
-        let what = || format!("schema {id} cannot be read");
         let found: Text = match self.http.get(&format!("/schemas/ids/{id}"))? {
             Answer::Found(found) => found,
             Answer::Refused(refusal) if refusal.status == 404 => {
-                let name = self.name();
-                let text = format!("the schema registry at {name} has no schema {id}");
-                return Err(Error::failed(text).with_hint(
-                    "It is another registry than the one the records were written with, or it was \
-                     emptied.",
-                ));
+                return Ok(Err(NoSchema::Unknown));
             }
-            Answer::Refused(refusal) => return Err(refusal.into_error(&what())),
+            Answer::Refused(refusal) => {
+                return Err(refusal.into_error(&format!("schema {id} cannot be read")));
+            }
         };
         if let Some(other) = found.schema_type.filter(|it| it != "AVRO") {
-            return Err(Error::failed(format!(
-                "schema {id} is of {other}, not of AVRO"
-            )));
+            return Ok(Err(NoSchema::Other(other)));
         }
         let schema: Arc<str> = found.schema.into();
         let mut schemas = self.lock();
@@ -169,7 +192,7 @@ impl Registry {
             schemas.clear();
         }
         schemas.insert(id, Arc::clone(&schema));
-        Ok(schema)
+        Ok(Ok(schema))
     }
 
     /// Registers a schema under a subject and returns its id, which is the one it has if it is

@@ -12,7 +12,7 @@ use super::project::{After, Schema};
 use crate::backoff::Backoff;
 use crate::cli::ValueEnvelope;
 use crate::error::{Error, ErrorKind, Result};
-use crate::registry::{HEADER_BYTES, Registry, Stamp};
+use crate::registry::{HEADER_BYTES, NoSchema, Registry, Stamp};
 use crate::source::avro_key::KeySchema;
 use crate::stop::Stop;
 
@@ -122,12 +122,15 @@ impl Form {
         if let Some(known) = known.get(&id) {
             return Ok(known.clone());
         }
-        let schema = match self.schema(id) {
+        let schema = match self.schema(id)? {
             Ok(text) => Schema::parse(&text).map(Arc::new),
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
             // Nobody can read such a record.
-            Err(error) => {
-                tracing::warn!(%error, "records of a schema that cannot be read are taken for others");
+            Err(reason) => {
+                tracing::warn!(
+                    id,
+                    ?reason,
+                    "records whose id names no schema of Avro differ"
+                );
                 None
             }
         };
@@ -137,10 +140,10 @@ impl Form {
 
     /// The text of a schema, as long as that takes: no table is locked while topics are read, and all
     /// that was read until now would be lost.
-    fn schema(&self, id: u32) -> Result<Arc<str>> {
+    fn schema(&self, id: u32) -> Result<Result<Arc<str>, NoSchema>> {
         let mut backoff = Backoff::default();
         loop {
-            match self.registry.schema(id) {
+            match self.registry.look_up(id) {
                 Err(error) if error.kind() == ErrorKind::Disconnected => {
                     backoff.report(&error);
                     backoff.wait(&self.stop)?;

@@ -18,7 +18,8 @@
 //! begins everything anew; the workers import at once and keep one transaction each,
 //! since the exported snapshot ends with the exporter's next statement.
 //!
-//! The schema registry is asked before all that, and waited for while nothing is held: see [`ids`].
+//! The schema registry is asked before all that, and waited for while nothing is held: see the
+//! module `ids`.
 //!
 //! # Why a crash leaves nothing behind
 //!
