@@ -25,7 +25,7 @@ use crate::source::catalog::Table;
 use crate::source::connection::{Connection, Connector};
 use crate::source::key::Key;
 use crate::source::plugin::Plugin;
-use crate::source::snapshot::{CopyBinary, CopyError};
+use crate::source::snapshot::{self, CopyBinary, CopyError, Description};
 use crate::source::sql;
 use crate::source::sql_error::{SqlError, sqlstate};
 
@@ -379,51 +379,35 @@ impl<'a> ChunkSession<'a> {
 
     /// What the stream would say of the table's rows now.
     fn describe(&self, table: &str, sent_as: &RowsOf) -> Result<Described, Unread> {
-        let regclass = format!("{}::pg_catalog.regclass", sql::literal(table));
-        let query = format!("SELECT {}", self.plugin.relation_call(&regclass));
-        let rows = self.connection.query_with(&query, &[], Format::Binary)?;
-        let (mut relation, mut schemas) = (None, None);
-        for frame in Frames::new(rows.bytes(0, 0).unwrap_or_default()) {
-            match frame {
-                Ok(Frame::Relation(described)) => relation = Some(described),
-                Ok(Frame::Schemas(described)) => schemas = Some(described),
-                Ok(_) => {}
-                Err(error) => {
-                    let text = "a table's description is no frame";
-                    return Err(Error::failed(text).with_source(error).into());
-                }
-            }
-        }
-        let Some(relation) = relation else {
-            let text = format!("the server did not describe table {table}");
-            return Err(Error::failed(text).into());
-        };
-        if relation.schema != sent_as.schema || relation.table != sent_as.name {
+        let rows = snapshot::describe(self.plugin, table, &self.connection)?;
+        let description = Description::read(&rows, table)?;
+        if description.schema != sent_as.schema || description.table != sent_as.name {
             return Err(Unread::Changed);
         }
-        match Key::read(&self.connection, relation.id)? {
-            Some(key) if relation.is_keyed() && key.is_ordered() => {
-                let of_key = schemas.as_ref().and_then(|schemas| schemas.key);
+        match Key::read(&self.connection, description.relation)? {
+            Some(key) if description.is_keyed && key.is_ordered() => {
+                let schemas = description.schemas.and_then(|(key, value)| {
+                    let key = key?;
+                    Some(SchemaTexts { key, value })
+                });
+                let texts = match &schemas {
+                    None => KeyTexts::Json,
+                    Some(schemas) => {
+                        KeyTexts::Avro(KeySchema::parse(&schemas.key).ok_or_else(|| {
+                            Unread::Unfit(
+                                "its key has a type that no row can be looked up by".to_owned(),
+                            )
+                        })?)
+                    }
+                };
                 Ok(Described {
-                    relation: relation.id,
+                    relation: description.relation,
                     key,
-                    texts: match of_key {
-                        None => KeyTexts::Json,
-                        Some(schema) => {
-                            KeyTexts::Avro(KeySchema::parse(schema).ok_or_else(|| {
-                                Unread::Unfit(
-                                    "its key has a type that no row can be looked up by".to_owned(),
-                                )
-                            })?)
-                        }
-                    },
-                    schemas: schemas.zip(of_key).map(|(schemas, key)| SchemaTexts {
-                        key: key.to_owned(),
-                        value: schemas.value.to_owned(),
-                    }),
+                    texts,
+                    schemas,
                 })
             }
-            Some(_) if relation.is_keyed() => Err(Unread::Unfit(
+            Some(_) if description.is_keyed => Err(Unread::Unfit(
                 "its key's index has an order of its own, in which rows cannot be compared"
                     .to_owned(),
             )),

@@ -46,13 +46,12 @@ use headwater_protocol::Lsn;
 pub use self::copy_binary::{CopyBinary, CopyError};
 pub use self::rows::copy as copy_rows;
 pub use self::scan::{Scan, Source};
-pub use self::view::{Description, View, ViewOptions};
+pub use self::view::{Description, View, ViewOptions, describe};
 
 use self::copy::{Copy, Target};
 use self::exporter::Exporter;
 use self::guard::Guard;
 use self::ids::Answers;
-use self::view::describe;
 use super::catalog::{Catalog, Table, TableName};
 use super::connection::{Connection, Connector};
 use super::plugin::Plugin;

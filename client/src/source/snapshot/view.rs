@@ -166,11 +166,7 @@ pub struct Description {
 }
 
 /// Asks for the relation frame of a table, whose name is SQL.
-pub(super) fn describe(
-    plugin: &Plugin,
-    table: &str,
-    session: &Connection,
-) -> Result<Rows, SqlError> {
+pub fn describe(plugin: &Plugin, table: &str, session: &Connection) -> Result<Rows, SqlError> {
     let regclass = format!("{}::pg_catalog.regclass", sql::literal(table));
     let query = format!("SELECT {}", plugin.relation_call(&regclass));
     session.query_with(&query, &[], Format::Binary)
@@ -184,7 +180,7 @@ impl Description {
     }
 
     /// Reads the answer of [`describe`].
-    pub(super) fn read(described: &Rows, table: &str) -> Result<Self> {
+    pub fn read(described: &Rows, table: &str) -> Result<Self> {
         let mut description = None;
         for frame in Frames::new(described.bytes(0, 0).unwrap_or_default()) {
             let frame = frame.map_err(|error| {
