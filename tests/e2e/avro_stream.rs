@@ -7,6 +7,7 @@ use headwater_tests::registry::Compatibility;
 use headwater_tests::registry::proxy::{Fault, Proxy};
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Registry, topic};
+use nix::sys::signal::Signal;
 
 use crate::world::{self, World};
 
@@ -262,6 +263,43 @@ fn rows_that_are_copied_again_fetched_or_repaired_are_stamped_alike() {
     }
     world.verify(&["-r", &url, "--repair"]).expect(0, &[]);
     client.terminate().expect(0, &[]);
+}
+
+/// ALTER TYPE takes no lock on a table that has the type, so that a row can be read under other
+/// schemas than its table was described with.
+#[test]
+fn a_row_that_is_fetched_names_the_schema_that_it_was_encoded_by() {
+    let world = World::new("avro_fetched");
+    let url = world::registry().url();
+    world.sql.run(
+        "create type place as (x int);
+         create table t (id int primary key, at place, a text, large text);
+         alter table t alter large set storage external;
+         insert into t values (1, row(1), 'copied', repeat('x', 5000))",
+    );
+    let mut client = world.stream(&["--format", "avro", "-r", &url]);
+    client.streams();
+    world.sql.run("update t set a = 'fetched'");
+    world.catches_up();
+    let (_, before) = newest_ids(&world, "t");
+    // What is sent while the client does not read was decoded before the type has changed.
+    client.signal(Signal::SIGSTOP);
+    world.sql.run("update t set a = 'fetched again'");
+    world.is_sent();
+    world.sql.run("alter type place add attribute y int");
+    client.signal(Signal::SIGCONT);
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    let (_, after) = newest_ids(&world, "t");
+    assert_ne!(
+        before, after,
+        "the type has changed, the schema's id has not"
+    );
+    let rows = decoded(&world, &url, "t");
+    let row = rows.get(r#"{"id":1}"#).map_or("", String::as_str);
+    for part in [r#""a":{"string":"fetched again"}"#, r#""y":null"#] {
+        assert!(row.contains(part), "{part}: {row}");
+    }
 }
 
 #[test]

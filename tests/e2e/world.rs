@@ -141,6 +141,21 @@ impl<'s> World<'s> {
         });
     }
 
+    /// Waits until the walsender has decoded all that is committed, whether or not the client has
+    /// read it.
+    #[track_caller]
+    pub(crate) fn is_sent(&self) {
+        let end = self.sql.value("select pg_current_wal_insert_lsn()");
+        let sent = format!(
+            "select coalesce(max(sent_lsn), '0/0') >= '{end}' from pg_stat_replication r \
+             join pg_replication_slots s on s.active_pid = r.pid where slot_name = '{}'",
+            self.name
+        );
+        eventually("the walsender sends all that is committed", SOON, || {
+            check(self.sql.value(&sent) == "t", || format!("{end} not sent"))
+        });
+    }
+
     /// What the topic of a table comes to.
     #[track_caller]
     pub(crate) fn folded(&self, table: &str) -> BTreeMap<String, String> {

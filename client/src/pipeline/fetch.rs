@@ -20,8 +20,16 @@
 //! # How the row is found
 //!
 //! By the relation's OID, so that a rename does not matter, and as [`Key`] says.
+//!
+//! # Whose schemas the row has
+//!
+//! Those that its table was described with when the lookup was prepared. The lookup names their
+//! fingerprint, and the encoder refuses a row that it would encode by others (SQLSTATE 40001): the
+//! schemas of a row type change without a lock of the tables that use it, so nothing less
+//! tells. The table is then described anew.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use headwater_protocol::frame::{Frame, Frames, Op};
@@ -30,6 +38,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::connection::{Connection, Connector, Rows};
 use crate::source::key::Key;
 use crate::source::plugin::Plugin;
+use crate::source::snapshot::Description;
 use crate::source::sql_error::{SqlError, sqlstate};
 
 /// Between two looks at whether a transaction is visible: it takes microseconds where
@@ -47,10 +56,12 @@ const IS_VISIBLE: &str = "SELECT pg_catalog.pg_visible_in_snapshot((next \
      FROM (SELECT s, pg_catalog.pg_snapshot_xmax(s)::text::int8 AS next \
        FROM pg_catalog.pg_current_snapshot() AS s) AS now";
 
-/// SQLSTATEs of a statement that names what was changed or dropped meanwhile. Whether it
+/// SQLSTATEs of a statement that names what was changed or dropped meanwhile, the schemas of its
+/// rows among it. Whether it
 /// was the table, the catalog says; anything else that is missing, the extension for
 /// one, is an error: rows must not be left out for it.
-const STALE: [&str; 5] = [
+const STALE: [&str; 6] = [
+    sqlstate::SERIALIZATION_FAILURE,
     sqlstate::UNDEFINED_TABLE,
     sqlstate::UNDEFINED_COLUMN,
     sqlstate::UNDEFINED_FUNCTION,
@@ -76,6 +87,8 @@ struct Statement {
     /// Those that rows are looked up by. A change that was held may have another key than the newest
     /// of its table: by this statement its row would not be found, and be taken for deleted.
     key_columns: Vec<String>,
+    /// What it takes the rows to be.
+    description: Rc<Description>,
 }
 
 /// What was found.
@@ -89,12 +102,15 @@ pub(super) enum Fetched {
 }
 
 /// A row as the server encoded it.
-pub(super) struct FetchedRow(Rows);
+pub(super) struct FetchedRow {
+    rows: Rows,
+    description: Rc<Description>,
+}
 
 impl FetchedRow {
     /// The row's value, or the reason why it has none.
     pub(super) fn value(&self) -> Result<Result<&[u8], String>> {
-        let frame = self.0.bytes(0, 0).unwrap_or_default();
+        let frame = self.rows.bytes(0, 0).unwrap_or_default();
         match Frames::new(frame).next() {
             Some(Ok(Frame::Change(change))) if change.op == Op::Read => change
                 .value
@@ -107,24 +123,12 @@ impl FetchedRow {
             )),
         }
     }
-}
 
-impl FetchedRow {
-    /// The schemas of the row's key and value, where rows have schemas: those that the table has
-    /// now, which may be newer than those of the change.
-    pub(super) fn schemas(&self) -> Result<(Option<&str>, &str)> {
-        let frames = self.0.bytes(0, 1).unwrap_or_default();
-        for frame in Frames::new(frames) {
-            match frame {
-                Ok(Frame::Schemas(schemas)) => return Ok((schemas.key, schemas.value)),
-                Ok(_) => {}
-                Err(error) => {
-                    let text = "the description of a fetched row is no frame";
-                    return Err(Error::failed(text).with_source(error));
-                }
-            }
-        }
-        Err(Error::failed("a fetched row came without its schemas"))
+    /// The schemas of its key and of its value, where rows have schemas. They may be newer than
+    /// those of the change.
+    pub(super) fn schemas(&self) -> Option<(Option<&str>, &str)> {
+        let (key, value) = self.description.schemas.as_ref()?;
+        Some((key.as_deref(), value))
     }
 }
 
@@ -212,13 +216,12 @@ impl<'a> Fetch<'a> {
         let Some(statement) = self.statement(relation, key_columns, &mut waiting)? else {
             return Ok(Fetched::Lost);
         };
-        let rows = self
-            .connection()?
-            .execute(&statement, &[key], &mut waiting)?;
+        let (name, description) = (statement.name.clone(), Rc::clone(&statement.description));
+        let rows = self.connection()?.execute(&name, &[key], &mut waiting)?;
         if rows.is_empty() {
             Ok(Fetched::Nothing)
         } else {
-            Ok(Fetched::Row(FetchedRow(rows)))
+            Ok(Fetched::Row(FetchedRow { rows, description }))
         }
     }
 
@@ -262,48 +265,59 @@ impl<'a> Fetch<'a> {
         Ok(self.connection.insert(connection))
     }
 
+    /// None if the relation is gone or has another key now.
     fn statement(
         &mut self,
         relation: u32,
         key_columns: &[String],
         waiting: &mut dyn FnMut(Duration),
-    ) -> Result<Option<String>, SqlError> {
+    ) -> Result<Option<&Statement>, SqlError> {
         let known = self.statements.get(&relation);
-        if let Some(known) = known.filter(|known| known.key_columns == key_columns) {
-            return Ok(Some(known.name.clone()));
+        if known.is_none_or(|known| known.key_columns != key_columns) {
+            self.forget(relation);
+            let Some(statement) = self.prepare(relation, key_columns, waiting)? else {
+                return Ok(None);
+            };
+            self.statements.insert(relation, statement);
         }
-        let Some(query) = self.row_query(relation, key_columns)? else {
-            return Ok(None);
-        };
-        self.forget(relation);
-        self.prepared += 1;
-        let name = format!("fetch_{}", self.prepared);
-        self.connection()?.prepare(&name, &query, waiting)?;
-        let statement = Statement {
-            name: name.clone(),
-            key_columns: key_columns.to_vec(),
-        };
-        self.statements.insert(relation, statement);
-        Ok(Some(name))
+        Ok(self.statements.get(&relation))
     }
 
-    /// None if the relation is gone or has another key now.
-    fn row_query(
+    fn prepare(
         &mut self,
         relation: u32,
         key_columns: &[String],
-    ) -> Result<Option<String>, SqlError> {
-        let Some(key) = Key::read(self.connection()?, relation)? else {
+        waiting: &mut dyn FnMut(Duration),
+    ) -> Result<Option<Statement>, SqlError> {
+        let key = Key::read(self.connection()?, relation)?;
+        let Some(key) = key.filter(|key| key.is_made_of(key_columns)) else {
             return Ok(None);
         };
-        let mut encoded = self.plugin.encode_call("t.*", None);
-        if self.plugin.has_schemas() {
-            // In the same statement, so that the table is the same.
-            let described = self
-                .plugin
-                .relation_call(&format!("{relation}::pg_catalog.regclass"));
-            encoded = format!("{encoded}, {described}");
-        }
-        Ok(key.is_made_of(key_columns).then(|| key.lookup(&encoded)))
+        let description = self.describe(relation, waiting)?;
+        let row = self.plugin.encode_call("t.*", description.fingerprint());
+        self.prepared += 1;
+        let name = format!("fetch_{}", self.prepared);
+        self.connection()?
+            .prepare(&name, &key.lookup(&row), waiting)?;
+        Ok(Some(Statement {
+            name,
+            key_columns: key_columns.to_vec(),
+            description: Rc::new(description),
+        }))
+    }
+
+    fn describe(
+        &mut self,
+        relation: u32,
+        waiting: &mut dyn FnMut(Duration),
+    ) -> Result<Description, SqlError> {
+        let table = format!("{relation}::pg_catalog.regclass");
+        let query = format!("SELECT {}", self.plugin.relation_call(&table));
+        let connection = self.connection()?;
+        // The unnamed statement, which the next one replaces.
+        connection.prepare("", &query, waiting)?;
+        let rows = connection.execute("", &[], waiting)?;
+        Description::read(&rows, &relation.to_string())
+            .map_err(|error| SqlError::Unexpected(error.to_string()))
     }
 }

@@ -58,7 +58,7 @@ const KEPT: usize = 10_000;
 const IDLE: Duration = Duration::from_millis(200);
 
 /// The schemas of a table's records.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Schemas {
     table: String,
     topic: String,
@@ -108,6 +108,11 @@ impl Schemas {
     /// The value's schema, as JSON text.
     pub fn value(&self) -> &Arc<str> {
         &self.value
+    }
+
+    /// Whether they are these, as JSON text.
+    pub fn are(&self, key: Option<&str>, value: &str) -> bool {
+        self.key.as_deref() == key && *self.value == *value
     }
 
     fn question(&self, part: Part, schema: &Arc<str>) -> Question {

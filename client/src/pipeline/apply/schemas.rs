@@ -370,11 +370,20 @@ impl Applier<'_> {
         let (Some(opened), Some(registrar)) = (target.opened(), self.registrar) else {
             return Ok(Renewed::Value(value.to_owned()));
         };
-        let (key, of_value) = row.schemas()?;
-        let schemas = Schemas::new(target.name(), &opened.topic_name, key, of_value);
-        Ok(match registrar.standing(&schemas)? {
+        let (key, of_value) = row
+            .schemas()
+            .ok_or_else(|| broken("a row without schemas"))?;
+        let newer;
+        let schemas = match &opened.schemas {
+            Some(own) if own.are(key, of_value) => own,
+            _ => {
+                newer = Schemas::new(target.name(), &opened.topic_name, key, of_value);
+                &newer
+            }
+        };
+        Ok(match registrar.standing(schemas)? {
             Standing::Known(ids) => Renewed::Value(Stamp::owned(ids.value, value)),
-            Standing::Waiting => Renewed::Awaits(Box::new(schemas)),
+            Standing::Waiting => Renewed::Awaits(Box::new(schemas.clone())),
             Standing::Refused(refused) => Renewed::Unreadable(refused.reason().to_owned()),
         })
     }
