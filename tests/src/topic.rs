@@ -110,10 +110,37 @@ pub fn try_read(kafka: &Kafka, topic: &str) -> Result<Vec<Record>, KafkaError> {
     Ok(records)
 }
 
+/// Reads several topics, which nobody writes to, to their ends, with one consumer.
+///
+/// # Panics
+///
+/// If one of them is missing or cannot be read.
+#[track_caller]
+pub fn read_all(kafka: &Kafka, topics: &[String]) -> BTreeMap<String, Vec<Record>> {
+    let mut records: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let result = consume(kafka, &topics, |message| {
+        let of_topic = records.entry(message.topic().to_owned()).or_default();
+        of_topic.push(Record::of(message));
+    });
+    if let Err(e) = result {
+        panic!("cannot read {} topics: {e}", topics.len());
+    }
+    records
+}
+
 /// As [`try_read`], one record at a time: for topics that are larger than memory.
 pub fn for_each(
     kafka: &Kafka,
     topic: &str,
+    take: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), KafkaError> {
+    consume(kafka, &[topic], take)
+}
+
+fn consume(
+    kafka: &Kafka,
+    topics: &[&str],
     mut take: impl FnMut(&BorrowedMessage<'_>),
 ) -> Result<(), KafkaError> {
     let consumer: BaseConsumer = kafka
@@ -125,29 +152,41 @@ pub fn for_each(
         .set("check.crcs", "true")
         .create()?;
     // Asking first spares librdkafka half a second of looking for the leaders.
-    let metadata = consumer.fetch_metadata(Some(topic), SOON)?;
-    let partitions = metadata
-        .topics()
-        .first()
-        .map_or(0, |t| t.partitions().len() as i32);
-    if partitions == 0 {
-        return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic));
-    }
+    let asked = if let [topic] = topics {
+        Some(*topic)
+    } else {
+        None
+    };
+    let metadata = consumer.fetch_metadata(asked, SOON)?;
     let mut assignment = TopicPartitionList::new();
-    for partition in 0..partitions {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    // By partition, for librdkafka's binding does not say the topic: how many are not at their ends.
+    let mut unread: Vec<usize> = Vec::new();
+    for topic in topics {
+        let found = metadata.topics().iter().find(|it| it.name() == *topic);
+        let partitions = found.map_or(0, |it| it.partitions().len() as i32);
+        if partitions == 0 {
+            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic));
+        }
+        unread.resize(unread.len().max(partitions as usize), 0);
+        for partition in 0..partitions {
+            assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+            unread[partition as usize] += 1;
+        }
     }
     consumer.assign(&assignment)?;
 
-    let mut at_end = vec![false; partitions as usize];
     let mut heard = Instant::now();
-    while at_end.contains(&false) {
+    while unread.iter().any(|&count| count > 0) {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 take(&message);
                 heard = Instant::now();
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => at_end[partition as usize] = true,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                // It is told again when more has come, to a topic that is written to.
+                let count = &mut unread[partition as usize];
+                *count = count.saturating_sub(1);
+            }
             Some(Err(e)) => return Err(e),
             None if heard.elapsed() > SOON => {
                 return Err(KafkaError::MessageConsumption(

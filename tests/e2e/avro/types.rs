@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use headwater_tests::readers::postgres::Comparison;
 use headwater_tests::readers::{Fastavro, Reader, split};
+use headwater_tests::topic::{self, Record};
 use headwater_tests::types::{TypeTable, create_every_type, is_far_from_1970};
-use headwater_tests::{Kafka, Session, topic};
+use headwater_tests::{Kafka, Session};
 use serde_json::Value;
 
 use super::streamed;
@@ -75,17 +76,20 @@ fn check(name: &str, is_wanted: fn(&TypeTable) -> bool) {
         sql.run("commit");
     });
 
+    let topics = names
+        .iter()
+        .map(|(table, _)| format!("{prefix}types.{table}"));
+    let mut records = topic::read_all(&kafka, &topics.collect::<Vec<_>>());
     let mut check = Check {
-        prefix,
         sql: &sql,
-        kafka: &kafka,
         fastavro: Fastavro::start(),
         reader: Reader::new(registry()),
         wrong: Vec::new(),
         values: 0,
     };
     for (table, of) in &names {
-        check.table(table, of);
+        let records = records.remove(&format!("{prefix}types.{table}"));
+        check.table(table, of, records.unwrap_or_default());
     }
     let Check { wrong, values, .. } = check;
     println!("{} types, {values} rows", names.len());
@@ -98,9 +102,7 @@ fn check(name: &str, is_wanted: fn(&TypeTable) -> bool) {
 }
 
 struct Check<'w> {
-    prefix: String,
     sql: &'w Session,
-    kafka: &'w Kafka,
     fastavro: Fastavro,
     reader: Reader<'w>,
     wrong: Vec<String>,
@@ -108,7 +110,7 @@ struct Check<'w> {
 }
 
 impl Check<'_> {
-    fn table(&mut self, table: &str, of: &str) {
+    fn table(&mut self, table: &str, of: &str, records: Vec<Record>) {
         let said: BTreeMap<i64, String> = self
             .sql
             .rows(&format!(
@@ -121,7 +123,7 @@ impl Check<'_> {
             })
             .collect();
         let mut found: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
-        for record in topic::read(self.kafka, &format!("{}types.{table}", self.prefix)) {
+        for record in records {
             let key = self
                 .reader
                 .decode(record.key_bytes.as_deref().unwrap_or_default());
