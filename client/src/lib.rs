@@ -34,5 +34,6 @@ pub mod state;
 pub mod stop;
 pub mod stream;
 pub mod tail;
+pub mod terminal;
 pub mod verify;
 pub mod watch;
