@@ -216,6 +216,10 @@ lint: ## formatting, clippy, rustdoc, shell scripts, dependencies, what the code
 docs: ## the library documentation, in target/doc
 	$(CARGO) doc --locked --no-deps $(rust_only)
 
+.PHONY: bless
+bless: ## rewrite what is generated from the code: pages of docs/, the manual, the example file
+	HEADWATER_BLESS=1 $(CARGO) test --locked -p headwater-protocol -p headwater --test docs_are_current
+
 .PHONY: clean
 clean: ## remove target/
 	$(CARGO) clean

@@ -10,7 +10,7 @@ use std::fmt;
 
 pub use config::parse_property;
 pub(crate) use config::{
-    Limit, Reading, RecordLimit, creation_error, in_flight_limit, record_limit,
+    Limit, Reading, RecordLimit, check_property, creation_error, in_flight_limit, record_limit,
 };
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
 pub(crate) use read::{Pace, Reader};

@@ -15,6 +15,7 @@ pub mod ack;
 pub mod assemble;
 pub mod backoff;
 pub mod cli;
+pub mod config;
 pub mod dead_letters;
 pub mod drop;
 pub mod error;

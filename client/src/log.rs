@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
+use crate::error::Error;
+
 /// The form of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -36,5 +38,13 @@ pub fn init(format: LogFormat, verbosity: u8) {
     };
     if result.is_err() {
         tracing::debug!("the log is set up already");
+    }
+}
+
+/// A warning that is no error yet, with what mends it.
+pub fn warn(warning: &Error) {
+    match warning.hint() {
+        Some(hint) => tracing::warn!(hint, "{warning}"),
+        None => tracing::warn!("{warning}"),
     }
 }

@@ -2,11 +2,12 @@
 
 use clap::Args;
 
+use crate::config::Secret;
 use crate::source::conninfo::Conninfo;
 
 /// The connection to Postgres.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Connection")]
+#[command(next_help_heading = "Postgres")]
 pub struct ConnectionOptions {
     /// Database name, connection string or URI; what it leaves open comes from PG*
     /// variables, service and password files
@@ -30,6 +31,10 @@ pub struct ConnectionOptions {
     /// User name
     #[arg(short = 'U', long, value_name = "USER", env = "HEADWATER_USERNAME")]
     pub username: Option<String>,
+
+    /// Password; where it is not given, a password file (PGPASSFILE) or PGPASSWORD has it
+    #[arg(long, value_name = "PASSWORD", hide = true)]
+    pub password: Option<Secret>,
 }
 
 impl ConnectionOptions {
@@ -40,6 +45,7 @@ impl ConnectionOptions {
             host: self.host.clone(),
             port: self.port.clone(),
             user: self.username.clone(),
+            password: self.password.clone(),
         }
     }
 }

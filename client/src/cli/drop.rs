@@ -22,7 +22,13 @@ pub struct DropOptions {
     pub stream: StreamName,
 
     /// Where the stream went: kafka has a state to forget, stdout has none
-    #[arg(long, value_enum, default_value = "kafka", env = "HEADWATER_SINK")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "kafka",
+        env = "HEADWATER_SINK",
+        help_heading = "Drop"
+    )]
     pub sink: SinkKind,
 
     /// The cluster that holds the state.
@@ -30,6 +36,6 @@ pub struct DropOptions {
     pub kafka: KafkaArguments,
 
     /// Do not ask
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Drop")]
     pub yes: bool,
 }

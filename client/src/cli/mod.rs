@@ -2,8 +2,11 @@
 //! module of its name.
 
 mod bytes;
+mod completions;
+mod config;
 mod connection;
 mod drop;
+mod general;
 mod registry;
 mod snapshot;
 mod stream;
@@ -12,10 +15,15 @@ mod tables;
 mod tail;
 mod verify;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use std::path::Path;
 
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use completions::CompletionsOptions;
+pub use config::{ConfigOptions, ConfigQuestion, PrintOptions};
 pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
+pub use general::GeneralOptions;
 pub use registry::RegistryOptions;
 pub use snapshot::SnapshotOptions;
 pub use stream::{
@@ -29,7 +37,6 @@ pub use tail::TailOptions;
 pub use verify::VerifyOptions;
 
 use crate::error::Result;
-use crate::log::LogFormat;
 
 /// Streams every committed change of a Postgres database into Kafka.
 #[derive(Debug, Parser)]
@@ -37,6 +44,7 @@ use crate::log::LogFormat;
     name = "headwater",
     version,
     disable_help_flag = true,
+    max_term_width = 80,
     after_help = "Exit codes: 0 finished or stopped by a signal after draining; 1 failed; 2 usage; \
                   3 refused because changes would be lost or topics split; 4 another instance owns the slot; \
                   5 stopped on data it may not skip."
@@ -46,61 +54,57 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// How to log.
+    /// Where settings are, and how to log.
     #[command(flatten)]
-    pub log: LogOptions,
+    pub general: GeneralOptions,
 }
 
-/// The subcommands.
+impl Cli {
+    /// Runs the command to its end.
+    pub fn run(&self) -> Result<()> {
+        self.command.run(self.general.config.as_deref())
+    }
+}
+
+/// The command tree, with the variable of each option: what is parsed, and what help, manual,
+/// completions and the reference of settings are made of.
+pub fn command() -> clap::Command {
+    crate::config::with_variables(Cli::command())
+}
+
+/// The subcommands. What each does is said at length by its options, as `--help` has it: a
+/// comment here would take its place, so the line for the list is an attribute.
+#[allow(missing_docs)]
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take a snapshot, then follow the slot, into Kafka or stdout
+    #[command(about = "Take a snapshot, then follow the slot, into Kafka or stdout")]
     Stream(Box<StreamOptions>),
-    /// Copy tables again into a running stream
+    #[command(about = "Copy tables again into a running stream")]
     Snapshot(Box<SnapshotOptions>),
-    /// Read topics: key TAB value, one record a line
-    Tail(TailOptions),
-    /// Prove that topics equal their tables at a point of the WAL
+    #[command(about = "Read topics: key TAB value, one record a line")]
+    Tail(Box<TailOptions>),
+    #[command(about = "Prove that topics equal their tables at a point of the WAL")]
     Verify(Box<VerifyOptions>),
-    /// Drop the slot and what belongs to it, saying what is lost
+    #[command(about = "Drop the slot and what belongs to it, saying what is lost")]
     Drop(Box<DropOptions>),
+    #[command(about = "Say whether settings are right, and what they are")]
+    Config(ConfigOptions),
+    #[command(about = "Print a script that completes commands and options in a shell")]
+    Completions(CompletionsOptions),
 }
 
 impl Command {
-    /// Runs the command to its end.
-    pub fn run(&self) -> Result<()> {
+    fn run(&self, config: Option<&Path>) -> Result<()> {
         match self {
             Command::Stream(options) => crate::stream::run(options),
             Command::Snapshot(options) => crate::snapshot::run(options),
             Command::Tail(options) => crate::tail::run(options),
             Command::Verify(options) => crate::verify::run(options),
             Command::Drop(options) => crate::drop::run(options),
+            Command::Config(options) => crate::config::run(options, config),
+            Command::Completions(options) => crate::config::complete(options),
         }
     }
-}
-
-/// Options that every command has.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Log")]
-pub struct LogOptions {
-    /// Say more; twice, say everything
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub verbose: u8,
-
-    /// The form of log lines, on stderr
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "text",
-        env = "HEADWATER_LOG_FORMAT"
-    )]
-    pub log_format: LogFormat,
-
-    /// Print help
-    #[arg(long, global = true, action = ArgAction::Help)]
-    help: Option<bool>,
 }
 
 #[cfg(test)]

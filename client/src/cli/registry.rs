@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::config::Secret;
+
 /// Where schemas are kept, and who asks.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Schema registry")]
@@ -27,6 +29,16 @@ pub struct RegistryOptions {
     )]
     pub user: Option<String>,
 
+    /// The user's password
+    #[arg(
+        id = "registry-password",
+        long,
+        value_name = "PASSWORD",
+        env = "HEADWATER_REGISTRY_PASSWORD",
+        hide = true
+    )]
+    pub password: Option<Secret>,
+
     /// A file that holds the user's password; HEADWATER_REGISTRY_PASSWORD holds it too
     #[arg(
         long = "registry-password-file",
@@ -34,6 +46,16 @@ pub struct RegistryOptions {
         env = "HEADWATER_REGISTRY_PASSWORD_FILE"
     )]
     pub password_file: Option<PathBuf>,
+
+    /// A bearer token
+    #[arg(
+        id = "registry-token",
+        long,
+        value_name = "TOKEN",
+        env = "HEADWATER_REGISTRY_TOKEN",
+        hide = true
+    )]
+    pub token: Option<Secret>,
 
     /// A file that holds a bearer token; HEADWATER_REGISTRY_TOKEN holds it too
     #[arg(

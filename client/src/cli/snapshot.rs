@@ -33,7 +33,7 @@ pub struct SnapshotOptions {
         value_name = "PATTERN",
         required = true,
         value_parser = patterns,
-        help_heading = "Source"
+        help_heading = "Tables"
     )]
     pub tables: Vec<TablePatterns>,
 
@@ -43,7 +43,7 @@ pub struct SnapshotOptions {
         long = "exclude-table",
         value_name = "PATTERN",
         value_parser = patterns,
-        help_heading = "Source"
+        help_heading = "Tables"
     )]
     pub exclude_tables: Vec<TablePatterns>,
 
@@ -52,6 +52,6 @@ pub struct SnapshotOptions {
     pub kafka: KafkaArguments,
 
     /// Ask, and do not wait for the end
-    #[arg(long)]
+    #[arg(long, help_heading = "Copy")]
     pub no_wait: bool,
 }

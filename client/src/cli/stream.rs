@@ -20,8 +20,8 @@ use crate::route::{Template, TemplateError, check_literal, check_name};
     headwater stream -d shop -b kafka:9092 --on-error quarantine\n  \
     headwater stream -d shop -b kafka:9092 --max-retained-wal 20GB --on-retained-wal drop-slot\n  \
     headwater stream -d shop -b kafka:9092 --resnapshot\n  \
-    headwater stream -d shop --sink stdout --slot debug\n\n\
-    Options are read from HEADWATER_* too: --topic-prefix from HEADWATER_TOPIC_PREFIX.")]
+    headwater stream -d shop --sink stdout --slot debug\n  \
+    headwater stream --config headwater.toml")]
 pub struct StreamOptions {
     /// The database.
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct StreamOptions {
         value_name = "NAME",
         default_value = "headwater",
         env = "HEADWATER_SLOT",
-        help_heading = "Source"
+        help_heading = "Slot"
     )]
     pub slot: String,
 
@@ -49,7 +49,7 @@ pub struct StreamOptions {
         value_name = "LIST",
         env = "HEADWATER_OPERATIONS",
         value_parser = operations,
-        help_heading = "Source"
+        help_heading = "Tables"
     )]
     pub operations: Option<String>,
 
@@ -59,7 +59,7 @@ pub struct StreamOptions {
         value_enum,
         default_value = "any",
         env = "HEADWATER_ORIGIN",
-        help_heading = "Source"
+        help_heading = "Tables"
     )]
     pub origin: OriginMode,
 
@@ -69,7 +69,7 @@ pub struct StreamOptions {
         value_enum,
         default_value = "root",
         env = "HEADWATER_PARTITIONS",
-        help_heading = "Source"
+        help_heading = "Tables"
     )]
     pub partitions: PartitionsMode,
 
@@ -114,7 +114,7 @@ pub struct StreamOptions {
         value_enum,
         default_value = "strict",
         env = "HEADWATER_ENCODING",
-        help_heading = "Source"
+        help_heading = "Tables"
     )]
     pub encoding: EncodingMode,
 
@@ -124,7 +124,7 @@ pub struct StreamOptions {
         value_name = "LSN:SEQ",
         env = "HEADWATER_QUARANTINE",
         value_delimiter = ',',
-        help_heading = "Source"
+        help_heading = "Slot"
     )]
     pub quarantine: Vec<ChangeId>,
 
@@ -144,7 +144,7 @@ pub struct StreamOptions {
         value_enum,
         default_value = "initial",
         env = "HEADWATER_SNAPSHOT",
-        help_heading = "Source"
+        help_heading = "Snapshot"
     )]
     pub snapshot: SnapshotMode,
 
@@ -156,7 +156,7 @@ pub struct StreamOptions {
         value_enum,
         default_value = "whole",
         env = "HEADWATER_SNAPSHOT_MODE",
-        help_heading = "Source"
+        help_heading = "Snapshot"
     )]
     pub snapshot_mode: CopyMode,
 
@@ -166,7 +166,7 @@ pub struct StreamOptions {
         long,
         env = "HEADWATER_RESNAPSHOT",
         conflicts_with = "accept_gap",
-        help_heading = "Source"
+        help_heading = "Slot"
     )]
     pub resnapshot: bool,
 
@@ -176,13 +176,13 @@ pub struct StreamOptions {
         long,
         value_name = "LSN",
         env = "HEADWATER_ACCEPT_GAP",
-        help_heading = "Source"
+        help_heading = "Slot"
     )]
     pub accept_gap: Option<Lsn>,
 
     /// End another instance that streams from the slot, and go on in its place; for one start:
     /// in the unit files of two instances it makes them end each other for ever
-    #[arg(long, env = "HEADWATER_TAKE_OVER", help_heading = "Source")]
+    #[arg(long, env = "HEADWATER_TAKE_OVER", help_heading = "Slot")]
     pub take_over: bool,
 
     /// How much WAL the slot may keep from being removed, such as 20GB, before --on-retained-wal
@@ -192,7 +192,7 @@ pub struct StreamOptions {
         value_name = "BYTES",
         env = "HEADWATER_MAX_RETAINED_WAL",
         value_parser = bytes,
-        help_heading = "Source"
+        help_heading = "Slot"
     )]
     pub max_retained_wal: Option<u64>,
 
@@ -202,7 +202,7 @@ pub struct StreamOptions {
         value_enum,
         default_value = "stop",
         env = "HEADWATER_ON_RETAINED_WAL",
-        help_heading = "Source"
+        help_heading = "Slot"
     )]
     pub on_retained_wal: OnRetainedWal,
 
@@ -213,7 +213,7 @@ pub struct StreamOptions {
         default_value_t = DEFAULT_SNAPSHOT_WORKERS,
         env = "HEADWATER_SNAPSHOT_WORKERS",
         value_parser = clap::value_parser!(u16).range(1..=64),
-        help_heading = "Source"
+        help_heading = "Snapshot"
     )]
     pub snapshot_workers: u16,
 
@@ -253,7 +253,7 @@ pub struct StreamOptions {
         value_enum,
         default_value = "kafka",
         env = "HEADWATER_SINK",
-        help_heading = "Sink"
+        help_heading = "Records"
     )]
     pub sink: SinkKind,
 
@@ -263,7 +263,7 @@ pub struct StreamOptions {
         value_name = "TEMPLATE",
         default_value = Template::DEFAULT,
         env = "HEADWATER_TOPIC",
-        help_heading = "Sink"
+        help_heading = "Topics"
     )]
     pub topic: Template,
 
@@ -274,7 +274,7 @@ pub struct StreamOptions {
         default_value = "",
         env = "HEADWATER_TOPIC_PREFIX",
         value_parser = topic_prefix,
-        help_heading = "Sink"
+        help_heading = "Topics"
     )]
     pub topic_prefix: String,
 
@@ -285,7 +285,7 @@ pub struct StreamOptions {
         value_name = "NAME",
         env = "HEADWATER_MESSAGE_TOPIC",
         value_parser = topic_name,
-        help_heading = "Sink"
+        help_heading = "Topics"
     )]
     pub message_topic: Option<String>,
 
@@ -307,7 +307,7 @@ pub struct StreamOptions {
         value_name = "NAME",
         env = "HEADWATER_DEAD_LETTER_TOPIC",
         value_parser = topic_name,
-        help_heading = "Sink"
+        help_heading = "Topics"
     )]
     pub dead_letter_topic: Option<String>,
 
@@ -317,7 +317,7 @@ pub struct StreamOptions {
         value_name = "N",
         env = "HEADWATER_TOPIC_PARTITIONS",
         value_parser = clap::value_parser!(i32).range(1..),
-        help_heading = "Sink"
+        help_heading = "Topics"
     )]
     pub topic_partitions: Option<i32>,
 
@@ -327,12 +327,12 @@ pub struct StreamOptions {
         value_name = "N",
         env = "HEADWATER_TOPIC_REPLICATION",
         value_parser = clap::value_parser!(i32).range(1..=32767),
-        help_heading = "Sink"
+        help_heading = "Topics"
     )]
     pub topic_replication: Option<i32>,
 
     /// Write to topics that exist and create none
-    #[arg(long, env = "HEADWATER_NO_CREATE_TOPICS", help_heading = "Sink")]
+    #[arg(long, env = "HEADWATER_NO_CREATE_TOPICS", help_heading = "Topics")]
     pub no_create_topics: bool,
 
     /// Headers hw.op, hw.lsn, hw.seq and others on each record
@@ -343,7 +343,7 @@ pub struct StreamOptions {
         env = "HEADWATER_HEADERS",
         value_parser = on_or_off,
         action = ArgAction::Set,
-        help_heading = "Sink"
+        help_heading = "Records"
     )]
     pub headers: bool,
 
@@ -384,7 +384,7 @@ impl StreamOptions {
 
 /// The Kafka cluster.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Sink")]
+#[command(next_help_heading = "Kafka")]
 pub struct KafkaArguments {
     /// Kafka brokers to ask first, HOST:PORT,…
     #[arg(
@@ -402,7 +402,6 @@ pub struct KafkaArguments {
         value_name = "KEY=VALUE",
         env = "HEADWATER_PROPERTIES",
         hide_env_values = true,
-        value_delimiter = '\n',
         value_parser = parse_property
     )]
     pub properties: Vec<(String, String)>,

@@ -5,7 +5,7 @@ use headwater_protocol::table_pattern::{TablePatternError, TablePatterns};
 
 /// The tables.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Source")]
+#[command(next_help_heading = "Tables")]
 pub struct TableOptions {
     /// Tables, `schema.table` with `*` as wildcard; all where it is not given
     #[arg(

@@ -26,19 +26,19 @@ pub struct TailOptions {
     pub registry: RegistryOptions,
 
     /// Begin with the oldest record instead of the next one to come
-    #[arg(long)]
+    #[arg(long, help_heading = "Reading")]
     pub from_beginning: bool,
 
     /// Stop at the end of all partitions
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Reading")]
     pub exit: bool,
 
     /// Add the headers hw.* as a last column, a JSON object
-    #[arg(long)]
+    #[arg(long, help_heading = "Reading")]
     pub headers: bool,
 
     /// Print Avro's dates, times and decimals as the JSON format has them, not as the numbers and
     /// bytes beneath
-    #[arg(long)]
+    #[arg(long, help_heading = "Reading")]
     pub readable: bool,
 }

@@ -39,7 +39,7 @@ pub struct VerifyOptions {
         value_enum,
         default_value = "strict",
         env = "HEADWATER_ENCODING",
-        help_heading = "Source"
+        help_heading = "Tables"
     )]
     pub encoding: EncodingMode,
 

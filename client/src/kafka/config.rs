@@ -100,6 +100,19 @@ pub fn parse_property(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Has librdkafka judge a property by itself.
+///
+/// # Errors
+/// Of kind `Usage` when it knows no such property, or does not take the value.
+pub(crate) fn check_property(name: &str, value: &str) -> Result<()> {
+    let mut config = ClientConfig::new();
+    config.set(resolve_alias(name), value);
+    match config.create_native_config() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(creation_error(&error)),
+    }
+}
+
 impl KafkaOptions {
     /// The brokers asked first: those of `bootstrap.servers` where it is given.
     pub(crate) fn brokers(&self) -> &str {

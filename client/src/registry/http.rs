@@ -14,6 +14,7 @@ use ureq::{Agent, Body};
 
 use super::endpoint::{Endpoint, Login};
 use crate::cli::RegistryOptions;
+use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result, registry as registry_errors};
 
 /// How long a question may take, from the look at its host's name to the answer's last byte. A
@@ -301,9 +302,14 @@ impl Credentials {
             user: options.user.clone(),
             password: secret(
                 options.password_file.as_deref(),
-                "HEADWATER_REGISTRY_PASSWORD",
+                options.password.as_ref(),
+                "password",
             )?,
-            token: secret(options.token_file.as_deref(), "HEADWATER_REGISTRY_TOKEN")?,
+            token: secret(
+                options.token_file.as_deref(),
+                options.token.as_ref(),
+                "token",
+            )?,
         };
         if credentials.token.is_some() && credentials.user.is_some() {
             return Err(
@@ -351,22 +357,20 @@ fn header(login: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// What a file holds, but for the line's end, or else a variable.
-fn secret(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
-    let text = match file {
-        Some(path) => String::from_utf8(contents(path)?)
+/// What a file holds, but for the line's end, or else what was given.
+fn secret(file: Option<&Path>, given: Option<&Secret>, what: &str) -> Result<Option<String>> {
+    let text = match (file, given) {
+        (Some(path), _) => String::from_utf8(contents(path)?)
             .map_err(|_| usage(format!("file {} is not UTF-8", path.display())))?,
-        None => match std::env::var(variable) {
-            Ok(text) => text,
-            Err(std::env::VarError::NotPresent) => return Ok(None),
-            Err(std::env::VarError::NotUnicode(_)) => {
-                return Err(usage(format!("{variable} is not UTF-8")));
-            }
-        },
+        (None, Some(given)) => given.reveal().to_owned(),
+        (None, None) => return Ok(None),
     };
     let text = text.trim_end_matches(['\r', '\n']);
     if text.chars().any(char::is_control) {
-        let place = file.map_or_else(|| variable.to_owned(), |path| path.display().to_string());
+        let place = file.map_or_else(
+            || format!("the schema registry's {what}"),
+            |path| path.display().to_string(),
+        );
         return Err(usage(format!("{place} holds more than one line")));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))

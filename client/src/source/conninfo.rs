@@ -8,6 +8,8 @@
 
 use std::fmt::Write;
 
+use crate::config::Secret;
+
 /// The parts of a connection string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conninfo {
@@ -19,6 +21,8 @@ pub struct Conninfo {
     pub port: Option<String>,
     /// `-U`: overrides the string's user.
     pub user: Option<String>,
+    /// Overrides the string's password.
+    pub password: Option<Secret>,
 }
 
 impl Conninfo {
@@ -26,13 +30,14 @@ impl Conninfo {
     /// `overrides`.
     pub fn complete(&self, defaults: &[(&str, &str)], overrides: &[(&str, &str)]) -> String {
         let user_overrides = [
-            ("host", &self.host),
-            ("port", &self.port),
-            ("user", &self.user),
+            ("host", self.host.as_deref()),
+            ("port", self.port.as_deref()),
+            ("user", self.user.as_deref()),
+            ("password", self.password.as_ref().map(Secret::reveal)),
         ];
         let overrides: Vec<(&str, &str)> = user_overrides
             .into_iter()
-            .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+            .filter_map(|(key, value)| Some((key, value?)))
             .chain(overrides.iter().copied())
             .collect();
         match self.dbname.as_deref() {

@@ -1,0 +1,184 @@
+//! `headwater config check`: whether environment and file are right, and what they set.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::ErrorKind as ClapErrorKind;
+
+use super::command_line::{self, Refusal, without_variables};
+use super::file::File;
+use super::layers::{Assignment, Layers, Property};
+use super::table::{CommandSettings, Table};
+use super::{Environment, names, readable_secret};
+use crate::cli;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a check has found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What keeps commands from running.
+    pub errors: Vec<Error>,
+    /// What does not, and should be known.
+    pub warnings: Vec<Error>,
+    /// What is set.
+    pub set: Vec<Set>,
+    /// How many commands have settings.
+    commands: usize,
+}
+
+/// A setting that environment or file give.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Set {
+    /// The key, with `kafka.` before that of a property.
+    pub key: String,
+    /// The variable, or the file and its line.
+    pub place: String,
+    /// The commands that take it from there.
+    pub commands: Vec<String>,
+}
+
+/// Looks at every setting of every command. Nothing is connected to.
+pub fn check(path: Option<&Path>, environment: &Environment) -> Report {
+    let root = cli::command();
+    let table = Table::new(&root);
+    let mut report = Report {
+        warnings: environment.unknown(&table),
+        ..Report::default()
+    };
+    let file = path.and_then(|path| match File::read(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            report.errors.push(error);
+            None
+        }
+    });
+    if let Some(file) = &file {
+        report.errors.extend(names::unknown(file, &table));
+        report.warnings.extend(readable_secret(file, &table));
+    }
+    let layers = Layers {
+        environment,
+        file: file.as_ref(),
+    };
+    for command in &table.commands {
+        let (assignments, properties, errors) = layers.checked(command, |_| false);
+        let are_sound = errors.is_empty();
+        for error in errors {
+            report.add_error(error);
+        }
+        if are_sound && let Some(error) = conflict(&root, command, &assignments, &properties) {
+            report.add_error(error);
+        }
+        report.add(command, &assignments, &properties);
+    }
+    report.commands = table.commands.len();
+    report
+}
+
+/// Settings that do not go together. What is missing may yet come by the command line.
+fn conflict(
+    root: &clap::Command,
+    command: &CommandSettings,
+    assignments: &[Assignment],
+    properties: &[Property],
+) -> Option<Error> {
+    let mut words: Vec<OsString> = vec!["headwater".into(), command.name.as_str().into()];
+    words.extend(command_line::as_words(assignments, properties));
+    let root = without_variables(root.clone());
+    let error = root.try_get_matches_from(words).err()?;
+    if error.kind() == ClapErrorKind::MissingRequiredArgument {
+        return None;
+    }
+    Some(match command_line::explained(error, assignments) {
+        Refusal::Settings(error) => error,
+        Refusal::CommandLine(error) => Error::new(ErrorKind::Usage, command_line::sentence(&error)),
+    })
+}
+
+impl Report {
+    /// An error that several commands have is one.
+    fn add_error(&mut self, error: Error) {
+        let sentence = error.to_string();
+        if !self
+            .errors
+            .iter()
+            .any(|other| other.to_string() == sentence)
+        {
+            self.errors.push(error);
+        }
+    }
+
+    fn add(
+        &mut self,
+        command: &CommandSettings,
+        assignments: &[Assignment],
+        properties: &[Property],
+    ) {
+        let assignments = assignments
+            .iter()
+            .map(|it| (it.setting.key.clone(), it.origin.to_string()));
+        let properties = properties
+            .iter()
+            .map(|it| (format!("kafka.{}", it.name), it.origin.to_string()));
+        for (key, place) in assignments.chain(properties) {
+            let mut set = self.set.iter_mut();
+            match set.find(|set| set.key == key && set.place == place) {
+                Some(set) => set.commands.push(command.name.clone()),
+                None => self.set.push(Set {
+                    key,
+                    place,
+                    commands: vec![command.name.clone()],
+                }),
+            }
+        }
+    }
+
+    /// The report as lines of at most eighty columns, where names allow it.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (kind, findings) in [("error", &self.errors), ("warning", &self.warnings)] {
+            for finding in findings {
+                lines.push(format!("{kind}: {finding}"));
+                lines.extend(finding.hint().map(|hint| format!("  {hint}")));
+            }
+        }
+        for set in &self.set {
+            let line = format!("{:<26} {:<26} ", set.key, set.place);
+            let mut rest = match set.commands.len() == self.commands {
+                true => "all".to_owned(),
+                false => set.commands.join(", "),
+            };
+            // Words go to the next line where they end.
+            let mut indent = line;
+            while indent.len() + rest.len() > 80 {
+                let room = 80_usize.saturating_sub(indent.len());
+                let Some(end) = rest.get(..room).and_then(|part| part.rfind(' ')) else {
+                    break;
+                };
+                lines.push(format!("{indent}{}", &rest[..end]));
+                rest = rest[end + 1..].to_owned();
+                indent = " ".repeat(54);
+            }
+            lines.push(format!("{indent}{rest}"));
+        }
+        lines
+    }
+
+    /// Whether commands can run by it.
+    ///
+    /// # Errors
+    /// Of kind `Usage`, with how many errors there are.
+    pub fn verdict(&self) -> Result<()> {
+        match self.errors.len() {
+            0 => Ok(()),
+            1 => Err(Error::new(
+                ErrorKind::Usage,
+                "the configuration has an error",
+            )),
+            count => Err(Error::new(
+                ErrorKind::Usage,
+                format!("the configuration has {count} errors"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `headwater config` and `headwater completions`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::command_line::sentence;
+use super::{Environment, Refusal, check, print};
+use crate::cli::{self, CompletionsOptions, ConfigOptions, ConfigQuestion, PrintOptions};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Runs `headwater config`, with the file of `--config`.
+///
+/// # Errors
+/// Of kind `Usage` where settings are wrong.
+pub fn run(options: &ConfigOptions, file: Option<&Path>) -> Result<()> {
+    let environment = Environment::of_process();
+    match &options.question {
+        ConfigQuestion::Check => {
+            let report = check(file, &environment);
+            let lines = report.lines();
+            write(
+                lines
+                    .iter()
+                    .map(|line| format!("{line}\n"))
+                    .collect::<String>()
+                    .as_bytes(),
+            )?;
+            report.verdict()
+        }
+        ConfigQuestion::Print(options) => {
+            let words = words(options, file);
+            match print(&words, &environment, options.json) {
+                Ok(text) => write(text.as_bytes()),
+                Err(Refusal::Settings(error)) => Err(error),
+                // Help of the other command is no error.
+                Err(Refusal::CommandLine(error)) if !error.use_stderr() => {
+                    write(error.render().to_string().as_bytes())
+                }
+                Err(Refusal::CommandLine(error)) => {
+                    Err(Error::new(ErrorKind::Usage, sentence(&error)))
+                }
+            }
+        }
+    }
+}
+
+/// Runs `headwater completions`.
+///
+/// # Errors
+/// Where nothing can be written to stdout.
+pub fn complete(options: &CompletionsOptions) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut cli::command(), "headwater", &mut script);
+    write(&script)
+}
+
+/// The command line that is asked about.
+fn words(options: &PrintOptions, file: Option<&Path>) -> Vec<OsString> {
+    let mut words = vec![OsString::from("headwater")];
+    if let Some(file) = file {
+        words.push("--config".into());
+        words.push(file.into());
+    }
+    let has_command = options
+        .command
+        .first()
+        .is_some_and(|word| !word.to_string_lossy().starts_with('-'));
+    if !has_command {
+        words.push("stream".into());
+    }
+    words.extend(options.command.iter().cloned());
+    words
+}
+
+fn write(bytes: &[u8]) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::new(
+            ErrorKind::Interrupted,
+            "the reader of stdout went away",
+        )),
+        Err(error) => Err(Error::failed("cannot write to stdout").with_source(error)),
+    }
+}

@@ -1,0 +1,545 @@
+//! What a command goes by, from the command line down to the file.
+
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::cli::{Command, DropOptions, SnapshotMode, StreamOptions, TailOptions};
+use crate::error::Error;
+
+/// A file of settings, with others beside it.
+struct Files(TempDir);
+
+impl Files {
+    fn new(settings: &str) -> Self {
+        let files = Files(tempfile::tempdir().unwrap());
+        files.put("h.toml", settings);
+        files
+    }
+
+    fn put(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.0.path().join("h.toml")
+    }
+
+    /// A text without the folder, whose name is never the same.
+    fn shorten(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn words(line: &str) -> Vec<OsString> {
+    let words = line.split(' ').filter(|word| !word.is_empty());
+    std::iter::once("headwater")
+        .chain(words)
+        .map(OsString::from)
+        .collect()
+}
+
+fn load_with<const N: usize>(
+    file: &str,
+    environment: [(&str, &str); N],
+    line: &str,
+) -> Result<Settings, String> {
+    let files = Files::new(file);
+    let mut words = words(line);
+    words.push("--config".into());
+    words.push(files.settings().into());
+    load(&words, &Environment::from(environment)).map_err(|refusal| match refusal {
+        Refusal::CommandLine(error) => format!("clap: {error}"),
+        Refusal::Settings(error) => files.shorten(&sentence(&error)),
+    })
+}
+
+fn sentence(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error}. {hint}"),
+        None => error.to_string(),
+    }
+}
+
+fn stream<const N: usize>(
+    file: &str,
+    environment: [(&str, &str); N],
+    line: &str,
+) -> Box<StreamOptions> {
+    match load_with(file, environment, &format!("stream {line}"))
+        .unwrap()
+        .cli
+        .command
+    {
+        Command::Stream(options) => options,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused<const N: usize>(file: &str, environment: [(&str, &str); N], line: &str) -> String {
+    load_with(file, environment, line)
+        .map(|settings| settings.cli)
+        .unwrap_err()
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment_that_over_the_file_and_that_over_the_default() {
+    let file = "slot = \"file\"\n";
+    let environment = [("HEADWATER_SLOT", "variable")];
+    assert_eq!(stream(file, environment, "-S flag").slot, "flag");
+    assert_eq!(stream(file, environment, "").slot, "variable");
+    assert_eq!(stream(file, [], "").slot, "file");
+    assert_eq!(stream("", [], "").slot, "headwater");
+    assert_eq!(stream(file, [("HEADWATER_SLOT", "")], "").slot, "file");
+}
+
+#[test]
+fn the_table_of_a_command_wins_there_and_nowhere_else() {
+    let file = "slot = \"all\"\n[drop]\nslot = \"dropped\"\n";
+    assert_eq!(stream(file, [], "").slot, "all");
+    let settings = load_with(file, [], "drop").unwrap();
+    let Command::Drop(options) = settings.cli.command else {
+        panic!("not the drop command");
+    };
+    let options: DropOptions = *options;
+    assert_eq!(options.stream.slot, "dropped");
+}
+
+#[test]
+fn every_kind_of_option_has_its_value_from_the_file() {
+    let file = "verbose = 2\nno-create-topics = true\ntable = [\"a,b\", \"s.c\"]\n\
+                exclude-table = \"d\"\nsnapshot-workers = 7\nmax-retained-wal = \"2GB\"\n\
+                topic-prefix = \"\"\nquarantine = [\"0/1:2\", \"0/3:4\"]\n\
+                [stream]\nsnapshot = \"never\"\nheaders = \"off\"\n";
+    let settings = load_with(file, [], "stream").unwrap();
+    assert_eq!(settings.cli.general.verbose, 2);
+    let Command::Stream(options) = settings.cli.command else {
+        panic!("not the stream command");
+    };
+    assert!(options.no_create_topics);
+    assert!(!options.headers);
+    assert_eq!(options.snapshot, SnapshotMode::Never);
+    assert_eq!(options.snapshot_workers, 7);
+    assert_eq!(options.max_retained_wal, Some(2 << 30));
+    assert_eq!(options.quarantine.len(), 2);
+    let tables: Vec<String> = options
+        .tables
+        .tables
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(tables, ["public.a,public.b", "s.c"]);
+}
+
+#[test]
+fn a_list_of_the_file_is_replaced_as_a_whole() {
+    let file = "table = [\"a\", \"b\"]\n";
+    assert_eq!(stream(file, [], "").tables.tables.len(), 2);
+    assert_eq!(stream(file, [], "-t c").tables.tables.len(), 1);
+    assert_eq!(
+        stream(file, [("HEADWATER_TABLE", "c")], "")
+            .tables
+            .tables
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_variable_takes_back_what_the_file_says() {
+    let file = "no-create-topics = true\n";
+    for (value, expected) in [
+        ("0", false),
+        ("off", false),
+        ("false", false),
+        ("YES", true),
+    ] {
+        let options = stream(file, [("HEADWATER_NO_CREATE_TOPICS", value)], "");
+        assert_eq!(options.no_create_topics, expected, "{value}");
+    }
+    let error = refused(file, [("HEADWATER_NO_CREATE_TOPICS", "maybe")], "stream");
+    assert!(
+        error.starts_with("HEADWATER_NO_CREATE_TOPICS: expected true or false"),
+        "{error}"
+    );
+}
+
+#[test]
+fn properties_are_merged_and_the_last_word_is_the_command_lines() {
+    let file = "[kafka]\nlinger.ms = 1\nretries = 1\nacks = \"all\"\ndebug = [\"broker\", \"topic\"]\n\
+                batch.size = 1000\nsasl.username = \"ann\"\n[stream.kafka]\nretries = 2\nbatch.size = 2000\n";
+    let environment = [
+        ("HEADWATER_KAFKA_BATCH_SIZE", "3000"),
+        ("HEADWATER_KAFKA_LINGER_MS", "3"),
+        ("HEADWATER_PROPERTIES", "linger.ms=4\n\nclient.id=x\n"),
+    ];
+    let properties = stream(file, environment, "-X linger.ms=5").kafka.properties;
+    let last = |name: &str| {
+        let mut properties = properties.iter().rev();
+        properties
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
+    for (name, expected) in [
+        ("linger.ms", "5"),
+        ("client.id", "x"),
+        ("batch.size", "3000"),
+        ("retries", "2"),
+        ("sasl.username", "ann"),
+        ("debug", "broker,topic"),
+    ] {
+        assert_eq!(last(name), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn what_does_not_go_together_is_refused_across_layers_with_where_it_is_set() {
+    for (file, environment, line) in [
+        ("resnapshot = true\naccept-gap = \"0/1\"\n", [], "stream"),
+        ("resnapshot = true\n", [], "stream --accept-gap 0/1"),
+    ] {
+        let error = refused(file, environment, line);
+        assert!(error.contains("cannot be used with"), "{error}");
+        assert!(error.contains("resnapshot is set by h.toml:1"), "{error}");
+    }
+    let file = "resnapshot = true\naccept-gap = \"0/1\"\n";
+    let options = stream(file, [("HEADWATER_RESNAPSHOT", "false")], "");
+    assert!(options.accept_gap.is_some() && !options.resnapshot);
+}
+
+#[test]
+fn what_is_required_may_come_from_the_file() {
+    assert!(load_with("table = \"orders\"\n", [], "snapshot").is_ok());
+    let error = refused("", [], "snapshot");
+    assert!(error.contains("--table <PATTERN>"), "{error}");
+}
+
+#[test]
+fn unknown_keys_and_wrong_values_are_named_with_their_line_and_what_is_like_them() {
+    for (file, expected) in [
+        (
+            "\ntopic_prefix = \"x\"\n",
+            "h.toml:2: unknown key \"topic_prefix\". Did you mean topic-prefix?",
+        ),
+        (
+            "[verify]\nworker = 3\n",
+            "h.toml:2: unknown key \"worker\". Did you mean workers?",
+        ),
+        (
+            "[verfy]\nworkers = 3\nlimit = 1\n",
+            "h.toml:2: unknown table [verfy]. Did you mean [verify]?",
+        ),
+        (
+            "[drop]\ntoast = \"mark\"\n",
+            "h.toml:2: headwater drop has no option --toast. Put it into [stream].",
+        ),
+        (
+            "headers = \"on\"\n",
+            "h.toml:1: headers means different things to different commands. Put it into [stream] or [tail].",
+        ),
+        (
+            "origin = \"nine\"\n",
+            "h.toml:1: invalid value 'nine' for origin: expected one of any, none. Did you mean none?",
+        ),
+        (
+            "snapshot-workers = 65\n",
+            "h.toml:1: invalid value '65' for snapshot-workers: 65 is not in 1..=64",
+        ),
+        (
+            "slot = true\nno-create-topics = \"yes\"\n",
+            "h.toml:2: no-create-topics takes true or false, not a string",
+        ),
+        (
+            "slot = [\"a\"]\n",
+            "h.toml:1: slot takes a string or a number, not a list",
+        ),
+        (
+            "max-retained-wal = \"20 parsecs\"\n",
+            "h.toml:1: invalid value '20 parsecs' for max-retained-wal: expected a number of bytes, or one with kB, MB, GB or TB, such as 20GB",
+        ),
+    ] {
+        assert_eq!(refused(file, [], "stream"), expected);
+    }
+    let error = refused("", [("HEADWATER_ORIGIN", "some")], "stream");
+    assert_eq!(
+        error,
+        "HEADWATER_ORIGIN: invalid value 'some' for origin: expected one of any, none"
+    );
+    let error = refused("[kafka]\nlinger.mss = 5\n", [], "stream");
+    assert!(
+        error.starts_with("h.toml:2: ") && error.contains("linger.mss"),
+        "{error}"
+    );
+}
+
+#[test]
+fn secrets_come_from_variables_from_files_and_from_what_the_file_refers_to() {
+    let files = Files::new("");
+    let secret = files.put("secret", "hunter2\n");
+    let secret = secret.to_str().unwrap();
+    let reference = format!(
+        "password = {{ file = {secret:?} }}\n[kafka]\nsasl.password = {{ file = {secret:?} }}\n"
+    );
+    let options = stream(&reference, [], "");
+    let password = |options: &StreamOptions| {
+        options
+            .connection
+            .password
+            .as_ref()
+            .map(|it| it.reveal().to_owned())
+    };
+    assert_eq!(password(&options).as_deref(), Some("hunter2"));
+    let expected = ("sasl.password".to_owned(), "hunter2".to_owned());
+    assert_eq!(options.kafka.properties.first(), Some(&expected));
+
+    let environment = [
+        ("HEADWATER_PASSWORD_FILE", secret),
+        ("HEADWATER_KAFKA_SASL_PASSWORD_FILE", secret),
+        ("HEADWATER_DBNAME_FILE", secret),
+    ];
+    let options = stream("", environment, "");
+    assert_eq!(password(&options).as_deref(), Some("hunter2"));
+    assert_eq!(options.connection.dbname.as_deref(), Some("hunter2"));
+    assert_eq!(options.kafka.properties.first(), Some(&expected));
+
+    let variable = "password = { env = \"PASSWORD_OF_POSTGRES\" }\n";
+    let options = stream(variable, [("PASSWORD_OF_POSTGRES", "hunter2")], "");
+    assert_eq!(password(&options).as_deref(), Some("hunter2"));
+    let error = refused(variable, [], "stream");
+    assert_eq!(error, "h.toml:1: variable PASSWORD_OF_POSTGRES is not set");
+}
+
+#[test]
+fn a_secret_is_given_once_and_not_on_the_command_line() {
+    let error = refused("", [], "stream --password hunter2");
+    assert!(
+        error.contains("HEADWATER_PASSWORD_FILE") && !error.contains("hunter2"),
+        "{error}"
+    );
+    let both = [
+        ("HEADWATER_PASSWORD", "hunter2"),
+        ("HEADWATER_PASSWORD_FILE", "/run/x"),
+    ];
+    let error = refused("", both, "stream");
+    assert_eq!(
+        error,
+        "HEADWATER_PASSWORD_FILE: HEADWATER_PASSWORD is set, too. Leave one of them out."
+    );
+    // The nearer one of a secret and the file that holds it.
+    let files = Files::new("");
+    let secret = files.put("secret", "of a file");
+    let line = format!("stream --registry-password-file {}", secret.display());
+    let settings = load_with("registry-password = \"x\"\n", [], &line).unwrap();
+    let Command::Stream(options) = settings.cli.command else {
+        panic!("not the stream command");
+    };
+    assert_eq!(options.registry.password, None);
+    let file = "registry-password-file = \"/nowhere\"\n";
+    let options = stream(file, [("HEADWATER_REGISTRY_PASSWORD", "x")], "");
+    assert_eq!(options.registry.password_file, None);
+    assert_eq!(
+        options.registry.password.as_ref().map(Secret::reveal),
+        Some("x")
+    );
+}
+
+#[test]
+fn no_refusal_and_no_print_shows_a_secret() {
+    let file = "password = \"hunter2\"\nregistry = \"http://ann:hunter2@r\"\n\
+                dbname = \"host=db password=hunter2\"\n\
+                [kafka]\nsasl.password = \"hunter2\"\n";
+    let files = Files::new(file);
+    let mut words = words("stream -X ssl.key.password=hunter2");
+    words.extend(["--config".into(), files.settings().into()]);
+    for as_json in [false, true] {
+        let shown = print(&words, &Environment::default(), as_json).unwrap();
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("***"), "{shown}");
+    }
+    let settings = load(&words, &Environment::default()).unwrap();
+    let warnings: Vec<String> = settings.warnings.iter().map(sentence).collect();
+    let warnings = files.shorten(&warnings.join("\n"));
+    assert!(
+        warnings.contains("ssl.key.password is on the command line"),
+        "{warnings}"
+    );
+    assert!(warnings.contains("chmod o-r h.toml"), "{warnings}");
+    for file in [
+        "[kafka]\nsasl.password = [[\"hunter2\"]]\n",
+        "password = [\"hunter2\"]\n",
+    ] {
+        let error = refused(file, [], "stream");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_printed_says_where_each_setting_is_from_and_is_a_file_itself() {
+    let files = Files::new("slot = \"s\"\nno-create-topics = true\n[kafka]\nlinger.ms = 5\n");
+    let mut words = words("stream -h db");
+    words.extend(["--config".into(), files.settings().into()]);
+    let environment = Environment::from([("HEADWATER_BROKERS", "kafka:1")]);
+    let shown = files.shorten(&print(&words, &environment, false).unwrap());
+    for (setting, place) in [
+        ("slot = \"s\"", "h.toml:1"),
+        ("host = \"db\"", "command line"),
+        ("brokers = \"kafka:1\"", "HEADWATER_BROKERS"),
+        ("numbers = \"exact\"", "default"),
+        ("no-create-topics = true", "h.toml:2"),
+        ("linger.ms = 5", "h.toml:4"),
+    ] {
+        let mut lines = shown.lines();
+        let line = lines
+            .find(|line| line.starts_with(setting))
+            .unwrap_or_else(|| panic!("{setting} in {shown}"));
+        assert!(line.ends_with(&format!("# {place}")), "{line}");
+    }
+    let longest = shown.lines().map(str::len).max();
+    assert!(longest <= Some(80), "{shown}");
+    assert!(load_with(&shown, [], "verify").is_ok());
+}
+
+#[test]
+fn a_check_finds_everything_that_is_wrong_and_says_what_is_set() {
+    let files = Files::new(
+        "slott = \"s\"\norigin = \"some\"\nbrokers = \"kafka:1\"\n[verify]\nworkers = 0\n[kafka]\nno.such = 1\n",
+    );
+    let environment = Environment::from([("HEADWATER_SLOTT", "x"), ("HEADWATER_TOAST", "mark")]);
+    let report = check(Some(&files.settings()), &environment);
+    assert_eq!(report.errors.len(), 4, "{:#?}", report.errors);
+    assert_eq!(report.warnings.len(), 1, "{:#?}", report.warnings);
+    assert_eq!(
+        report.verdict().unwrap_err().to_string(),
+        "the configuration has 4 errors"
+    );
+    let text = report.lines().join("\n");
+    for expected in [
+        "workers",
+        "no.such",
+        "some",
+        "slott",
+        "Did you mean HEADWATER_SLOT?",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    let toast = Set {
+        key: "toast".to_owned(),
+        place: "HEADWATER_TOAST".to_owned(),
+        commands: vec!["stream".to_owned()],
+    };
+    assert!(report.set.contains(&toast), "{:#?}", report.set);
+
+    let files = Files::new("resnapshot = true\naccept-gap = \"0/1\"\n");
+    let report = check(Some(&files.settings()), &Environment::default());
+    assert_eq!(report.errors.len(), 1, "{:#?}", report.errors);
+    let missing = files.0.path().join("none.toml");
+    assert_eq!(
+        check(Some(&missing), &Environment::default()).errors.len(),
+        1
+    );
+}
+
+#[test]
+fn a_file_that_is_wrong_stops_a_command_but_not_the_check_of_it() {
+    assert!(refused("x = 1\n", [], "stream").contains("unknown key"));
+    assert!(load_with("x = 1\n", [], "config check").is_ok());
+}
+
+#[test]
+fn options_before_the_command_and_words_behind_two_dashes_stay_what_they_are() {
+    let file = "brokers = \"kafka:1\"\n";
+    for line in [
+        "-v --log-format json tail orders --exit",
+        "tail -v --log-format=json --exit -- orders",
+    ] {
+        let files = Files::new(file);
+        let mut given = vec![OsString::from("headwater"), "--config".into()];
+        given.push(files.settings().into());
+        given.extend(words(line).into_iter().skip(1));
+        let cli = load(&given, &Environment::default()).unwrap().cli;
+        let Command::Tail(options) = cli.command else {
+            panic!("not the tail command");
+        };
+        let options: TailOptions = *options;
+        assert_eq!(
+            (options.topics.as_slice(), options.kafka.brokers.as_str()),
+            (["orders".to_owned()].as_slice(), "kafka:1")
+        );
+        assert_eq!(cli.general.verbose, 1);
+    }
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable() {
+    let files = Files::new("slot = \"s\"\n");
+    let path = files.settings();
+    let environment = Environment::from([("HEADWATER_CONFIG", path.to_str().unwrap())]);
+    let cli = load(&words("stream"), &environment).unwrap().cli;
+    assert_eq!(cli.general.config.as_deref(), Some(path.as_path()));
+    let Command::Stream(options) = cli.command else {
+        panic!("not the stream command");
+    };
+    assert_eq!(options.slot, "s");
+}
+
+/// Every option gets a variable and a key by its name alone; this is what keeps the rule.
+#[test]
+fn names_follow_one_rule() {
+    let table = Table::new(&cli::command());
+    for command in &table.commands {
+        for setting in &command.settings {
+            let key = &setting.key;
+            match setting.variable() {
+                Some(name) => assert_eq!(name, table::variable(key), "{} --{key}", command.name),
+                None => assert!(table.is_ambiguous(key), "{} --{key}", command.name),
+            }
+            assert!(
+                !key.starts_with("kafka"),
+                "--{key} would be taken for a property"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_example_is_right_as_it_is_and_with_every_key_uncommented() {
+    let text = example();
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.is_empty() && !setting.starts_with([' ', '-']) => setting,
+            _ => line,
+        })
+        .collect();
+    for text in [text.clone(), uncommented.join("\n")] {
+        let files = Files::new(&text);
+        let report = check(Some(&files.settings()), &Environment::default());
+        let errors: Vec<String> = report
+            .errors
+            .iter()
+            .map(ToString::to_string)
+            // There are no such secrets here.
+            .filter(|error| !error.contains("/run/secrets/"))
+            .collect();
+        assert_eq!(errors, [""; 0], "\n{text}");
+    }
+    let table = Table::new(&cli::command());
+    for key in table.keys() {
+        let entry = format!("#{key} = ");
+        assert!(
+            text.lines().any(|line| line.starts_with(&entry)),
+            "{key} is missing"
+        );
+    }
+    let longest = text
+        .lines()
+        .max_by_key(|line| line.chars().count())
+        .unwrap_or_default();
+    assert!(longest.chars().count() <= 80, "{longest}");
+}
