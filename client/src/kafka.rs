@@ -3,6 +3,7 @@
 
 mod config;
 mod connection;
+mod login;
 mod read;
 mod topics;
 

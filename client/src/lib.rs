@@ -36,5 +36,6 @@ pub mod stop;
 pub mod stream;
 pub mod tail;
 pub mod terminal;
+mod tls;
 pub mod verify;
 pub mod watch;

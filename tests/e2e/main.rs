@@ -41,6 +41,7 @@ mod resume;
 mod rewrites;
 mod rows;
 mod same_bytes;
+mod security;
 mod sizes;
 mod snapshot_again;
 mod snapshot_kills;

@@ -29,13 +29,27 @@ impl Client {
     ///
     /// If it was not built.
     pub fn start<A: AsRef<str>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Client::start_with(arguments, &[])
+    }
+
+    /// Runs `headwater` with arguments and variables.
+    ///
+    /// # Panics
+    ///
+    /// If it was not built.
+    pub fn start_with<A: AsRef<str>>(
+        arguments: impl IntoIterator<Item = A>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let arguments: Vec<String> = arguments
             .into_iter()
             .map(|a| a.as_ref().to_owned())
             .collect();
-        let mut process = Service::new(installation::client())
-            .args(&arguments)
-            .start();
+        let mut service = Service::new(installation::client()).args(&arguments);
+        for (name, value) in variables {
+            service = service.env(name, value);
+        }
+        let mut process = service.start();
         let (stdout, stderr) = (process.take_stdout(), process.take_stderr());
         Client {
             arguments,

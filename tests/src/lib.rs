@@ -12,6 +12,7 @@
 //! with what message: its callers have nothing better to do.
 
 pub mod avro;
+pub mod certificates;
 pub mod client;
 pub mod installation;
 pub mod kafka;
@@ -30,6 +31,7 @@ pub mod torture;
 pub mod types;
 pub mod wait;
 
+pub use certificates::Certificates;
 pub use client::Client;
 pub use installation::Installation;
 pub use kafka::Kafka;

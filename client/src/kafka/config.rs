@@ -9,7 +9,7 @@
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
-use super::KafkaOptions;
+use super::{KafkaOptions, login};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a producer may hold that the broker has not acknowledged, unless
@@ -36,7 +36,7 @@ const DEFAULT_BATCH_BYTES: u64 = 1_000_000;
 const MESSAGE_MAX_BYTES: u64 = 1_000_000_000;
 
 /// Two names of one property: what users write, what is set.
-const ALIASES: [(&str, &str); 8] = [
+const ALIASES: [(&str, &str); 9] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("queue.buffering.max.ms", "linger.ms"),
     ("compression.codec", "compression.type"),
@@ -45,6 +45,7 @@ const ALIASES: [(&str, &str); 8] = [
     ("message.send.max.retries", "retries"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
     ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("sasl.mechanism", "sasl.mechanisms"),
 ];
 
 /// What a producer is given unless the user says otherwise.
@@ -179,7 +180,9 @@ impl KafkaOptions {
             config.set(*name, *value);
         }
         for (name, value) in &self.properties {
-            config.set(resolve_alias(name), value);
+            if !login::is_ours_alone(self, name) {
+                config.set(resolve_alias(name), value);
+            }
         }
         config.set_log_level(log_level());
         config

@@ -4,6 +4,7 @@
 //! one when no broker answers any more and one when they do again. Its own lines
 //! are kept for those who ask, at debug level under the target `librdkafka`.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,8 +15,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
-use super::creation_error;
+use super::login::Login;
+use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
+use crate::tls::{self, Authorities, Greeting, Refusal, Trust};
 
 /// How long brokers may take to answer for the first time. Long enough for one that is
 /// just starting (two to eight seconds), short enough to read the error in a terminal.
@@ -28,6 +31,9 @@ pub(super) const QUESTION: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Connection {
     brokers: String,
+    login: Login,
+    /// By whom brokers are trusted; none where they are not asked for certificates.
+    trust: Option<Trust>,
     /// Whether outages are logged: one client of a process does it for all.
     herald: bool,
     /// Set after the first answer: before it, an outage is an error of the start.
@@ -45,22 +51,35 @@ struct Complaint {
 
 impl Connection {
     /// The connection that tells of outages.
-    pub(crate) fn herald(brokers: &str) -> Self {
-        Connection {
+    ///
+    /// # Errors
+    /// As [`Login::of`].
+    pub(crate) fn herald(options: &KafkaOptions) -> Result<Self> {
+        Ok(Connection {
             herald: true,
-            ..Self::silent(brokers)
-        }
+            ..Self::silent(options)?
+        })
     }
 
     /// A connection beside one that tells of outages already.
-    pub(crate) fn silent(brokers: &str) -> Self {
-        Connection {
-            brokers: brokers.to_owned(),
+    ///
+    /// # Errors
+    /// As [`Login::of`].
+    pub(crate) fn silent(options: &KafkaOptions) -> Result<Self> {
+        Ok(Connection {
+            brokers: options.brokers().to_owned(),
+            login: Login::of(options)?,
+            trust: trust(options),
             herald: false,
             met: AtomicBool::new(false),
             out: AtomicBool::new(false),
             complaint: Mutex::new(None),
-        }
+        })
+    }
+
+    /// How its client logs in.
+    pub(crate) fn login(&self) -> &Login {
+        &self.login
     }
 
     /// As `host:port`, separated by commas.
@@ -73,8 +92,14 @@ impl Connection {
         tracing::debug!(target: "librdkafka", %error, reason, "error");
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                let reason = self.complaint().map(|complaint| complaint.reason);
-                self.lost(reason.as_deref().unwrap_or("no broker answers"));
+                let complaint = self.complaint();
+                let reason = complaint.as_ref().map(|complaint| &*complaint.reason);
+                self.lost_by(
+                    &|| match complaint.as_ref().and_then(|own| self.refusal(own)) {
+                        Some(refusal) => refusal.to_string(),
+                        None => reason.unwrap_or("no broker answers").to_owned(),
+                    },
+                );
             }
             Some(code) if is_of_connection(code) => {
                 let reason = plain(reason);
@@ -86,12 +111,24 @@ impl Connection {
 
     /// Says once that records wait.
     pub(crate) fn lost(&self, reason: &str) {
+        self.lost_by(&|| reason.to_owned());
+    }
+
+    fn lost_by(&self, reason: &dyn Fn() -> String) {
         if self.herald
             && self.met.load(Ordering::Relaxed)
             && !self.out.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!("waiting for Kafka at {}: {reason}", self.brokers);
+            tracing::warn!("waiting for Kafka at {}: {}", self.brokers, reason());
         }
+    }
+
+    /// What is wrong with the certificate of the broker that a complaint is about.
+    fn refusal(&self, complaint: &Complaint) -> Option<Refusal> {
+        let trust = self.trust.as_ref()?;
+        let (host, port) = broker_of(&complaint.reason)?;
+        let is_refused = complaint.code == RDKafkaErrorCode::SSL && tls::lasts(&complaint.reason);
+        is_refused.then(|| tls::examine(host, port, trust, Greeting::None))?
     }
 
     /// Says once that an outage is over. Called for every sign of life, so it is cheap.
@@ -123,8 +160,12 @@ impl Connection {
 
     /// The error of a start without an answer.
     fn unreachable(&self) -> Error {
-        let mut message = format!("Kafka at {} does not answer", self.brokers);
         let complaint = self.complaint();
+        if let Some(refusal) = complaint.as_ref().and_then(|own| self.refusal(own)) {
+            let message = format!("Kafka at {} is not trusted: {refusal}", self.brokers);
+            return Error::failed(message).with_hint(refusal.cure("-X ssl.ca.location=FILE"));
+        }
+        let mut message = format!("Kafka at {} does not answer", self.brokers);
         if let Some(complaint) = &complaint {
             message = format!("{message}: {}", complaint.reason);
         }
@@ -183,6 +224,41 @@ fn is_of_connection(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// The host and the port of the broker that a complaint begins with, as `ssl://one:9093: no route`
+/// or `one:9092/1: no route`.
+fn broker_of(complaint: &str) -> Option<(&str, u16)> {
+    let (broker, _) = complaint.split_once(": ")?;
+    let address = broker.split_once("://").map_or(broker, |(_, rest)| rest);
+    let address = address.split('/').next()?;
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.trim_matches(['[', ']']), port.parse().ok()?))
+}
+
+/// By whom brokers are trusted, as librdkafka reads its properties.
+fn trust(options: &KafkaOptions) -> Option<Trust> {
+    let is = |name, value: &str| {
+        options
+            .property(name)
+            .is_some_and(|own| own.eq_ignore_ascii_case(value))
+    };
+    if is("enable.ssl.certificate.verification", "false") {
+        return None;
+    }
+    let given = |name| options.property(name).filter(|value| !value.is_empty());
+    let place = given("ssl.ca.location").filter(|place| *place != "probe");
+    let authorities = match (given("ssl.ca.pem"), place.map(PathBuf::from)) {
+        (Some(text), _) => Authorities::Pem(text.to_owned()),
+        (None, Some(place)) if place.is_dir() => Authorities::Folder(place),
+        (None, Some(place)) => Authorities::File(place),
+        (None, None) => Authorities::System,
+    };
+    let checks_host = !is("ssl.endpoint.identification.algorithm", "none");
+    Some(Trust {
+        authorities,
+        checks_host,
+    })
+}
+
 /// librdkafka's complaint without its inner state: `one:9092/bootstrap: no route (after 3ms
 /// in state CONNECT)` is `one:9092: no route`.
 fn plain(reason: &str) -> String {
@@ -195,12 +271,14 @@ fn plain(reason: &str) -> String {
 ///
 /// # Errors
 /// Naming the brokers and the last complaint: of kind `Disconnected` where trying again
-/// can help, `Failed` where the brokers answer and refuse. Or what `between` returns.
+/// can help, `Failed` where the brokers answer and refuse, or are not trusted. Or there is no token
+/// to log in by. Or what `between` returns.
 pub(crate) fn first_contact<C: ClientContext>(
     client: &Client<C>,
     connection: &Connection,
     between: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Metadata> {
+    connection.login().begin(client)?;
     let deadline = Instant::now() + FIRST_CONTACT;
     loop {
         let answer = client.fetch_metadata(None, QUESTION);
@@ -242,7 +320,20 @@ pub(crate) fn producer<C: ProducerContext>(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn herald(brokers: &str) -> Connection {
+        let options = KafkaOptions {
+            brokers: brokers.to_owned(),
+            properties: Vec::new(),
+            partitions: None,
+            replication: None,
+            create_topics: true,
+            headers: true,
+        };
+        Connection::herald(&options).unwrap()
+    }
 
     fn transport(connection: &Connection, reason: &str) {
         let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
@@ -251,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_unreachable_broker_is_named_with_the_last_complaint() {
-        let connection = Connection::herald("one:9092,two:9092");
+        let connection = herald("one:9092,two:9092");
         connection.error(
             &KafkaError::Global(RDKafkaErrorCode::PartitionEOF),
             "no complaint at all",
@@ -275,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_refused_login_is_final() {
-        let connection = Connection::herald("one:9092");
+        let connection = herald("one:9092");
         assert!(!connection.refused());
         connection.error(
             &KafkaError::Global(RDKafkaErrorCode::Authentication),
@@ -287,7 +378,7 @@ mod tests {
 
     #[test]
     fn an_outage_begins_after_the_first_answer_and_ends_with_a_sign_of_life() {
-        let connection = Connection::herald("one:9092");
+        let connection = herald("one:9092");
         connection.lost("gone");
         assert!(
             !connection.out.load(Ordering::Relaxed),
@@ -298,5 +389,24 @@ mod tests {
         assert!(connection.out.load(Ordering::Relaxed));
         connection.alive();
         assert!(!connection.out.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_complaint_names_its_broker() {
+        for (complaint, broker) in [
+            (
+                "ssl://one:9093: SSL handshake failed: x",
+                Some(("one", 9093)),
+            ),
+            (
+                "sasl_ssl://one.example:9093/2: SSL: x",
+                Some(("one.example", 9093)),
+            ),
+            ("[::1]:9093/1: Connect: x", Some(("::1", 9093))),
+            ("GroupCoordinator: no route", None),
+            ("1/1 brokers are down", None),
+        ] {
+            assert_eq!(broker_of(complaint), broker, "{complaint}");
+        }
     }
 }

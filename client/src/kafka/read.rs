@@ -44,10 +44,10 @@ impl Reader {
     pub(crate) fn connect(
         options: &KafkaOptions,
         reading: Reading,
-        connection: fn(&str) -> Connection,
+        connection: fn(&KafkaOptions) -> Result<Connection>,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
-        let connection = Arc::new(connection(options.brokers()));
+        let connection = Arc::new(connection(options)?);
         let watch = Watch(Arc::clone(&connection));
         let consumer: BaseConsumer<Watch> = options
             .reader_config(reading)
@@ -176,7 +176,7 @@ impl Reader {
         topics: &[String],
         timeout: Duration,
     ) -> Result<Option<BorrowedMessage<'_>>> {
-        match self.consumer.poll(timeout) {
+        match self.poll(timeout) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
             Some(Ok(message)) => {
                 self.connection.alive();
@@ -187,6 +187,12 @@ impl Reader {
                 None => Ok(None),
             },
         }
+    }
+
+    /// Serves events, too, and keeps the login.
+    fn poll(&self, timeout: Duration) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+        self.connection.login().keep(self.consumer.client());
+        self.consumer.poll(timeout)
     }
 
     fn read_assigned(
@@ -200,7 +206,7 @@ impl Reader {
         let mut pace = Pace::new();
         loop {
             pace.keep(tick)?;
-            match self.consumer.poll(POLL) {
+            match self.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
                     self.connection.alive();
@@ -233,7 +239,7 @@ impl Reader {
                 Err(error) => match final_code(&error) {
                     Some(code) => return Err(self.refused(topic, code)),
                     // Serves events, and pauses before the question is put again.
-                    None => drop(self.consumer.poll(POLL)),
+                    None => drop(self.poll(POLL)),
                 },
             }
         }
@@ -246,7 +252,7 @@ impl Reader {
             match self.consumer.fetch_metadata(Some(topic), QUESTION) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) if Instant::now() >= deadline => return Err(self.failed(topic, &error)),
-                Err(_) => drop(self.consumer.poll(POLL)),
+                Err(_) => drop(self.poll(POLL)),
             }
         }
     }

@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use headwater_protocol::topic::MAX_NAME_BYTES;
 
+use super::login::Login;
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Result, kafka};
 use crate::sink::Keying;
@@ -70,6 +71,7 @@ pub(crate) struct TopicMaker {
 
 struct Admin {
     client: AdminClient<DefaultClientContext>,
+    login: Login,
     used: Instant,
 }
 
@@ -268,9 +270,16 @@ impl TopicMaker {
         if admin.is_none() {
             let mut config = self.options.admin_config();
             config.set_log_level(RDKafkaLogLevel::Emerg);
-            let client = config.create().map_err(|error| creation_error(&error))?;
+            let login = Login::of(&self.options)?;
+            let client: AdminClient<DefaultClientContext> =
+                config.create().map_err(|error| creation_error(&error))?;
+            login.begin(client.inner())?;
             let used = Instant::now();
-            *admin = Some(Admin { client, used });
+            *admin = Some(Admin {
+                client,
+                login,
+                used,
+            });
         }
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_TIMEOUT))
@@ -278,6 +287,7 @@ impl TopicMaker {
         let Some(admin) = admin.as_mut() else {
             return Err(Error::failed("no administrative connection to Kafka"));
         };
+        admin.login.keep(admin.client.inner());
         let outcome = operation(&admin.client, &options);
         admin.used = Instant::now();
         outcome.map_err(|error| self.unanswered(topic, &error))

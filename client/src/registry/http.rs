@@ -9,13 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderValue, StatusCode};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 use super::endpoint::{Endpoint, Login};
 use crate::cli::RegistryOptions;
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result, registry as registry_errors};
+use crate::tls;
 
 /// How long a question may take, from the look at its host's name to the answer's last byte. A
 /// registry answers within milliseconds, one whose store elects a leader within seconds.
@@ -119,7 +120,7 @@ impl Http {
             })
         });
         let roots = match &options.ca {
-            Some(path) => certificates(path)?,
+            Some(path) => tls::roots_in(path)?,
             None => RootCerts::PlatformVerifier,
         };
         let tls = TlsConfig::builder()
@@ -242,7 +243,7 @@ fn read(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
 fn unanswered(endpoint: &Endpoint, error: ureq::Error) -> Error {
     let is_lasting = match &error {
         ureq::Error::Tls(_) | ureq::Error::Pem(_) | ureq::Error::Der(_) => true,
-        ureq::Error::NativeTls(error) => lasts(&error.to_string()),
+        ureq::Error::NativeTls(error) => tls::lasts(&error.to_string()),
         _ => false,
     };
     if is_lasting {
@@ -267,26 +268,6 @@ fn unanswered(endpoint: &Endpoint, error: ureq::Error) -> Error {
         )
         .with_source(error),
     }
-}
-
-/// Whether TLS fails in a way that only a person mends, by OpenSSL's words (ssl/ssl_err.c), which it
-/// gives in English alone. The rest may pass: a load balancer that has nobody to pass a connection
-/// on to accepts it, and closes it or sends an alert.
-fn lasts(words: &str) -> bool {
-    const LASTING: [&str; 9] = [
-        "certificate verify failed",
-        "alert bad certificate",
-        "alert certificate",
-        "certificate required",
-        "alert unknown ca",
-        // The two ends have no version or cipher in common.
-        "protocol",
-        "handshake failure",
-        // What answers speaks no TLS.
-        "wrong version number",
-        "packet length too long",
-    ];
-    LASTING.iter().any(|lasting| words.contains(lasting))
 }
 
 /// Who asks, as options and environment say it.
@@ -374,25 +355,6 @@ fn secret(file: Option<&Path>, given: Option<&Secret>, what: &str) -> Result<Opt
         return Err(usage(format!("{place} holds more than one line")));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
-}
-
-fn certificates(path: &Path) -> Result<RootCerts> {
-    let refuse = || {
-        usage(format!(
-            "file {} holds no certificates in PEM",
-            path.display()
-        ))
-    };
-    let mut found = Vec::new();
-    for item in parse_pem(&contents(path)?) {
-        if let PemItem::Certificate(certificate) = item.map_err(|_| refuse())? {
-            found.push(certificate);
-        }
-    }
-    if found.is_empty() {
-        return Err(refuse());
-    }
-    Ok(RootCerts::new_with_certs(&found))
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>> {

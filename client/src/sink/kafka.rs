@@ -114,7 +114,7 @@ impl KafkaSink {
     /// refuse the login.
     pub fn connect(options: &KafkaOptions) -> Result<Self> {
         let reports = Reports {
-            connection: Connection::herald(options.brokers()),
+            connection: Connection::herald(options)?,
             in_flight: InFlight::new(in_flight_limit(options)?),
             headers: options.headers,
         };
@@ -428,6 +428,7 @@ fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool
     let mut progressed = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         producer.poll(POLL);
+        reports.connection.login().keep(producer.client());
         maker.rest();
         let now_taken = reports.in_flight.taken();
         if now_taken != taken || reports.in_flight.records() == 0 {

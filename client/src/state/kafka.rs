@@ -95,7 +95,7 @@ impl Writer {
         config.set("message.timeout.ms", timeout);
         config.set("linger.ms", "0");
         let reports = Reports {
-            connection: Connection::silent(options.brokers()),
+            connection: Connection::silent(options)?,
             newest: Mutex::new(None),
         };
         let producer = producer(&config, reports, |reports| &reports.connection)?;
@@ -110,6 +110,8 @@ impl Writer {
 
     /// Writes a record, none as its value for a tombstone, and waits for its acknowledgement.
     fn write(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let connection = &self.producer.context().connection;
+        connection.login().keep(self.producer.client());
         self.stored += 1;
         let record = BaseRecord {
             topic: TOPIC,

@@ -1,6 +1,8 @@
 //! A throwaway Kafka: one real broker in KRaft mode.
 
 mod console;
+pub mod secured;
+pub mod tokens;
 
 pub use console::ConsoleConsumer;
 
@@ -50,7 +52,30 @@ pub struct Kafka {
     /// Asks for metadata and watermarks; it outlives restarts of the broker.
     observer: BaseConsumer,
     port: u16,
+    /// Options of the broker's Java alone.
+    java: Vec<String>,
     folder: Folder,
+}
+
+/// How a broker differs from the ordinary one.
+#[derive(Default)]
+struct Shape {
+    listeners: Vec<Listener>,
+    /// Lines of `server.properties`.
+    properties: String,
+    /// Arguments of `StorageTool format`.
+    format: Vec<String>,
+    /// Options of the broker's Java.
+    java: Vec<String>,
+}
+
+/// A listener beside the one that the harness uses.
+struct Listener {
+    name: &'static str,
+    protocol: &'static str,
+    port: u16,
+    /// The port that the broker's answers name.
+    advertised: u16,
 }
 
 /// A second way to a broker: whoever comes by it is told to come back through `advertised`,
@@ -79,23 +104,41 @@ impl Kafka {
     ///
     /// If it does not start, with its log.
     pub fn with_detour(detour: Option<Detour>) -> Self {
+        let detour = detour.map(|detour| Listener {
+            name: "DETOUR",
+            protocol: "PLAINTEXT",
+            port: detour.port,
+            advertised: detour.advertised,
+        });
+        Kafka::of(Shape {
+            listeners: detour.into_iter().collect(),
+            ..Shape::default()
+        })
+    }
+
+    fn of(shape: Shape) -> Self {
         let folder = Folder::new();
         let port = port::free();
         let controller = port::free();
-        let (listener, advertised) = match detour {
-            None => (String::new(), String::new()),
-            Some(detour) => (
-                format!(",DETOUR://127.0.0.1:{}", detour.port),
-                format!(",DETOUR://127.0.0.1:{}", detour.advertised),
-            ),
-        };
+        let mut listeners =
+            format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+        let mut advertised = format!("PLAINTEXT://127.0.0.1:{port}");
+        let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+        for listener in &shape.listeners {
+            let name = listener.name;
+            listeners.push_str(&format!(",{name}://127.0.0.1:{}", listener.port));
+            advertised.push_str(&format!(",{name}://127.0.0.1:{}", listener.advertised));
+            protocols.push_str(&format!(",{name}:{}", listener.protocol));
+        }
         let mut properties = include_str!("server.properties").to_owned();
         properties.push_str(&format!(
             "controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
-             log.dirs={}\n",
-            folder.path().join("data").display()
+             listeners={listeners}\n\
+             advertised.listeners={advertised}\n\
+             listener.security.protocol.map={protocols}\n\
+             log.dirs={}\n{}",
+            folder.path().join("data").display(),
+            shape.properties
         ));
         let files = [
             ("server.properties", properties.as_str()),
@@ -112,6 +155,7 @@ impl Kafka {
             broker: None,
             observer: observer.unwrap_or_else(|e| panic!("cannot make a consumer: {e}")),
             port,
+            java: shape.java,
             folder,
         };
         output(
@@ -119,7 +163,8 @@ impl Kafka {
                 .tool("kafka.tools.StorageTool")
                 // Any 16 bytes in base64; the folder's own id is what counts.
                 .args(["format", "-t", "aGVhZHdhdGVyLXRlc3RzIQ", "-c"])
-                .arg(kafka.folder.path().join("server.properties")),
+                .arg(kafka.folder.path().join("server.properties"))
+                .args(shape.format),
         );
         kafka.start();
         kafka
@@ -172,6 +217,7 @@ impl Kafka {
     pub fn start(&mut self) {
         let mut broker = Service::new("java")
             .args(HEAP)
+            .args(&self.java)
             .args(self.java_options())
             .arg("kafka.Kafka")
             .arg(self.folder.path().join("server.properties"))

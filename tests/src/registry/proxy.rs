@@ -44,7 +44,7 @@ struct Shared {
 }
 
 /// A request as it came.
-struct Request {
+pub(crate) struct Request {
     /// `GET /path HTTP/1.1`
     line: String,
     /// Without those that are about the connection.
@@ -152,7 +152,7 @@ impl Shared {
 }
 
 impl Request {
-    fn read(client: &TcpStream) -> io::Result<Self> {
+    pub(crate) fn read(client: &TcpStream) -> io::Result<Self> {
         let mut reader = BufReader::new(client);
         let mut line = || {
             let mut line = String::new();
@@ -186,7 +186,11 @@ impl Request {
         self.line[..version].to_owned()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find_map(|header| named(header, name))
     }
 

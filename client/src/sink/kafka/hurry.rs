@@ -146,7 +146,7 @@ mod tests {
             headers: true,
         };
         let reports = Reports {
-            connection: crate::kafka::Connection::herald(options.brokers()),
+            connection: crate::kafka::Connection::herald(&options).unwrap(),
             in_flight: super::super::InFlight::new(
                 crate::kafka::in_flight_limit(&options).unwrap(),
             ),

@@ -1,0 +1,471 @@
+//! Tokens from an endpoint, by client id and secret (RFC 6749, 4.4).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::http::Uri;
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+
+use super::super::KafkaOptions;
+use super::usage;
+use crate::error::{Error, ErrorKind, Result};
+use crate::tls::{self, Authorities, Greeting, Trust};
+
+/// How long an answer may take. Whoever asks has a connection to Postgres to keep alive, which waits
+/// for a minute.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read: a token is some kilobytes at most.
+const ANSWER_BYTES: u64 = 1 << 20;
+
+/// Of the endpoint's own words, at most so many characters are repeated.
+const WORDS: usize = 300;
+
+/// A token is due to be replaced after this part of its life, as librdkafka has it; and a client that
+/// comes later gets the same one up to then.
+const LIFE: f64 = 0.8;
+
+/// What a value of a form keeps as it is (`application/x-www-form-urlencoded`).
+const FORM: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'*');
+
+/// What a token is asked for with. Whoever asks alike shares the token.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Request {
+    url: String,
+    id: String,
+    secret: String,
+    scope: Option<String>,
+    extensions: Vec<(String, String)>,
+    ca_file: Option<PathBuf>,
+    ca_pem: Option<String>,
+}
+
+/// Where tokens come from, and the one that was given last.
+pub(super) struct Grant {
+    request: Request,
+    agent: Agent,
+    /// `host`, `port` and by whom the endpoint is trusted; none where it speaks no TLS.
+    trust: Option<(String, u16, Trust)>,
+    /// Held while one is asked for: whoever else wants one waits for the same.
+    newest: Mutex<Option<Token>>,
+}
+
+/// A token, and what librdkafka wants to know of it. Its text is of printable ASCII.
+#[derive(Clone)]
+pub(super) struct Token {
+    pub(super) value: String,
+    /// Whose it is, as far as it says so.
+    pub(super) principal: String,
+    /// Milliseconds since 1970.
+    pub(super) ends_ms: i64,
+    /// When to ask for the next one.
+    pub(super) due: Instant,
+    pub(super) extensions: Vec<(String, String)>,
+}
+
+/// What the endpoint gives (RFC 6749, 5.1).
+#[derive(Deserialize)]
+struct Given {
+    access_token: String,
+    /// Seconds.
+    expires_in: Option<u64>,
+}
+
+/// What it says in place of that (RFC 6749, 5.2).
+#[derive(Default, Deserialize)]
+struct Refused {
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+/// The claims of a token that matter here (RFC 7519, 4.1).
+#[derive(Default, Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    /// Seconds since 1970.
+    exp: Option<f64>,
+}
+
+/// The grants of this process: all its clients of one cluster log in alike.
+static GRANTS: LazyLock<Mutex<HashMap<Request, Arc<Grant>>>> = LazyLock::new(Mutex::default);
+
+impl Grant {
+    /// The grant that the properties describe.
+    ///
+    /// # Errors
+    /// Of kind `Usage` where one is missing or wrong.
+    pub(super) fn of(options: &KafkaOptions) -> Result<Arc<Self>> {
+        let request = Request::of(options)?;
+        let mut grants = GRANTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(grant) = grants.get(&request) {
+            return Ok(Arc::clone(grant));
+        }
+        let grant = Arc::new(Grant::new(request.clone())?);
+        grants.insert(request, Arc::clone(&grant));
+        Ok(grant)
+    }
+
+    fn new(request: Request) -> Result<Self> {
+        let roots = match (&request.ca_pem, &request.ca_file) {
+            (Some(text), _) => tls::roots_of(text.as_bytes(), "https.ca.pem")?,
+            (None, Some(file)) => tls::roots_in(file)?,
+            (None, None) => RootCerts::PlatformVerifier,
+        };
+        let authorities = match (&request.ca_pem, &request.ca_file) {
+            (Some(text), _) => Authorities::Pem(text.clone()),
+            (None, Some(file)) => Authorities::File(file.clone()),
+            (None, None) => Authorities::System,
+        };
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::NativeTls)
+            .root_certs(roots)
+            .build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // The secret is for the host that was named.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(tls)
+            .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
+            .accept("application/json")
+            .build();
+        Ok(Grant {
+            trust: request.trusted(authorities),
+            agent: config.new_agent(),
+            newest: Mutex::default(),
+            request,
+        })
+    }
+
+    /// A token that is not due to be replaced: the newest, or the next.
+    ///
+    /// # Errors
+    /// Naming the endpoint. Of kind `Disconnected` where it does not answer or is not well.
+    pub(super) fn token(&self) -> Result<Token> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = newest.as_ref().filter(|token| Instant::now() < token.due) {
+            return Ok(token.clone());
+        }
+        let token = self.ask()?;
+        *newest = Some(token.clone());
+        Ok(token)
+    }
+
+    fn ask(&self) -> Result<Token> {
+        let asked = SystemTime::now();
+        let Request { id, secret, .. } = &self.request;
+        // As librdkafka and Java's client send them: not percent-encoded, which RFC 6749, 2.3.1, asks
+        // for and few endpoints take.
+        let pair = STANDARD.encode(format!("{id}:{secret}"));
+        let answer = self
+            .agent
+            .post(&self.request.url)
+            .header("Authorization", format!("Basic {pair}"))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .send(self.request.form());
+        let mut answer = answer.map_err(|error| self.unanswered(error))?;
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES);
+        let body = body.read_to_vec().map_err(|error| self.unanswered(error))?;
+        if status != 200 {
+            return Err(self.refused(status, &body));
+        }
+        let given: Given = serde_json::from_slice(&body)
+            .map_err(|_| self.useless("its answer is not the JSON of RFC 6749, 5.1"))?;
+        self.read(given, asked)
+    }
+
+    fn read(&self, given: Given, asked: SystemTime) -> Result<Token> {
+        let value = given.access_token;
+        if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(self.useless("its token is not of printable ASCII"));
+        }
+        let claims = claims(&value);
+        let asked_s = asked
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |time| time.as_secs_f64());
+        let life_s = match (given.expires_in, claims.exp) {
+            // Who gives it knows its own clock.
+            (Some(seconds), _) => seconds as f64,
+            (None, Some(end)) => end - asked_s,
+            (None, None) => return Err(self.useless("its token does not say when it ends")),
+        };
+        let life = Duration::try_from_secs_f64(life_s)
+            .ok()
+            .filter(|life| !life.is_zero())
+            .ok_or_else(|| self.useless("its token has ended already, by this machine's clock"))?;
+        Ok(Token {
+            principal: claims.sub.unwrap_or_else(|| self.request.id.clone()),
+            // Any sooner end than i64's is fine.
+            ends_ms: ((asked_s + life_s) * 1000.0) as i64,
+            due: Instant::now() + life.mul_f64(LIFE),
+            extensions: self.request.extensions.clone(),
+            value,
+        })
+    }
+
+    fn unanswered(&self, error: ureq::Error) -> Error {
+        let url = &self.request;
+        let refusal = self
+            .trust
+            .as_ref()
+            .filter(|_| tls::lasts(&error.to_string()))
+            .and_then(|(host, port, trust)| tls::examine(host, *port, trust, Greeting::None));
+        if let Some(refusal) = refusal {
+            return Error::failed(format!("no token for Kafka from {url}: {refusal}"))
+                .with_hint(refusal.cure("-X https.ca.location=FILE"));
+        }
+        let kind = match tls::lasts(&error.to_string()) {
+            true => ErrorKind::Failed,
+            false => ErrorKind::Disconnected,
+        };
+        Error::new(
+            kind,
+            format!("{url} does not answer, who gives tokens for Kafka"),
+        )
+        .with_source(error)
+        .with_hint("Check -X sasl.oauthbearer.token.endpoint.url.")
+    }
+
+    fn refused(&self, status: u16, body: &[u8]) -> Error {
+        let words: Refused = serde_json::from_slice(body).unwrap_or_default();
+        let mut text = format!(
+            "no token for Kafka: {} answers client \"{}\" with {status}",
+            self.request, self.request.id
+        );
+        for words in [words.error, words.error_description].into_iter().flatten() {
+            let words: String = words
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(WORDS)
+                .collect();
+            text = format!("{text}: {words}");
+        }
+        // Not now: too many questions, or a server that is not well.
+        let kind = match status {
+            408 | 425 | 429 | 500..=599 => ErrorKind::Disconnected,
+            _ => ErrorKind::Failed,
+        };
+        Error::new(kind, text).with_hint(
+            "Check -X sasl.oauthbearer.client.id, sasl.oauthbearer.client.secret and \
+             sasl.oauthbearer.scope.",
+        )
+    }
+
+    fn useless(&self, what: &str) -> Error {
+        Error::failed(format!("no token for Kafka from {}: {what}", self.request))
+            .with_hint("Check -X sasl.oauthbearer.token.endpoint.url.")
+    }
+}
+
+impl Request {
+    fn of(options: &KafkaOptions) -> Result<Self> {
+        let given = |name: &str| options.property(name).filter(|value| !value.is_empty());
+        let needed = |name: &str| {
+            given(name).map(str::to_owned).ok_or_else(|| {
+                usage(format!("-X sasl.oauthbearer.method=oidc needs {name}")).with_hint(format!(
+                    "Add -X {name}=…, by file or environment if it is secret."
+                ))
+            })
+        };
+        let url = needed("sasl.oauthbearer.token.endpoint.url")?;
+        let is_url = url.parse::<Uri>().is_ok_and(|url| {
+            let scheme = url.scheme_str().unwrap_or_default();
+            let plain = url.authority().is_some_and(|it| !it.as_str().contains('@'));
+            matches!(scheme, "http" | "https") && plain
+        });
+        if !is_url {
+            let what = "-X sasl.oauthbearer.token.endpoint.url is no URL of http or https";
+            return Err(
+                usage(what).with_hint("It is written as https://HOST/PATH, without a login.")
+            );
+        }
+        Ok(Request {
+            url,
+            id: needed("sasl.oauthbearer.client.id")?,
+            secret: needed("sasl.oauthbearer.client.secret")?,
+            scope: given("sasl.oauthbearer.scope").map(str::to_owned),
+            extensions: extensions(given("sasl.oauthbearer.extensions").unwrap_or_default())?,
+            ca_file: given("https.ca.location")
+                .filter(|file| *file != "probe")
+                .map(PathBuf::from),
+            ca_pem: given("https.ca.pem").map(str::to_owned),
+        })
+    }
+
+    fn form(&self) -> String {
+        let mut form = "grant_type=client_credentials".to_owned();
+        if let Some(scope) = &self.scope {
+            form.push_str("&scope=");
+            // A blank may be a plus sign or %20: either is understood.
+            form.extend(utf8_percent_encode(scope, FORM));
+        }
+        form
+    }
+
+    fn trusted(&self, authorities: Authorities) -> Option<(String, u16, Trust)> {
+        let url: Uri = self.url.parse().ok()?;
+        let trust = Trust {
+            authorities,
+            checks_host: true,
+        };
+        let host = url.host()?.trim_matches(['[', ']']).to_owned();
+        (url.scheme_str() == Some("https")).then(|| (host, url.port_u16().unwrap_or(443), trust))
+    }
+}
+
+/// The endpoint's URL without its query.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.url.find('?').unwrap_or(self.url.len());
+        f.write_str(&self.url[..end])
+    }
+}
+
+impl fmt::Debug for Grant {
+    // Neither the secret nor the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Grant({}, {})", self.request, self.request.id)
+    }
+}
+
+/// `name=value,…` (RFC 7628, 3.1: letters, and printable values).
+fn extensions(text: &str) -> Result<Vec<(String, String)>> {
+    let pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
+    let read = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let (name, value) = (name.trim(), value.trim());
+        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_value = value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        (is_name && name != "auth" && is_value).then(|| (name.to_owned(), value.to_owned()))
+    });
+    read.collect::<Option<_>>().ok_or_else(|| {
+        usage("-X sasl.oauthbearer.extensions is no list of NAME=VALUE, with commas between them")
+            .with_hint("A name is of letters, and not auth.")
+    })
+}
+
+/// What a token says of itself, where it is a JSON Web Token. Nothing is verified: that is the
+/// broker's to do.
+fn claims(token: &str) -> Claims {
+    let mut parts = token.split('.');
+    let claims = parts
+        .nth(1)
+        .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    claims
+        .and_then(|claims| serde_json::from_slice(&claims).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn options(properties: &[(&str, &str)]) -> KafkaOptions {
+        let own = [
+            (
+                "sasl.oauthbearer.token.endpoint.url",
+                "https://id.example/token?x=y",
+            ),
+            ("sasl.oauthbearer.client.id", "headwater"),
+            ("sasl.oauthbearer.client.secret", "s3cret"),
+        ];
+        let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
+        KafkaOptions {
+            brokers: "one:9092".to_owned(),
+            properties: own.iter().chain(properties).map(owned).collect(),
+            partitions: None,
+            replication: None,
+            create_topics: true,
+            headers: true,
+        }
+    }
+
+    fn read(expires_in: Option<u64>, token: &str) -> Result<Token> {
+        let grant = Grant::of(&options(&[])).unwrap();
+        let given = Given {
+            access_token: token.to_owned(),
+            expires_in,
+        };
+        grant.read(given, UNIX_EPOCH + Duration::from_secs(1_000))
+    }
+
+    #[test]
+    fn a_token_says_whose_it_is_and_when_it_ends() {
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"sub":"orders","exp":1600.5}"#);
+        let token = read(None, &format!("e30.{claims}.c2ln")).unwrap();
+        assert_eq!(
+            (token.principal.as_str(), token.ends_ms),
+            ("orders", 1_600_500)
+        );
+        let opaque = read(Some(60), "opaque").unwrap();
+        assert_eq!(
+            (opaque.principal.as_str(), opaque.ends_ms),
+            ("headwater", 1_060_000)
+        );
+    }
+
+    #[test]
+    fn a_token_that_is_of_no_use_is_refused_without_being_shown() {
+        for (expires_in, token) in [
+            (None, "opaque"),
+            (Some(0), "opaque"),
+            (Some(60), ""),
+            (Some(60), "two words"),
+            (Some(60), "a\0b"),
+        ] {
+            let error = read(expires_in, token).err().unwrap().to_string();
+            assert!(error.contains("https://id.example/token:"), "{error}");
+            assert!(token.is_empty() || !error.contains(token), "{error}");
+        }
+    }
+
+    #[test]
+    fn those_who_ask_alike_share_a_grant_and_its_secret_is_not_shown() {
+        let one = Grant::of(&options(&[("sasl.oauthbearer.scope", "a b")])).unwrap();
+        let same = Grant::of(&options(&[("sasl.oauthbearer.scope", "a b")])).unwrap();
+        let other = Grant::of(&options(&[])).unwrap();
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        assert_eq!(
+            one.request.form(),
+            "grant_type=client_credentials&scope=a%20b"
+        );
+        assert!(!format!("{one:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_wrong_usage() {
+        for (name, value) in [
+            ("sasl.oauthbearer.client.secret", ""),
+            ("sasl.oauthbearer.token.endpoint.url", "id.example/token"),
+            (
+                "sasl.oauthbearer.token.endpoint.url",
+                "https://u:p@id.example/",
+            ),
+            ("sasl.oauthbearer.extensions", "auth=x"),
+            ("sasl.oauthbearer.extensions", "logical-cluster=x"),
+        ] {
+            let error = Grant::of(&options(&[(name, value)])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{name}={value}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
