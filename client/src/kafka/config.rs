@@ -101,11 +101,14 @@ pub fn parse_property(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Has librdkafka judge a property by itself.
+/// Has librdkafka judge a property by itself, where it is told of it.
 ///
 /// # Errors
 /// Of kind `Usage` when it knows no such property, or does not take the value.
 pub(crate) fn check_property(name: &str, value: &str) -> Result<()> {
+    if login::carries_out(name) {
+        return Ok(());
+    }
     let mut config = ClientConfig::new();
     config.set(resolve_alias(name), value);
     match config.create_native_config() {

@@ -44,6 +44,11 @@ const REFUSED: [&str; 2] = [
     "sasl.oauthbearer.metadata.authentication.type",
 ];
 
+/// Whether a property is carried out here and not by librdkafka, which would refuse it.
+pub(super) fn carries_out(property: &str) -> bool {
+    OURS.contains(&property)
+}
+
 /// How one client of Kafka logs in.
 #[derive(Debug)]
 pub(crate) struct Login {
