@@ -51,8 +51,27 @@ pub fn run(options: &ConfigOptions, file: Option<&Path>) -> Result<()> {
 /// Where nothing can be written to stdout.
 pub fn complete(options: &CompletionsOptions) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut cli::command(), "headwater", &mut script);
+    let mut command = visible(&cli::command());
+    clap_complete::generate(options.shell, &mut command, "headwater", &mut script);
     write(&script)
+}
+
+/// The tree without hidden options, which the generators show: secrets are not taken from the command
+/// line.
+fn visible(command: &clap::Command) -> clap::Command {
+    let args = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let visible = clap::Command::new(command.get_name().to_owned())
+        .disable_help_flag(command.is_disable_help_flag_set())
+        .args(args.cloned())
+        .subcommands(command.get_subcommands().map(visible));
+    let visible = match command.get_about() {
+        Some(about) => visible.about(about.clone()),
+        None => visible,
+    };
+    match command.get_version() {
+        Some(version) => visible.version(version.to_owned()),
+        None => visible,
+    }
 }
 
 /// The command line that is asked about.

@@ -13,6 +13,9 @@ pub(crate) const PREFIX: &str = "HEADWATER_";
 /// The table of the file that holds properties of librdkafka, as `-X` does.
 pub(crate) const KAFKA: &str = "kafka";
 
+/// The option that says where the file is.
+const CONFIG: &str = "config";
+
 /// How an option takes its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -48,14 +51,10 @@ pub(crate) struct Setting {
 
 impl Setting {
     fn new(arg: &Arg) -> Option<Self> {
-        let key = arg.get_long()?.to_owned();
-        let is_setting = !matches!(
-            arg.get_action(),
-            ArgAction::Help | ArgAction::HelpLong | ArgAction::HelpShort | ArgAction::Version
-        );
         // The file does not say where it is itself.
-        (is_setting && key != "config").then(|| Setting {
-            key,
+        let key = name(arg).filter(|key| *key != CONFIG)?;
+        Some(Setting {
+            key: key.to_owned(),
             arg: arg.clone(),
         })
     }
@@ -190,17 +189,24 @@ impl Table {
 /// has only those that are written beside it.
 pub(crate) fn with_variables(root: Command) -> Command {
     let table = Table::new(&root);
-    let with_variable = |arg: Arg| {
-        let Some(setting) = Setting::new(&arg) else {
-            return arg;
-        };
-        if arg.get_env().is_some() || table.is_ambiguous(&setting.key) {
-            return arg;
+    let with_variable = |arg: Arg| match name(&arg) {
+        Some(key) if arg.get_env().is_none() && !table.is_ambiguous(key) => {
+            let variable = variable(key);
+            arg.env(variable)
         }
-        arg.env(variable(&setting.key))
+        _ => arg,
     };
     root.mut_args(with_variable)
         .mut_subcommands(|command| command.mut_args(with_variable))
+}
+
+/// The long name of an option that says how to do what is asked, and not to do something else.
+fn name(arg: &Arg) -> Option<&str> {
+    let is_question = matches!(
+        arg.get_action(),
+        ArgAction::Help | ArgAction::HelpLong | ArgAction::HelpShort | ArgAction::Version
+    );
+    arg.get_long().filter(|_| !is_question)
 }
 
 /// The variable of an option.

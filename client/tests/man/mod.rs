@@ -26,7 +26,9 @@ fn add(command: &Command, pages: &mut Vec<(String, String)>) {
 fn page(name: &str, command: &Command) -> String {
     // What stands behind the help is a section of its own here.
     let body = command.clone().name(name.to_owned()).after_help("");
-    let man = Man::new(body).manual("Headwater");
+    let man = Man::new(body)
+        .manual("Headwater")
+        .source(concat!("headwater ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
     let rendered = man
         .render_title(&mut page)
@@ -43,11 +45,18 @@ fn page(name: &str, command: &Command) -> String {
         });
     rendered.unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut page = String::from_utf8(page).unwrap_or_else(|error| panic!("{name}: {error}"));
+    page = once(&page);
     if let Some(text) = command.get_after_help() {
         page.push_str(&sections(&text.to_string()));
     }
     page.push_str(SEE_ALSO);
     page
+}
+
+/// Each section begins with the definition of the apostrophe: one is enough.
+fn once(page: &str) -> String {
+    const APOSTROPHE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+    format!("{APOSTROPHE}{}", page.replace(APOSTROPHE, ""))
 }
 
 /// `Heading: text`, or a heading and indented lines, which stay as they are.
