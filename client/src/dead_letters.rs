@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use headwater_protocol::ChangeId;
 
 use crate::error::Result;
+use crate::metrics::Metrics;
 use crate::sink::{Keying, Sink, TopicId};
 
 /// How often the log says how many changes of one table were set aside: a table whose every row
@@ -26,6 +27,7 @@ pub struct DeadLetters {
     topic: TopicId,
     name: String,
     tallies: Mutex<BTreeMap<String, Tally>>,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -39,11 +41,12 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`Sink::open_topic`].
-    pub fn open(sink: &dyn Sink, name: &str) -> Result<Self> {
+    pub fn open(sink: &dyn Sink, name: &str, metrics: &Metrics) -> Result<Self> {
         Ok(DeadLetters {
             topic: sink.open_topic(name, Keying::Events)?,
             name: name.to_owned(),
             tallies: Mutex::default(),
+            metrics: metrics.clone(),
         })
     }
 
@@ -55,6 +58,8 @@ impl DeadLetters {
     /// Counts a change of `owner`, a table or the logical messages, and tells of it: of the first
     /// one at once, of later ones by their number.
     pub fn count(&self, owner: &str, change: ChangeId, reason: &str) {
+        self.metrics
+            .count(|figures| figures.dead_letters.add(owner));
         let mut tallies = self.lock();
         match tallies.get_mut(owner) {
             None => {

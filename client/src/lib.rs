@@ -21,6 +21,7 @@ pub mod drop;
 pub mod error;
 pub mod kafka;
 pub mod log;
+pub mod metrics;
 pub mod parallel;
 pub mod pipeline;
 pub mod progress;

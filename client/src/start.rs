@@ -408,6 +408,7 @@ mod tests {
             confirmed_flush: Lsn(confirmed_flush),
             restart_lsn: None,
             retained_wal_bytes: 0,
+            safe_wal_bytes: None,
             has_lost_wal: false,
             wal_end: Some(Lsn(1000)),
         }

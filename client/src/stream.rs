@@ -18,6 +18,7 @@ use crate::cli::{
 };
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{self, Activity, Metrics};
 use crate::pipeline::{Pipeline, Positions};
 use crate::registry::{self, Registrar};
 use crate::route::Router;
@@ -48,6 +49,11 @@ pub fn run(options: &StreamOptions) -> Result<()> {
 
 fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     check_options(options)?;
+    let metrics = Metrics::new();
+    metrics.count(|figures| figures.retained_limit = options.max_retained_wal);
+    if let Some(address) = &options.metrics.address {
+        metrics::serve(&metrics, address)?;
+    }
     let plugin = Plugin::new(options)?;
     let connector = Connector::new(options.connection.conninfo(), stop.clone());
     let connection = connector.connect()?;
@@ -59,7 +65,7 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         dead_letters,
         registrar,
         mut store,
-    } = match Target::open(options, &plugin, &database, stop) {
+    } = match Target::open(options, &plugin, &database, stop, &metrics) {
         Err(error) if error.kind() == ErrorKind::Disconnected => {
             return Err(watch::unreachable_sink(&connector, options, error));
         }
@@ -69,7 +75,10 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
     let watch = match options.snapshot {
         SnapshotMode::Only => None,
         SnapshotMode::Initial | SnapshotMode::Never => {
-            Some(Watch::begin(&connector, options, stop)?)
+            metrics.enter(Activity::Waiting);
+            let watch = Watch::begin(&connector, options, stop, &metrics)?;
+            metrics.enter(Activity::Starting);
+            Some(watch)
         }
     };
     let mut launch = Launch {
@@ -81,6 +90,7 @@ fn stream(options: &StreamOptions, stop: &Stop) -> Result<()> {
         registrar: registrar.as_ref(),
         router: router(options, &plugin)?,
         stop,
+        metrics: &metrics,
         attempt: 0,
     };
     let restart_lsn = watch.as_ref().map(Watch::restart_lsn).unwrap_or_default();
@@ -112,7 +122,13 @@ struct Target {
 }
 
 impl Target {
-    fn open(options: &StreamOptions, plugin: &Plugin, database: &str, stop: &Stop) -> Result<Self> {
+    fn open(
+        options: &StreamOptions,
+        plugin: &Plugin,
+        database: &str,
+        stop: &Stop,
+        metrics: &Metrics,
+    ) -> Result<Self> {
         let sink = assemble::sink(options)?;
         if options.message_topic.is_some() && plugin.sends_messages() {
             // Asked for by name: a broker that refuses it is better heard now than with the
@@ -122,7 +138,8 @@ impl Target {
         let dead_letters = match options.on_error {
             ErrorMode::Stop => None,
             ErrorMode::Quarantine => {
-                Some(DeadLetters::open(sink.as_ref(), &options.dead_letters())?)
+                let topic = options.dead_letters();
+                Some(DeadLetters::open(sink.as_ref(), &topic, metrics)?)
             }
         };
         let store = assemble::state_store(
@@ -282,6 +299,7 @@ struct Launch<'a> {
     registrar: Option<&'a Registrar>,
     router: Router,
     stop: &'a Stop,
+    metrics: &'a Metrics,
     /// Counts snapshots.
     attempt: u64,
 }
@@ -303,6 +321,7 @@ impl Launch<'_> {
     }
 
     fn try_begin(&mut self, store: &mut Store) -> Result<Option<Begun>> {
+        self.metrics.enter(Activity::Starting);
         let replication = self.connector.connect_replication()?;
         let system = System::identify(&replication)?;
         let name = &self.options.slot;
@@ -386,6 +405,7 @@ impl Launch<'_> {
             registrar: self.registrar,
             router: &mut self.router,
             stop: self.stop,
+            metrics: self.metrics,
             attempt: &mut self.attempt,
             still_due: &mut |connection| still_due(connection, options, store, &system),
         }
@@ -477,6 +497,7 @@ impl Launch<'_> {
             router: &mut self.router,
             system: &begun.system,
             stop: self.stop,
+            metrics: self.metrics,
         };
         let mut own_pid = None;
         let (taken, state) = retried(self.stop, || {
@@ -497,7 +518,7 @@ impl Launch<'_> {
         }
         let positions = match store {
             None => Positions::unrecorded(),
-            Some(store) => Positions::recorded(store, state, restart_lsn)?,
+            Some(store) => Positions::recorded(store, state, restart_lsn, self.metrics)?,
         };
         tracing::info!(slot = %options.slot, %position, "streaming");
         pipeline.run(taken, position, positions, runs)

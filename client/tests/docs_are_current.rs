@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use headwater::{config, error};
+use headwater::{config, error, metrics};
 
 mod man;
 
@@ -23,6 +23,11 @@ fn the_reference_of_settings_is_current() {
 #[test]
 fn the_example_file_is_current() {
     assert_current("headwater.example.toml", &config::example());
+}
+
+#[test]
+fn the_reference_of_metrics_is_current() {
+    assert_current("docs/metrics.md", &metrics::reference());
 }
 
 #[test]

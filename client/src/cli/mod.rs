@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod drop;
 mod general;
+mod metrics;
 mod registry;
 mod snapshot;
 mod stream;
@@ -24,6 +25,7 @@ pub use config::{ConfigOptions, ConfigQuestion, PrintOptions};
 pub use connection::ConnectionOptions;
 pub use drop::DropOptions;
 pub use general::GeneralOptions;
+pub use metrics::{MetricsAddress, MetricsAddressError, MetricsOptions};
 pub use registry::RegistryOptions;
 pub use snapshot::SnapshotOptions;
 pub use stream::{

@@ -4,7 +4,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use headwater_protocol::{ChangeId, Lsn};
 
 use super::bytes::bytes;
-use super::{ConnectionOptions, RegistryOptions, TableOptions};
+use super::{ConnectionOptions, MetricsOptions, RegistryOptions, TableOptions};
 use crate::kafka::parse_property;
 use crate::route::{Template, TemplateError, check_literal, check_name};
 
@@ -350,6 +350,10 @@ pub struct StreamOptions {
     /// The cluster.
     #[command(flatten)]
     pub kafka: KafkaArguments,
+
+    /// Where it tells how it fares.
+    #[command(flatten)]
+    pub metrics: MetricsOptions,
 }
 
 /// Two sessions keep a core of the server and the client's own busy; more are worth

@@ -5,7 +5,7 @@
 //! are kept for those who ask, at debug level under the target `librdkafka`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub(crate) struct Connection {
     /// Set after the first answer: before it, an outage is an error of the start.
     met: AtomicBool,
     out: AtomicBool,
+    outages: AtomicU64,
+    errors: AtomicU64,
     /// The newest complaint of librdkafka about a broker.
     complaint: Mutex<Option<Complaint>>,
 }
@@ -73,6 +75,8 @@ impl Connection {
             herald: false,
             met: AtomicBool::new(false),
             out: AtomicBool::new(false),
+            outages: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             complaint: Mutex::new(None),
         })
     }
@@ -102,6 +106,7 @@ impl Connection {
                 );
             }
             Some(code) if is_of_connection(code) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
                 let reason = plain(reason);
                 *self.lock() = Some(Complaint { code, reason });
             }
@@ -119,6 +124,7 @@ impl Connection {
             && self.met.load(Ordering::Relaxed)
             && !self.out.swap(true, Ordering::Relaxed)
         {
+            self.outages.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("waiting for Kafka at {}: {}", self.brokers, reason());
         }
     }
@@ -135,6 +141,28 @@ impl Connection {
     pub(crate) fn alive(&self) {
         if self.out.load(Ordering::Relaxed) && self.out.swap(false, Ordering::Relaxed) {
             tracing::info!("Kafka at {} answers again", self.brokers);
+        }
+    }
+
+    /// Whether the brokers answer: no outage is known.
+    pub(crate) fn answers(&self) -> bool {
+        !self.out.load(Ordering::Relaxed)
+    }
+
+    /// How many outages there were.
+    pub(crate) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Relaxed)
+    }
+
+    /// How many connections to single brokers failed or broke.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    /// Asks the brokers for a sign of life, and waits a moment for it.
+    pub(crate) fn probe<C: ClientContext>(&self, client: &Client<C>) {
+        if client.fetch_metadata(None, QUESTION).is_ok() {
+            self.alive();
         }
     }
 

@@ -134,6 +134,8 @@ impl<'a> Applier<'a> {
     /// Does what is due without a frame. To be called now and then.
     pub(super) fn tick(&mut self, session: &mut Session<'_, '_>) -> Result<()> {
         self.send_held(session)?;
+        self.tell_held(session);
+        session.delivery.tally.copies = self.chunks.queued();
         self.chunks.tick(session)
     }
 
@@ -199,6 +201,8 @@ impl<'a> Applier<'a> {
             return Err(error);
         }
         session.delivery.ack.commit(token);
+        let commit_time = transaction.commit_time;
+        session.delivery.tally.committed(end_lsn, commit_time);
         Ok(())
     }
 
@@ -245,6 +249,7 @@ impl<'a> Applier<'a> {
             .ok_or_else(|| broken("a change outside a transaction"))?;
         transaction.changes += 1;
         let transaction = *transaction;
+        session.delivery.tally.change(change.op);
         let target = self.target(change.relation, "a change", session)?;
         if change.key.is_none() && self.options.unkeyed == UnkeyedMode::Refuse {
             return Err(target.unkeyed(&transaction, change.seq));
@@ -376,11 +381,14 @@ impl<'a> Applier<'a> {
         Ok(match fetched {
             Fetched::Nothing => NewValue::Nothing,
             Fetched::Lost => NewValue::Lost,
-            Fetched::Row(row) => match self.fetched_value(target, &row)? {
-                Renewed::Value(value) => NewValue::Fetched(value),
-                Renewed::Unreadable(reason) => NewValue::Unreadable(reason),
-                Renewed::Awaits(schemas) => NewValue::Awaits(schemas),
-            },
+            Fetched::Row(row) => {
+                session.delivery.tally.fetched_rows += 1;
+                match self.fetched_value(target, &row)? {
+                    Renewed::Value(value) => NewValue::Fetched(value),
+                    Renewed::Unreadable(reason) => NewValue::Unreadable(reason),
+                    Renewed::Awaits(schemas) => NewValue::Awaits(schemas),
+                }
+            }
         })
     }
 

@@ -38,6 +38,7 @@ use crate::backoff::Backoff;
 use crate::cli::StreamOptions;
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Activity, Metrics};
 use crate::registry::Registrar;
 use crate::route::Router;
 use crate::sink::Sink;
@@ -84,6 +85,8 @@ pub struct Pipeline<'a> {
     pub system: &'a System,
     /// Whether to stop.
     pub stop: &'a Stop,
+    /// Where it tells how it fares.
+    pub metrics: &'a Metrics,
 }
 
 /// The slot, taken and streaming. Nothing was read from it yet.
@@ -150,8 +153,11 @@ impl Pipeline<'_> {
             system,
             stop,
             router,
+            metrics,
         } = self;
-        let mut delivery = Delivery::new(sink.as_ref(), Ack::new(position), positions, stop);
+        let ack = Ack::new(position);
+        let mut delivery = Delivery::new(sink.as_ref(), ack, positions, stop, metrics);
+        metrics.enter(Activity::Streaming);
         let parts = Parts {
             connector,
             plugin,
@@ -174,6 +180,7 @@ impl Pipeline<'_> {
         loop {
             let begun = Instant::now();
             let mut session = Session::new(taken.stream, &mut delivery);
+            metrics.connected(true);
             let error = follow(&mut applier, &mut session);
             match error.kind() {
                 ErrorKind::Interrupted => return session.shut_down(),
@@ -187,6 +194,7 @@ impl Pipeline<'_> {
                 }
             }
             drop(session);
+            metrics.connected(false);
             applier.end_session(&mut delivery.ack);
             let ended = Ended {
                 error,
@@ -210,6 +218,7 @@ impl Pipeline<'_> {
                 }
                 Ok(taken) => taken,
             };
+            metrics.count(|figures| figures.postgres_reconnects += 1);
             tracing::info!(position = %delivery.ack.flush_lsn(), "streaming again");
         }
     }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use headwater_protocol::Lsn;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Metrics, Stale};
 use crate::snapshot_request::RowsOf;
 use crate::state::{Mark, Runs, StaleTables, State, StateStore};
 use crate::watch::RestartLsn;
@@ -48,6 +49,7 @@ struct Keeper {
 struct Shared {
     progress: Mutex<Progress>,
     changed: Condvar,
+    metrics: Metrics,
 }
 
 struct Progress {
@@ -86,8 +88,11 @@ impl Positions {
         store: Box<dyn StateStore>,
         state: State,
         restart_lsn: RestartLsn,
+        metrics: &Metrics,
     ) -> Result<Self> {
+        tell(metrics, &state.stale);
         let shared = Arc::new(Shared {
+            metrics: metrics.clone(),
             progress: Mutex::new(Progress {
                 wanted: state.position,
                 recorded: state.position,
@@ -130,7 +135,14 @@ impl Positions {
     /// position behind the transaction is. Says whether it is news.
     pub fn mark_stale(&self, schema: &str, table: &str, mark: Mark) -> bool {
         match &self.keeper {
-            Some(keeper) => keeper.shared.lock().mark_stale(schema, table, mark),
+            Some(keeper) => {
+                let mut progress = keeper.shared.lock();
+                let is_news = progress.mark_stale(schema, table, mark);
+                if is_news {
+                    tell(&keeper.shared.metrics, &progress.stale);
+                }
+                is_news
+            }
             None => self.unrecorded.borrow_mut().mark(schema, table, mark),
         }
     }
@@ -173,7 +185,11 @@ impl Positions {
     /// A transaction that is arriving dropped a table: no mark of it stays on record.
     pub fn forget_stale(&self, schema: &str, table: &str) {
         match &self.keeper {
-            Some(keeper) => keeper.shared.lock().stale.forget(schema, table),
+            Some(keeper) => {
+                let mut progress = keeper.shared.lock();
+                progress.stale.forget(schema, table);
+                tell(&keeper.shared.metrics, &progress.stale);
+            }
             None => self.unrecorded.borrow_mut().forget(schema, table),
         }
     }
@@ -228,7 +244,9 @@ impl Shared {
             if progress.wanted > progress.recorded {
                 state.position = progress.wanted;
                 state.restart_lsn = state.restart_lsn.max(restart_lsn.get());
-                progress.take_steps(&mut state);
+                if progress.take_steps(&mut state) {
+                    tell(&self.metrics, &progress.stale);
+                }
                 state.stale.clone_from(&progress.stale);
                 drop(progress);
                 let stored = store.store(&state);
@@ -286,16 +304,25 @@ impl Progress {
         self.stale.mark(schema, table, mark)
     }
 
-    /// Takes over what the position that is about to be recorded is behind.
-    fn take_steps(&mut self, state: &mut State) {
+    /// Takes over what the position that is about to be recorded is behind. Says whether that
+    /// has mended a table.
+    fn take_steps(&mut self, state: &mut State) -> bool {
+        let mut has_mended = false;
         let is_covered = |step: &mut Step| step.end_lsn <= state.position;
         while let Some(step) = self.steps.pop_front_if(is_covered) {
             if let Some((table, since)) = step.mended {
                 self.stale.mended(&table.schema, &table.name, since);
+                has_mended = true;
             }
             state.runs = Arc::unwrap_or_clone(step.runs);
         }
+        has_mended
     }
+}
+
+fn tell(metrics: &Metrics, stale: &StaleTables) {
+    let stale = Stale::of(stale.names());
+    metrics.count(|figures| figures.stale = stale);
 }
 
 #[cfg(test)]
@@ -343,9 +370,13 @@ mod tests {
     #[test]
     fn a_position_is_confirmed_only_when_it_is_on_record() {
         let (sender, stored) = mpsc::channel();
-        let mut positions =
-            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
-                .unwrap();
+        let mut positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            state(10),
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         assert_eq!(positions.confirm(Lsn(20)).unwrap(), Lsn(10));
         let first = stored.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(first, state(20));
@@ -356,9 +387,13 @@ mod tests {
     #[test]
     fn a_position_far_ahead_is_on_record_before_its_time() {
         let (sender, stored) = mpsc::channel();
-        let positions =
-            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
-                .unwrap();
+        let positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            state(10),
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         let begun = std::time::Instant::now();
         // Each of them would wait for a second after the one before.
         let ends: Vec<u64> = (1..=50).map(|n| 10 + n * STORE_BYTES).collect();
@@ -374,9 +409,13 @@ mod tests {
     #[test]
     fn a_stale_table_is_on_record_with_the_position_behind_it() {
         let (sender, stored) = mpsc::channel();
-        let mut positions =
-            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
-                .unwrap();
+        let mut positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            state(10),
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         let mark = || Mark {
             since: Lsn(20),
             reason: "its key changed".to_owned(),
@@ -398,8 +437,13 @@ mod tests {
             reason: "its key changed".to_owned(),
         };
         before.stale.mark("shop", "orders", mark);
-        let mut positions =
-            Positions::recorded(Box::new(Recorder(sender)), before, RestartLsn::default()).unwrap();
+        let mut positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            before,
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         positions.forget_stale("shop", "orders");
         positions.finish(Lsn(20)).unwrap();
         assert_eq!(stored.try_iter().collect::<Vec<_>>(), [state(20)]);
@@ -439,8 +483,13 @@ mod tests {
         let (sender, stored) = mpsc::channel();
         let mut before = state(10);
         before.stale.mark("shop", "orders", mark(5));
-        let mut positions =
-            Positions::recorded(Box::new(Recorder(sender)), before, RestartLsn::default()).unwrap();
+        let mut positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            before,
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         positions.step(step(20, "a", false));
         positions.step(step(30, "b", true));
         positions.confirm(Lsn(29)).unwrap();
@@ -458,8 +507,13 @@ mod tests {
         let (sender, stored) = mpsc::channel();
         let mut before = state(10);
         before.stale.mark("shop", "orders", mark(5));
-        let mut positions =
-            Positions::recorded(Box::new(Recorder(sender)), before, RestartLsn::default()).unwrap();
+        let mut positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            before,
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         positions.step(step(20, "a", true));
         assert!(
             positions.mark_stale("shop", "orders", mark(25)),
@@ -475,9 +529,13 @@ mod tests {
     fn a_record_that_fails_is_an_error_and_confirms_nothing() {
         let (sender, stored) = mpsc::channel();
         drop(stored);
-        let mut positions =
-            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
-                .unwrap();
+        let mut positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            state(10),
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         assert!(positions.finish(Lsn(30)).is_err());
     }
 

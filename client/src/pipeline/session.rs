@@ -9,6 +9,7 @@ use super::positions::Positions;
 use super::status::{Attention, StatusTimer, Update};
 use crate::ack::Ack;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Activity, Metrics, Stream, Tally};
 use crate::sink::{
     DeadLetter, Delivered, Ghosts, Headers, Record, SendError, Sink, Token, TopicId, Verdict,
 };
@@ -32,17 +33,33 @@ pub(super) struct Delivery<'a> {
     pub positions: Positions,
     /// Whether to stop.
     pub stop: &'a Stop,
+    /// What is counted as it goes.
+    pub tally: Tally,
+    metrics: &'a Metrics,
+    attention: Attention,
     reports: Vec<Delivered>,
 }
 
 impl<'a> Delivery<'a> {
     /// Nothing in flight.
-    pub(super) fn new(sink: &'a dyn Sink, ack: Ack, positions: Positions, stop: &'a Stop) -> Self {
+    pub(super) fn new(
+        sink: &'a dyn Sink,
+        ack: Ack,
+        positions: Positions,
+        stop: &'a Stop,
+        metrics: &'a Metrics,
+    ) -> Self {
         Delivery {
             sink,
-            ack,
             positions,
             stop,
+            tally: Tally {
+                received: ack.flush_lsn(),
+                ..Tally::default()
+            },
+            metrics,
+            attention: Attention::Listening,
+            ack,
             reports: Vec::new(),
         }
     }
@@ -53,7 +70,20 @@ impl<'a> Delivery<'a> {
         for report in self.reports.drain(..) {
             self.ack.delivered(report);
         }
-        self.positions.confirm(self.ack.flush_lsn())
+        let confirmed = self.positions.confirm(self.ack.flush_lsn())?;
+        self.tell(confirmed);
+        Ok(confirmed)
+    }
+
+    fn tell(&self, confirmed: Lsn) {
+        let stream = Stream {
+            tally: self.tally,
+            delivered: self.ack.flush_lsn(),
+            confirmed,
+            in_flight: self.ack.in_flight() as u64,
+            is_blocked: self.attention == Attention::Blocked,
+        };
+        self.metrics.stream(stream, self.sink.load());
     }
 
     /// Waits until the sink has delivered all it holds, or it is time to stop.
@@ -68,6 +98,7 @@ impl<'a> Delivery<'a> {
     /// Delivers what the sink holds and records the position, within a bound. Returns
     /// what may be confirmed. What is left comes again with the next start.
     pub(super) fn drain(&mut self) -> Result<Lsn> {
+        self.metrics.enter(Activity::Stopping);
         if !self.sink.flush(DRAIN_DEADLINE)? {
             tracing::warn!(
                 "some records are not delivered: they are sent again with the next start"
@@ -98,17 +129,25 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// The next message of the server.
     pub(super) fn read(&mut self, timeout: Duration) -> Result<Event> {
-        if let Some(event) = self.stream.arrived()? {
-            return Ok(event);
+        let event = match self.stream.arrived()? {
+            Some(event) => event,
+            None => {
+                self.delivery.sink.hurry();
+                let question = self.status.until_question(Instant::now());
+                self.stream.wait(question.unwrap_or(timeout).min(timeout))?
+            }
+        };
+        if !matches!(event, Event::Nothing) {
+            self.delivery.tally.heard += 1;
         }
-        self.delivery.sink.hurry();
-        let question = self.status.until_question(Instant::now());
-        self.stream.wait(question.unwrap_or(timeout).min(timeout))
+        Ok(event)
     }
 
     /// The server says that everything before `wal_end` was sent.
     pub(super) fn keepalive(&mut self, wal_end: Lsn, reply: bool) -> Result<()> {
         self.delivery.ack.keepalive(wal_end);
+        let received = &mut self.delivery.tally.received;
+        *received = wal_end.max(*received);
         self.status.heard(wal_end, Instant::now());
         if reply {
             let confirmed = self.delivery.collect()?;
@@ -131,6 +170,7 @@ impl<'s, 'a> Session<'s, 'a> {
     }
 
     fn tick_while(&mut self, attention: Attention) -> Result<()> {
+        self.delivery.attention = attention;
         let confirmed = self.delivery.collect()?;
         match self.status.due(confirmed, attention, Instant::now()) {
             Some(update) => self.confirm(confirmed, update),
@@ -211,8 +251,11 @@ impl<'s, 'a> Session<'s, 'a> {
     /// Writes a tombstone for every key of a topic, behind everything sent before.
     pub(super) fn empty_topic(&mut self, topic: TopicId, headers: Headers<'_>) -> Result<u64> {
         self.deliver()?;
-        let sink = self.delivery.sink;
-        sink.sweep(topic, Ghosts::All, headers, &mut || self.tick_blocked())
+        let (sink, metrics) = (self.delivery.sink, self.delivery.metrics);
+        sink.sweep(topic, Ghosts::All, headers, &mut || {
+            metrics.works();
+            self.tick_blocked()
+        })
     }
 
     /// Waits until everything sent is delivered.

@@ -59,8 +59,8 @@ use crate::kafka::{
     record_limit,
 };
 use crate::sink::{
-    DeadLetter, Delivered, GhostSearch, Ghosts, Headers, Keying, Record, SendError, Sink, Token,
-    TopicId, Verdict,
+    DeadLetter, Delivered, GhostSearch, Ghosts, Headers, Keying, Load, Record, SendError, Sink,
+    Token, TopicId, Verdict,
 };
 
 /// What a record takes beside its key, its value and `hw.unchanged`: librdkafka's message,
@@ -73,6 +73,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// No report for so long, with records in flight, is an outage. A broker answers within
 /// milliseconds; electing a new leader takes a few seconds.
 const STALL: Duration = Duration::from_secs(10);
+
+/// How often the brokers are asked in an outage while nothing is in flight.
+const PROBE: Duration = Duration::from_secs(1);
 
 // Tokens travel as pointer-sized opaques.
 const _: () = assert!(usize::BITS >= u64::BITS);
@@ -351,6 +354,16 @@ impl Sink for KafkaSink {
         }
     }
 
+    fn load(&self) -> Load {
+        let connection = &self.producer.context().connection;
+        Load {
+            answers: connection.answers(),
+            outages: connection.outages(),
+            connection_errors: connection.errors(),
+            ..self.in_flight().load()
+        }
+    }
+
     fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()> {
         match self.in_flight().collect(into) {
             Some(failure) => Err(self.error(&failure)),
@@ -426,6 +439,7 @@ fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool
     let reports = producer.context();
     let mut taken = 0;
     let mut progressed = Instant::now();
+    let mut probed = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         producer.poll(POLL);
         reports.connection.login().keep(producer.client());
@@ -434,6 +448,12 @@ fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool
         if now_taken != taken || reports.in_flight.records() == 0 {
             taken = now_taken;
             progressed = Instant::now();
+            // No report will tell that an outage is over where nothing waits for one.
+            let is_idle = reports.in_flight.records() == 0;
+            if is_idle && !reports.connection.answers() && probed.elapsed() > PROBE {
+                reports.connection.probe(producer.client());
+                probed = Instant::now();
+            }
         } else if progressed.elapsed() > STALL {
             reports
                 .connection
@@ -476,7 +496,8 @@ impl ProducerContext for Reports {
         match result {
             Ok(_) => {
                 self.connection.alive();
-                self.in_flight.delivered(charge, token);
+                let length = (message.key_len() + message.payload_len()) as u64;
+                self.in_flight.delivered(charge, length, token);
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);

@@ -63,6 +63,45 @@ pub struct Delivered {
     pub count: u64,
 }
 
+/// What a sink has done so far, and what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Records that were delivered.
+    pub delivered_records: u64,
+    /// Bytes of their keys and values.
+    pub delivered_bytes: u64,
+    /// Records that the target refused.
+    pub refused_records: u64,
+    /// Records that are accepted and not delivered.
+    pub in_flight_records: u64,
+    /// The memory that they take, in bytes.
+    pub in_flight_bytes: u64,
+    /// What they may take before [`SendError::Full`], in bytes.
+    pub limit_bytes: u64,
+    /// Whether the target answers, as far as is known.
+    pub answers: bool,
+    /// How often it stopped answering.
+    pub outages: u64,
+    /// Connections to it that failed or broke.
+    pub connection_errors: u64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Load {
+            delivered_records: 0,
+            delivered_bytes: 0,
+            refused_records: 0,
+            in_flight_records: 0,
+            in_flight_bytes: 0,
+            limit_bytes: 0,
+            answers: true,
+            outages: 0,
+            connection_errors: 0,
+        }
+    }
+}
+
 /// Why a record was not accepted.
 #[derive(Debug)]
 pub enum SendError {
@@ -227,6 +266,11 @@ pub trait Sink: Send + Sync {
 
     /// The source has nothing more for now: records that wait for company may wait in vain.
     fn hurry(&self) {}
+
+    /// What it has done and holds. Cheap enough to be asked with every message of the server.
+    fn load(&self) -> Load {
+        Load::default()
+    }
 
     /// Appends what was delivered since the last call. An error means that a record
     /// failed for good; its token is never reported.

@@ -47,6 +47,9 @@ pub struct Slot {
     pub restart_lsn: Option<Lsn>,
     /// How much WAL it keeps, in bytes.
     pub retained_wal_bytes: i64,
+    /// How many bytes may still be written before WAL that it needs may go; none where the server
+    /// sets no limit, or it is gone.
+    pub safe_wal_bytes: Option<i64>,
     /// Whether WAL that it needs is gone: nothing can be streamed from it any more.
     pub has_lost_wal: bool,
     /// Where the server's WAL ended when this was read; none on a standby, where what is
@@ -70,7 +73,8 @@ impl Slot {
                       ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::int8, \
                     pg_catalog.current_database(), \
                     CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
-                      THEN pg_catalog.pg_current_wal_flush_lsn() END \
+                      THEN pg_catalog.pg_current_wal_flush_lsn() END, \
+                    s.safe_wal_size \
              FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = {}",
             sql::literal(name)
         ))?;
@@ -108,6 +112,7 @@ impl Slot {
                 .optional(0, 8)?
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(0),
+            safe_wal_bytes: rows.optional(0, 11)?.and_then(|n| n.parse().ok()),
             has_lost_wal: rows.optional(0, 7)? == Some("lost"),
             wal_end: rows.optional(0, 10)?.and_then(|lsn| lsn.parse().ok()),
         }))

@@ -98,6 +98,12 @@ impl StaleTables {
             .map(|((schema, table), mark)| (&**schema, &**table, mark))
     }
 
+    /// Schema and table of each, also of those that there was no room for.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.marks.keys().chain(&self.unrecorded);
+        all.map(|(schema, table)| (&**schema, &**table))
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()

@@ -304,6 +304,7 @@ mod tests {
             confirmed_flush: Lsn(confirmed),
             restart_lsn: Some(Lsn(restart)),
             retained_wal_bytes: retained.cast_signed(),
+            safe_wal_bytes: None,
             has_lost_wal: false,
             wal_end: None,
         }

@@ -17,6 +17,7 @@ use headwater_protocol::Lsn;
 use self::fuse::Fuse;
 use crate::cli::{OnRetainedWal, StreamOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Metrics, Retained};
 use crate::source::connection::{Connection, Connector};
 use crate::source::slot::Slot;
 use crate::stop::Stop;
@@ -88,6 +89,7 @@ struct Watcher {
     seen: Option<Lsn>,
     restart_lsn: RestartLsn,
     fuse: Option<Fuse>,
+    metrics: Metrics,
 }
 
 /// The session that holds the lease, or held it.
@@ -102,7 +104,12 @@ impl Watch {
     ///
     /// # Errors
     /// Of kind `SlotInUse` where another instance has it and does not let go.
-    pub fn begin(connector: &Connector, options: &StreamOptions, stop: &Stop) -> Result<Self> {
+    pub fn begin(
+        connector: &Connector,
+        options: &StreamOptions,
+        stop: &Stop,
+        metrics: &Metrics,
+    ) -> Result<Self> {
         let (slot, take_over) = (&options.slot, options.take_over);
         let closing = Stop::default();
         let connector = connector.stopped_by(closing.clone());
@@ -118,6 +125,7 @@ impl Watch {
             seen: None,
             restart_lsn: RestartLsn::default(),
             fuse: Fuse::asked(options),
+            metrics: metrics.clone(),
         };
         let restart_lsn = watcher.restart_lsn.clone();
         std::thread::Builder::new()
@@ -231,6 +239,7 @@ impl Watcher {
     }
 
     fn broken(&mut self, error: &Error) {
+        self.metrics.retained(None);
         if let Session::Open(connection) = &self.session {
             tracing::warn!(
                 %error,
@@ -264,8 +273,10 @@ impl Watcher {
         };
         self.heed(connection)?;
         let Some(slot) = Slot::find(connection, &self.slot)? else {
+            self.metrics.retained(None);
             return Ok(None);
         };
+        self.metrics.retained(retained(&slot));
         let blown = match &mut self.fuse {
             // A stream that ends by itself needs no fuse.
             Some(fuse) if !self.stop.is_set() => fuse.check(&self.slot, &slot),
@@ -321,4 +332,17 @@ impl Watcher {
             _ => Ok(None),
         }
     }
+}
+
+/// How the slot stands. On a standby the end of its WAL is what it has replayed.
+fn retained(slot: &Slot) -> Option<Retained> {
+    let bytes = u64::try_from(slot.retained_wal_bytes).unwrap_or(0);
+    let replayed = slot.restart_lsn.map(|lsn| Lsn(lsn.0 + bytes));
+    Some(Retained {
+        wal_end: slot.wal_end.or(replayed)?,
+        bytes,
+        safe_bytes: slot
+            .safe_wal_bytes
+            .map(|safe| u64::try_from(safe).unwrap_or(0)),
+    })
 }

@@ -28,6 +28,7 @@ use headwater_protocol::frame::{Change, Op};
 
 use super::target::Target;
 use super::transaction::Transaction;
+use crate::metrics::HeldBack;
 use crate::registry::Schemas;
 use crate::sink::Token;
 use crate::snapshot_request::RowsOf;
@@ -162,6 +163,15 @@ impl Held {
     /// Whether no more may be kept, `in_flight` transactions being without acknowledgement.
     pub(super) fn is_full(&self, in_flight: usize) -> bool {
         !self.is_empty() && (self.bytes >= HELD_BYTES || in_flight >= HELD_TRANSACTIONS)
+    }
+
+    /// How much is kept, as [`Held::is_full`] judges it.
+    pub(super) fn back(&self, in_flight: usize) -> HeldBack {
+        HeldBack {
+            tables: self.tables.len() as u64,
+            bytes: self.bytes as u64,
+            is_full: self.is_full(in_flight),
+        }
     }
 
     pub(super) fn push(&mut self, change: HeldChange) {

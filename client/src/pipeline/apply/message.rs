@@ -39,6 +39,7 @@ impl Applier<'_> {
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
         let is_own = reserved::is_reserved(message.prefix);
+        session.delivery.tally.messages += u64::from(!is_own);
         match (&mut self.transaction, message.transactional) {
             (Some(transaction), true) if is_own => {
                 transaction.changes += 1;

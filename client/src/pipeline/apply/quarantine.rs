@@ -26,6 +26,7 @@ impl Applier<'_> {
             .ok_or_else(|| broken("a quarantined change outside a transaction"))?;
         transaction.changes += 1;
         let transaction = *transaction;
+        session.delivery.tally.quarantined += 1;
         let change = ChangeId {
             lsn: transaction.end_lsn,
             seq: quarantine.seq,
@@ -81,6 +82,7 @@ impl Applier<'_> {
         message: &QuarantinedMessage<'_>,
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
+        session.delivery.tally.quarantined += 1;
         let headers = match &mut self.transaction {
             Some(transaction) => {
                 transaction.changes += 1;

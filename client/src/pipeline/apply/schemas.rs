@@ -154,10 +154,16 @@ impl Applier<'_> {
     pub(super) fn hold(&mut self, change: HeldChange, session: &mut Session<'_, '_>) -> Result<()> {
         session.delivery.ack.sent(change.transaction.token);
         self.held.push(change);
+        self.tell_held(session);
         while self.held.is_full(session.delivery.ack.in_flight()) {
             self.wait_for_registry(session)?;
         }
         Ok(())
+    }
+
+    pub(super) fn tell_held(&self, session: &mut Session<'_, '_>) {
+        let in_flight = session.delivery.ack.in_flight();
+        session.delivery.tally.held = self.held.back(in_flight);
     }
 
     /// Sends what was kept and waits for nothing any more.

@@ -38,6 +38,7 @@ impl Applier<'_> {
             .ok_or_else(|| broken("a truncate outside a transaction"))?;
         transaction.changes += 1;
         let transaction = *transaction;
+        session.delivery.tally.truncates += 1;
         let headers = transaction.headers("t", truncate.seq);
         let mut partitions = truncate.partitions.iter();
         for (relation, event) in &truncate.relations {

@@ -210,6 +210,11 @@ impl<'a> Chunks<'a> {
         Ok(chunks)
     }
 
+    /// Runs that are under way or wait for their turn.
+    pub(super) fn queued(&self) -> u64 {
+        self.runs.queue.len() as u64
+    }
+
     /// A transaction begins to arrive, or what arrived of one comes again.
     pub(super) fn begin(&mut self) {
         self.asked.clear();

@@ -188,7 +188,8 @@ impl Chunks<'_> {
     }
 
     /// The run has come a step further.
-    fn advance(&mut self, then: Then, sent: Sent, end_lsn: Lsn, session: &Session<'_, '_>) {
+    fn advance(&mut self, then: Then, sent: Sent, end_lsn: Lsn, session: &mut Session<'_, '_>) {
+        session.delivery.tally.copied_rows += sent.rows;
         let Some(run) = self.runs.queue.first_mut() else {
             return;
         };

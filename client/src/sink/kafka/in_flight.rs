@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::Failure;
 use crate::kafka::Limit;
-use crate::sink::{Delivered, Token};
+use crate::sink::{Delivered, Load, Token};
 
 /// Tombstones of a sweep carry it; it is never reported. No transaction has this number.
 pub(super) const SWEEP: Token = Token(u64::MAX);
@@ -42,6 +42,10 @@ pub(super) struct InFlight {
     bytes: AtomicU64,
     records: AtomicU64,
     sweeping: AtomicU64,
+    /// Reports so far, counted under the lock and read without.
+    delivered_records: AtomicU64,
+    delivered_bytes: AtomicU64,
+    refused_records: AtomicU64,
     /// Nothing was in flight since [`InFlight::comes_alone`] said so last.
     was_empty: AtomicBool,
     /// A sender was refused and none has got in since.
@@ -76,6 +80,9 @@ impl InFlight {
             bytes: AtomicU64::new(0),
             records: AtomicU64::new(0),
             sweeping: AtomicU64::new(0),
+            delivered_records: AtomicU64::new(0),
+            delivered_bytes: AtomicU64::new(0),
+            refused_records: AtomicU64::new(0),
             was_empty: AtomicBool::new(true),
             refused: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -126,10 +133,12 @@ impl InFlight {
         self.wake(&reports);
     }
 
-    /// Takes the report that a record was delivered.
-    pub(super) fn delivered(&self, bytes: u64, token: Token) {
+    /// Takes the report that a record was delivered, whose key and value have `length` bytes.
+    pub(super) fn delivered(&self, bytes: u64, length: u64, token: Token) {
         let mut reports = self.lock();
         self.settle(bytes, token);
+        add(&self.delivered_records, 1);
+        add(&self.delivered_bytes, length);
         reports.taken += 1;
         if token == ALONE {
             reports.alone = Some(true);
@@ -146,6 +155,7 @@ impl InFlight {
     pub(super) fn failed(&self, bytes: u64, token: Token, failure: impl FnOnce() -> Failure) {
         let mut reports = self.lock();
         self.settle(bytes, token);
+        add(&self.refused_records, 1);
         reports.taken += 1;
         self.fail(&mut reports, failure);
     }
@@ -158,6 +168,7 @@ impl InFlight {
         }
         let mut reports = self.lock();
         self.settle(bytes, token);
+        add(&self.refused_records, 1);
         reports.taken += 1;
         reports.alone = Some(false);
         self.wake(&reports);
@@ -228,6 +239,19 @@ impl InFlight {
     /// Records that are not acknowledged.
     pub(super) fn records(&self) -> u64 {
         self.records.load(Ordering::Relaxed)
+    }
+
+    /// What is in flight and what was reported. What concerns the connection is not known here.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            delivered_records: self.delivered_records.load(Ordering::Relaxed),
+            delivered_bytes: self.delivered_bytes.load(Ordering::Relaxed),
+            refused_records: self.refused_records.load(Ordering::Relaxed),
+            in_flight_records: self.records(),
+            in_flight_bytes: self.bytes.load(Ordering::Relaxed),
+            limit_bytes: self.limit.bytes,
+            ..Load::default()
+        }
     }
 
     /// Tombstones of sweeps that are not acknowledged.
@@ -309,6 +333,12 @@ impl InFlight {
     }
 }
 
+/// Adds to a number that is written under the lock alone: no two writers meet, and a load and a
+/// store cost less than one operation that is atomic as a whole.
+fn add(number: &AtomicU64, more: u64) {
+    number.store(number.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -350,7 +380,7 @@ mod tests {
         in_flight.forget_alone();
         assert_eq!(in_flight.alone(), None, "an answer to the one before");
         assert!(in_flight.charge(5000, ALONE));
-        in_flight.delivered(5000, ALONE);
+        in_flight.delivered(5000, 0, ALONE);
         assert_eq!(in_flight.alone(), Some(true));
         in_flight.report(ONE);
         in_flight.open();
@@ -381,7 +411,7 @@ mod tests {
         let in_flight = in_flight(1000);
         for token in [1, 1, 1, 2, 1] {
             assert!(in_flight.charge(1, Token(token)));
-            in_flight.delivered(1, Token(token));
+            in_flight.delivered(1, 0, Token(token));
         }
         assert_eq!(collected(&in_flight), [(1, 3), (2, 1), (1, 1)]);
         assert_eq!(collected(&in_flight), []);
@@ -395,11 +425,11 @@ mod tests {
         assert!(in_flight.charge(1, ONE));
         assert!(in_flight.comes_alone(), "both came since nothing was");
         assert!(!in_flight.comes_alone(), "that was said");
-        in_flight.delivered(1, ONE);
+        in_flight.delivered(1, 0, ONE);
         assert!(in_flight.charge(1, ONE));
         assert!(!in_flight.comes_alone(), "the second is under way");
-        in_flight.delivered(1, ONE);
-        in_flight.delivered(1, ONE);
+        in_flight.delivered(1, 0, ONE);
+        in_flight.delivered(1, 0, ONE);
         assert!(!in_flight.comes_alone(), "all are acknowledged");
         assert!(in_flight.charge(1, ONE));
         assert!(in_flight.comes_alone());
@@ -411,9 +441,9 @@ mod tests {
         assert!(in_flight.charge(60, ONE));
         assert!(!in_flight.charge(41, ONE));
         assert!(in_flight.charge(40, ONE));
-        in_flight.delivered(60, ONE);
+        in_flight.delivered(60, 0, ONE);
         assert!(!in_flight.charge(1_000, ONE));
-        in_flight.delivered(40, ONE);
+        in_flight.delivered(40, 0, ONE);
         assert!(in_flight.charge(1_000, ONE));
         assert!(!in_flight.charge(1, ONE));
     }
@@ -427,7 +457,7 @@ mod tests {
         assert!(in_flight.charge(1, ONE));
         assert!(in_flight.charge(1, ONE));
         assert!(!in_flight.charge(1, ONE));
-        in_flight.delivered(1, ONE);
+        in_flight.delivered(1, 0, ONE);
         assert!(in_flight.charge(1, ONE));
     }
 
@@ -449,7 +479,7 @@ mod tests {
         let in_flight = in_flight(100);
         assert!(in_flight.charge(1, SWEEP));
         assert_eq!((in_flight.records(), in_flight.sweeping()), (1, 1));
-        in_flight.delivered(1, SWEEP);
+        in_flight.delivered(1, 0, SWEEP);
         assert_eq!((in_flight.records(), in_flight.sweeping()), (0, 0));
         assert_eq!(collected(&in_flight), []);
     }
@@ -464,7 +494,7 @@ mod tests {
         let reports = in_flight.lock();
         assert!(!in_flight.worth_waking(&reports));
         drop(reports);
-        in_flight.delivered(10, ONE);
+        in_flight.delivered(10, 0, ONE);
         assert!(in_flight.worth_waking(&in_flight.lock()));
         in_flight.wait(FOREVER);
         assert!(in_flight.charge(10, ONE));
@@ -505,7 +535,7 @@ mod tests {
             .collect();
         drop(accepted);
         for token in reports {
-            in_flight.delivered(9, Token(token));
+            in_flight.delivered(9, 0, Token(token));
         }
         for sender in senders {
             let longest = sender.join().unwrap();
@@ -522,7 +552,7 @@ mod tests {
             let mut expected = [0u64; 4];
             for token in &tokens {
                 prop_assert!(in_flight.charge(3, Token(*token)));
-                in_flight.delivered(3, Token(*token));
+                in_flight.delivered(3, 0, Token(*token));
                 expected[*token as usize] += 1;
             }
             let mut found = [0u64; 4];

@@ -13,6 +13,7 @@ use super::scan::{Scan, Source};
 use crate::cli::StreamOptions;
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Copied, Metrics};
 use crate::progress::Progress;
 use crate::registry::{Ids, Stamp};
 use crate::sink::{
@@ -60,6 +61,10 @@ pub(super) struct Copy<'a> {
     pub consistent_point: Lsn,
     /// Whether to stop.
     pub stop: &'a Stop,
+    /// Where it tells how far it is.
+    pub metrics: &'a Metrics,
+    /// Of all tables, where the server has an estimate of each.
+    pub estimated_rows: Option<u64>,
 }
 
 /// What the sessions have done.
@@ -120,6 +125,7 @@ impl Copy<'_> {
                     .iter()
                     .all(std::thread::ScopedJoinHandle::is_finished);
                 let sent = done.rows.load(Ordering::Acquire);
+                self.tell(sent, done.scan.tables_done());
                 if finished && (delivered >= sent || done.scan.has_given_up()) {
                     break;
                 }
@@ -137,6 +143,16 @@ impl Copy<'_> {
             done.rows.into_inner(),
             stale.unwrap_or_else(PoisonError::into_inner),
         ))
+    }
+
+    fn tell(&self, rows: u64, tables_done: usize) {
+        let copied = Copied {
+            tables: self.targets.len() as u64,
+            tables_done: tables_done as u64,
+            rows,
+            estimated_rows: self.estimated_rows,
+        };
+        self.metrics.snapshot(copied, self.sink.load());
     }
 
     fn collect(&self) -> Result<u64> {

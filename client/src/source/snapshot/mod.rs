@@ -60,6 +60,7 @@ use crate::backoff::Backoff;
 use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Activity, Metrics};
 use crate::progress::Progress;
 use crate::registry::Registrar;
 use crate::route::Router;
@@ -92,6 +93,8 @@ pub struct Snapshot<'a> {
     pub router: &'a mut Router,
     /// Whether to stop.
     pub stop: &'a Stop,
+    /// Where it tells how far it is.
+    pub metrics: &'a Metrics,
     /// Reports of rows that an attempt before has sent must not be taken for this one's.
     pub attempt: &'a mut u64,
     /// Asked when no other instance can begin a snapshot any more; its error ends this one.
@@ -184,6 +187,7 @@ impl Snapshot<'_> {
 
     fn try_once(&mut self, answers: &mut Answers) -> Result<Try> {
         *self.attempt += 1;
+        self.metrics.enter(Activity::Starting);
         let guard = Guard::open(self.connector)?;
         guard.claim(&self.options.slot)?;
         (self.still_due)(guard.connection())?;
@@ -214,6 +218,7 @@ impl Snapshot<'_> {
         swept.extend(swept_with(&targets));
         let consistent_point = view.consistent_point();
         tracing::info!(tables = targets.len(), %consistent_point, "snapshot begins");
+        self.metrics.enter(Activity::Snapshot);
         let sessions = view.take_sessions();
         let (rows, mut stale) = self.copy(&targets, consistent_point, sessions)?;
         for (name, reason) in refused {
@@ -333,7 +338,8 @@ impl Snapshot<'_> {
         let estimates = targets
             .iter()
             .map(|target| target.source.table.estimated_rows);
-        let mut progress = Progress::new("snapshot", estimates.sum());
+        let estimated_rows = estimates.sum();
+        let mut progress = Progress::new("snapshot", estimated_rows);
         let (rows, stale) = Copy {
             targets,
             plugin: self.plugin,
@@ -343,6 +349,8 @@ impl Snapshot<'_> {
             token: self.token(),
             consistent_point,
             stop: self.stop,
+            metrics: self.metrics,
+            estimated_rows,
         }
         .run(sessions, &mut progress)?;
         progress.finish(rows, "every row of the snapshot is delivered");
@@ -358,6 +366,7 @@ impl Snapshot<'_> {
     /// after the sweep would stay.
     fn flush(&self) -> Result<()> {
         while !self.sink.flush(FLUSH_WAIT)? {
+            self.metrics.flows(self.sink.load());
             self.stop.check()?;
         }
         Ok(())
@@ -379,9 +388,11 @@ impl Snapshot<'_> {
             fetched: false,
         };
         for (topic, table) in topics {
-            let tombstones = self
-                .sink
-                .sweep(*topic, ghosts, headers, &mut || self.stop.check())?;
+            let mut tick = || {
+                self.metrics.works();
+                self.stop.check()
+            };
+            let tombstones = self.sink.sweep(*topic, ghosts, headers, &mut tick)?;
             if tombstones > 0 {
                 tracing::info!(table, tombstones, "tombstones for rows that are gone");
             }

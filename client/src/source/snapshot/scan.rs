@@ -1,5 +1,7 @@
 //! Reads every row of tables once, through several sessions at a time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use headwater_protocol::avro::Fingerprint;
 
 use super::job::{self, Job};
@@ -25,16 +27,26 @@ pub struct Scan<'a> {
     plugin: &'a Plugin,
     sources: Vec<&'a Source>,
     parts: Jobs<Job>,
+    /// How many parts of each table are not read yet.
+    left: Vec<AtomicUsize>,
+    tables_done: AtomicUsize,
 }
 
 impl<'a> Scan<'a> {
     /// Nothing is read yet.
     pub fn new(plugin: &'a Plugin, sources: impl Iterator<Item = &'a Source>) -> Self {
         let sources: Vec<&Source> = sources.collect();
+        let parts = job::plan(sources.iter().map(|source| &source.table));
+        let left: Vec<AtomicUsize> = sources.iter().map(|_| AtomicUsize::new(0)).collect();
+        for left in parts.iter().filter_map(|part| left.get(part.table)) {
+            left.fetch_add(1, Ordering::Relaxed);
+        }
         Scan {
             plugin,
-            parts: Jobs::new(job::plan(sources.iter().map(|source| &source.table))),
+            parts: Jobs::new(parts),
             sources,
+            left,
+            tables_done: AtomicUsize::new(0),
         }
     }
 
@@ -52,8 +64,22 @@ impl<'a> Scan<'a> {
                 &source.table.sql_name(),
                 &mut |row| each(part.table, row),
             )?
-            .map_err(Error::from)
+            .map_err(Error::from)?;
+            self.has_read(part);
+            Ok(())
         });
+    }
+
+    fn has_read(&self, part: &Job) {
+        let left = self.left.get(part.table);
+        if left.is_some_and(|left| left.fetch_sub(1, Ordering::Relaxed) == 1) {
+            self.tables_done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many tables have been read whole.
+    pub fn tables_done(&self) -> usize {
+        self.tables_done.load(Ordering::Relaxed)
     }
 
     /// Ends the reading of all sessions.
