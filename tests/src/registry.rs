@@ -159,6 +159,21 @@ impl Registry {
         }
     }
 
+    /// Sets which schemas may follow which in one subject, which has one.
+    ///
+    /// # Panics
+    ///
+    /// If the registry refuses it.
+    #[track_caller]
+    pub fn set_compatibility_of(&self, subject: &str, compatibility: Compatibility) {
+        let asked = json!({ "compatibility": compatibility.to_string() }).to_string();
+        let path = self.at(&format!("/config/{}", escaped(subject)));
+        if let Err(refusal) = self.request(self.http.put(path).content_type(MEDIA_TYPE).send(asked))
+        {
+            panic!("cannot set {compatibility} of {subject}: {refusal}");
+        }
+    }
+
     /// The subjects that it has schemas for, sorted.
     ///
     /// # Panics

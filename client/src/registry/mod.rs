@@ -17,6 +17,8 @@ mod difference;
 mod endpoint;
 mod http;
 mod meaning;
+mod misread;
+mod promise;
 mod refused;
 mod registrar;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use crate::cli::RegistryOptions;
 use crate::error::{Error, ErrorKind, Result};
 pub use difference::difference;
 pub use endpoint::Endpoint;
+pub use misread::{Misread, misread};
 pub use refused::Refused;
 pub use registrar::{Ids, Registrar, Schemas, Standing};
 pub use stamp::{HEADER_BYTES, Stamp};
@@ -42,6 +45,9 @@ pub use stamp::{HEADER_BYTES, Stamp};
 /// Schemas by their ids that are kept: a topic has one a version. Beyond it they are asked for
 /// again.
 const KEPT: usize = 1_000;
+
+/// A schema that no record's goes with, at no level but NONE: nothing is promoted to it or from it.
+const CONTRADICTION: &str = r#""boolean""#;
 
 /// What stands as it is in a part of a URL's path (RFC 3986, unreserved).
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -226,15 +232,45 @@ impl Registry {
     /// # Errors
     /// The registry does not answer, or not this.
     pub fn latest(&self, subject: &str) -> Result<Option<Registered>> {
-        let path = format!("/subjects/{}/versions/latest", escaped(subject));
+        self.registered(subject, "latest")
+    }
+
+    fn registered(&self, subject: &str, version: &str) -> Result<Option<Registered>> {
+        let path = format!("/subjects/{}/versions/{version}", escaped(subject));
         match self.http.get(&path)? {
             Answer::Found(found) => Ok(Some(found)),
             Answer::Refused(refusal) if is_absent(&refusal) => Ok(None),
             Answer::Refused(refusal) => {
-                let what = format!("the newest schema of subject {subject} cannot be read");
+                let what = format!("version {version} of subject {subject} cannot be read");
                 Err(refusal.into_error(&what))
             }
         }
+    }
+
+    /// The numbers of the versions that a subject has, the oldest first.
+    ///
+    /// # Errors
+    /// The registry does not answer, or not this.
+    pub fn versions(&self, subject: &str) -> Result<Vec<u32>> {
+        match self
+            .http
+            .get(&format!("/subjects/{}/versions", escaped(subject)))?
+        {
+            Answer::Found(numbers) => Ok(numbers),
+            Answer::Refused(refusal) if is_absent(&refusal) => Ok(Vec::new()),
+            Answer::Refused(refusal) => {
+                let what = format!("the versions of subject {subject} cannot be read");
+                Err(refusal.into_error(&what))
+            }
+        }
+    }
+
+    /// A version of a subject by its number; none where it has none such.
+    ///
+    /// # Errors
+    /// The registry does not answer, or not this.
+    pub fn version(&self, subject: &str, number: u32) -> Result<Option<Registered>> {
+        self.registered(subject, &number.to_string())
     }
 
     /// The level of compatibility that holds for a subject, such as `BACKWARD`: its own, or the
@@ -253,12 +289,29 @@ impl Registry {
         }
     }
 
-    /// As [`Registry::compatibility`], for a subject that refuses a schema. Apicurio says NONE for
-    /// one that has no level of its own, whatever the registry's is, and NONE refuses nothing.
-    pub(crate) fn refusing_level(&self, subject: &str) -> Result<String> {
-        match self.compatibility(subject)? {
-            level if level == "NONE" => self.default_compatibility(),
-            level => Ok(level),
+    /// As [`Registry::compatibility`], for a subject that refuses a schema; none where the registry
+    /// does not say. Apicurio says NONE for one that has no level of its own, whatever its group's or
+    /// the registry's is, and NONE refuses nothing.
+    pub(crate) fn refusing_level(&self, subject: &str) -> Result<Option<String>> {
+        let is_one = |level: &String| level != "NONE";
+        match Some(self.compatibility(subject)?).filter(is_one) {
+            Some(level) => Ok(Some(level)),
+            None => Ok(Some(self.default_compatibility()?).filter(is_one)),
+        }
+    }
+
+    /// As [`Registry::compatibility`], for a subject that takes a schema; none where the registry
+    /// does not say. Whether NONE is meant is told by what no other level would take.
+    pub(crate) fn taking_level(&self, subject: &str) -> Result<Option<String>> {
+        let level = self.compatibility(subject)?;
+        if level != "NONE" {
+            return Ok(Some(level));
+        }
+        match self.check(subject, CONTRADICTION) {
+            Ok(None) => Ok(Some(level)),
+            Ok(Some(_)) => self.refusing_level(subject),
+            Err(error) if error.kind() == ErrorKind::Data => self.refusing_level(subject),
+            Err(error) => Err(error),
         }
     }
 
@@ -308,6 +361,19 @@ impl Registry {
 /// no such path.
 fn is_absent(refusal: &Refusal) -> bool {
     refusal.status == 404 && matches!(refusal.code, Some(40401..=40409))
+}
+
+/// What is asked for only to judge a schema, or to tell a person more: nothing where the registry says
+/// no. One that is away tells it later.
+fn allowed<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.kind() == ErrorKind::Disconnected => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "what a schema has to go with is not known");
+            Ok(None)
+        }
+    }
 }
 
 fn unregistered(subject: &str) -> String {

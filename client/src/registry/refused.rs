@@ -27,6 +27,15 @@ pub(super) enum Grounds {
         /// The registry's own words.
         messages: Vec<String>,
     },
+    /// The registry takes it, and readers would take values for something else.
+    Misread {
+        /// As above.
+        level: Option<String>,
+        /// What the schema has otherwise than the version that it does not go with.
+        difference: Vec<String>,
+        /// What who would misread.
+        misread: Vec<String>,
+    },
     /// The registry's own words say.
     Told(String),
 }
@@ -34,33 +43,48 @@ pub(super) enum Grounds {
 impl Refused {
     /// A schema of `table`, `schema.table`, for a `subject` whose `topic` its records go to.
     pub(super) fn new(table: &str, topic: &str, subject: &str, grounds: &Grounds) -> Self {
-        let (mut reason, messages) = match grounds {
+        let incompatible = |level: &Option<String>, difference: &[String]| {
+            let mut text = format!(
+                "its schema is not compatible with what subject {subject} has for topic \"{topic}\""
+            );
+            if let Some(level) = level {
+                text = format!("{text} at level {level}");
+            }
+            if !difference.is_empty() {
+                text = format!("{text}: {}", listed(difference));
+            }
+            text
+        };
+        let (mut reason, said, words) = match grounds {
             Grounds::Incompatible {
                 level,
                 difference,
                 messages,
-            } => {
-                let mut text = format!(
-                    "its schema is not compatible with what subject {subject} has for topic \"{topic}\""
-                );
-                if let Some(level) = level {
-                    text = format!("{text} at level {level}");
-                }
-                if !difference.is_empty() {
-                    text = format!("{text}: {}", listed(difference));
-                }
-                (text, messages.as_slice())
-            }
+            } => (
+                incompatible(level, difference),
+                "the registry says",
+                messages.as_slice(),
+            ),
+            Grounds::Misread {
+                level,
+                difference,
+                misread,
+            } => (
+                incompatible(level, difference),
+                "the registry takes it, and readers would misread it",
+                misread.as_slice(),
+            ),
             Grounds::Told(words) => (
                 format!(
                     "the schema registry does not take its schema for subject {subject} of topic \
                      \"{topic}\""
                 ),
+                "the registry says",
                 std::slice::from_ref(words),
             ),
         };
-        if !messages.is_empty() {
-            reason = format!("{reason} (the registry says: {})", listed(messages));
+        if !words.is_empty() {
+            reason = format!("{reason} ({said}: {})", listed(words));
         }
         Refused {
             table: table.to_owned(),

@@ -1,5 +1,5 @@
 //! The table of `docs/schema-evolution.md`, asked of a real registry about the schemas that a
-//! real server makes: each ALTER, each level.
+//! real server makes: each ALTER, each level. What it takes and the client refuses is [`super::misread`].
 
 use std::collections::BTreeMap;
 
@@ -170,6 +170,36 @@ const CASES: &[Case] = &[
         "alter table t alter c type date",
     ),
     case(
+        "`TYPE`: timestamp → time",
+        "create table t (id bigint primary key, c timestamp)",
+        "alter table t alter c type time",
+    ),
+    case(
+        "`TYPE`: integer ↔ date",
+        "create table t (id bigint primary key, c int)",
+        "alter table t alter c type date using null",
+    ),
+    case(
+        "`TYPE`: integer ↔ date",
+        "create table t (id bigint primary key, c date)",
+        "alter table t alter c type int using null",
+    ),
+    case(
+        "`TYPE`: bigint ↔ timestamp, timestamptz, time",
+        "create table t (id bigint primary key, c bigint)",
+        "alter table t alter c type timestamptz using null",
+    ),
+    case(
+        "`TYPE`: bigint ↔ timestamp, timestamptz, time",
+        "create table t (id bigint primary key, c time)",
+        "alter table t alter c type bigint using null",
+    ),
+    case(
+        "`TYPE`: date → bigint, double precision",
+        "create table t (id bigint primary key, c date)",
+        "alter table t alter c type double precision using null",
+    ),
+    case(
         "`TYPE`: integer → integer[]",
         "create table t (id bigint primary key, c int)",
         "alter table t alter c type int[] using array[c]",
@@ -178,6 +208,11 @@ const CASES: &[Case] = &[
         "`TYPE`: integer[] → bigint[]",
         "create table t (id bigint primary key, c int[])",
         "alter table t alter c type bigint[]",
+    ),
+    case(
+        "`TYPE`: timestamp[] ↔ timestamptz[]",
+        "create table t (id bigint primary key, c timestamp[])",
+        "alter table t alter c type timestamptz[]",
     ),
     case(
         "`TYPE`: a domain ↔ its base type",
@@ -228,6 +263,11 @@ const CASES: &[Case] = &[
         "`TYPE` of a key's column: integer → bigint",
         "create table t (id int primary key, c text)",
         "alter table t alter id type bigint",
+    ),
+    case(
+        "`TYPE` of a key's column: timestamp ↔ timestamptz",
+        "create table t (id timestamp primary key, c text)",
+        "alter table t alter id type timestamptz",
     ),
     case(
         "`RENAME COLUMN` of a key's column",
@@ -336,7 +376,8 @@ fn a_real_registry_says_what_the_table_of_alters_says() {
     for (number, cells) in &found {
         let case = &CASES[*number];
         let row = rows.iter().find(|row| row[2..].starts_with(case.row));
-        let told = row.map(|row| row.split(" | ").skip(1).take(3).collect::<Vec<_>>());
+        let told = row.map(|row| row.split(" | ").skip(1).take(3).map(of_registry));
+        let told = told.map(Iterator::collect::<Vec<_>>);
         if told.as_deref() != Some(&cells.each_ref().map(String::as_str)) {
             wrong.push(format!(
                 "{}\n  {}: {cells:?}, not {told:?}",
@@ -353,6 +394,14 @@ fn a_real_registry_says_what_the_table_of_alters_says() {
                 .any(|covered| row[2..].starts_with(covered)),
             "nobody has tried {row}"
         );
+    }
+}
+
+/// What a registry says of what a cell tells: what would be misread, it takes.
+fn of_registry(cell: &str) -> &str {
+    match cell.ends_with("(misread)") {
+        true => "yes",
+        false => cell,
     }
 }
 

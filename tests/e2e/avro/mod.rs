@@ -4,6 +4,7 @@
 mod alters;
 mod evolution;
 mod faults;
+mod misread;
 mod types;
 
 use headwater_tests::{Client, Registry};

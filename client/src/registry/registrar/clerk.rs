@@ -8,7 +8,7 @@ use super::desk::{Answer, Known, Office, Part, Question};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::refused::{Grounds, OtherId, SharedId};
-use crate::registry::{Refused, Registry, difference};
+use crate::registry::{Refused, Registered, Registry, allowed, difference, promise};
 use crate::state::SchemaIds;
 use crate::stop::Stop;
 
@@ -136,21 +136,15 @@ impl Clerk {
         let Question {
             subject, schema, ..
         } = question;
-        match self.registry.check(subject, schema) {
+        match self.registry.latest(subject) {
+            // The first of its subject goes with whatever there is.
             Ok(None) => {}
-            Ok(Some(messages)) => {
-                let newest = allowed(self.registry.latest(subject))?.flatten();
-                let difference = newest.map(|newest| difference(&newest.schema, schema));
-                return Ok(Err(question.refused(&Grounds::Incompatible {
-                    level: allowed(self.registry.refusing_level(subject))?,
-                    difference: difference.unwrap_or_default(),
-                    messages,
-                })));
+            Err(error) if error.kind() == ErrorKind::Disconnected => return Err(error),
+            newest => {
+                if let Some(refused) = self.incompatible(question, newest)? {
+                    return Ok(Err(refused));
+                }
             }
-            Err(error) if error.kind() == ErrorKind::Data => {
-                return Ok(Err(question.not_taken(&error)));
-            }
-            Err(error) => return Err(error),
         }
         match self.registry.register(subject, schema) {
             Ok(id) => {
@@ -160,6 +154,45 @@ impl Clerk {
             Err(error) if error.kind() == ErrorKind::Data => Ok(Err(question.not_taken(&error))),
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks whether a schema goes with those of its subject, of which `newest` is what was answered
+    /// when it was asked for. Who may not read it is told what is refused all the same.
+    fn incompatible(
+        &self,
+        question: &Question,
+        newest: Result<Option<Registered>>,
+    ) -> Result<Option<Refused>> {
+        let Question {
+            subject, schema, ..
+        } = question;
+        match self.registry.check(subject, schema) {
+            Ok(None) => {}
+            Ok(Some(messages)) => {
+                let newest = newest.ok().flatten();
+                let difference = newest.map(|newest| difference(&newest.schema, schema));
+                return Ok(Some(question.refused(&Grounds::Incompatible {
+                    level: allowed(self.registry.refusing_level(subject))?.flatten(),
+                    difference: difference.unwrap_or_default(),
+                    messages,
+                })));
+            }
+            Err(error) if error.kind() == ErrorKind::Data => {
+                return Ok(Some(question.not_taken(&error)));
+            }
+            Err(error) => return Err(error),
+        }
+        let Some(newest) = newest? else {
+            return Ok(None);
+        };
+        let broken = promise::broken(&self.registry, subject, newest, schema)?;
+        Ok(broken.map(|broken| {
+            question.refused(&Grounds::Misread {
+                difference: difference(&broken.version.schema, schema),
+                level: broken.level,
+                misread: broken.misread,
+            })
+        }))
     }
 
     /// Puts the id on record, and returns when that is durable.
@@ -218,18 +251,5 @@ impl Question {
     /// the registering.
     fn not_taken(&self, error: &Error) -> Refused {
         self.refused(&Grounds::Told(error.to_string()))
-    }
-}
-
-/// What is asked for only to tell a person more: nothing where the registry says no. One that is away
-/// tells it later.
-fn allowed<T>(answer: Result<T>) -> Result<Option<T>> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.kind() == ErrorKind::Disconnected => Err(error),
-        Err(error) => {
-            tracing::debug!(%error, "why a schema is not compatible is not known");
-            Ok(None)
-        }
     }
 }

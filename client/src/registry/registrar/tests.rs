@@ -82,7 +82,7 @@ const COMPATIBLE: Reply = Reply::Says(200, r#"{"is_compatible":true}"#);
 fn ids_are_on_record_when_they_are_known_and_asked_for_once() {
     let replay = Replay::new(vec![
         ABSENT,
-        COMPATIBLE,
+        ABSENT,
         Reply::Says(200, r#"{"id":5}"#),
         Reply::Says(200, r#"{"id":6}"#),
     ])
@@ -101,7 +101,7 @@ fn ids_are_on_record_when_they_are_known_and_asked_for_once() {
         lines,
         [
             "POST /subjects/t-value",
-            "POST /compatibility/subjects/t-value/versions?verbose=true",
+            "GET /subjects/t-value/versions/latest",
             "POST /subjects/t-value/versions",
             "POST /subjects/t-key",
         ]
@@ -233,7 +233,7 @@ fn an_id_stands_for_one_schema() {
         Reply::Says(200, r#"{"id":5}"#),
         Reply::Says(200, r#"{"id":5}"#),
         ABSENT,
-        COMPATIBLE,
+        ABSENT,
         Reply::Says(200, r#"{"id":5}"#),
     ])
     .unwrap();
@@ -285,11 +285,11 @@ fn an_id_that_is_on_record_for_two_schemas_is_not_used_while_nobody_answers() {
 fn what_is_not_compatible_is_refused_with_the_difference() {
     let replay = Replay::new(vec![
         ABSENT,
-        Reply::Says(200, r#"{"is_compatible":false,"messages":["TYPE_MISMATCH"]}"#),
         Reply::Says(
             200,
             r#"{"id":1,"version":1,"schema":"{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"a\",\"type\":\"string\"}]}"}"#,
         ),
+        Reply::Says(200, r#"{"is_compatible":false,"messages":["TYPE_MISMATCH"]}"#),
         Reply::Says(200, r#"{"compatibilityLevel":"FULL"}"#),
         Reply::Says(200, r#"{"id":6}"#),
     ])
@@ -308,11 +308,11 @@ fn what_is_not_compatible_is_refused_even_where_nobody_may_ask_why() {
     let denied = || Reply::Says(403, r#"{"error_code":40301,"message":"denied"}"#);
     let replay = Replay::new(vec![
         ABSENT,
+        denied(),
         Reply::Says(
             200,
             r#"{"is_compatible":false,"messages":["TYPE_MISMATCH"]}"#,
         ),
-        denied(),
         denied(),
         Reply::Says(200, r#"{"id":6}"#),
     ])
@@ -369,4 +369,148 @@ fn nobody_waits_for_a_thread_that_has_panicked() {
     let registrar = Registrar::start(registry, Some(Box::new(Panics)), &Stop::default()).unwrap();
     let error = awaited(&registrar).unwrap_err();
     assert!(error.to_string().contains("has ended"), "{error}");
+}
+
+/// The column `a` as version 3 of `t-value` has it.
+const DAYS: Reply = Reply::Says(
+    200,
+    r#"{"id":1,"version":3,"schema":"{\"type\":\"record\",\"name\":\"Row\",\"fields\":[{\"name\":\"a\",\"type\":{\"type\":\"int\",\"logicalType\":\"date\"}}]}"}"#,
+);
+
+/// What is answered of [`VALUE`], a key of which is known, where version 3 has [`DAYS`].
+fn answered(replies: Vec<Reply>) -> (Vec<String>, Result<Result<Ids, Arc<Refused>>>) {
+    let mut all = vec![ABSENT, DAYS, COMPATIBLE];
+    all.extend(replies);
+    let replay = Replay::new(all).unwrap();
+    let registrar = registrar(replay.url(), &Memory::default());
+    let answer = awaited(&registrar);
+    let questions = replay.questions().into_iter().map(|it| it.line);
+    (questions.skip(3).collect(), answer)
+}
+
+const REGISTERED: Reply = Reply::Says(200, r#"{"id":5}"#);
+const KEY_KNOWN: Reply = Reply::Says(200, r#"{"id":6}"#);
+
+#[test]
+fn what_the_registry_takes_and_readers_would_misread_is_refused() {
+    let (_, answer) = answered(vec![
+        Reply::Says(200, r#"{"compatibilityLevel":"BACKWARD"}"#),
+        KEY_KNOWN,
+    ]);
+    assert_eq!(
+        answer.unwrap().unwrap_err().reason(),
+        "its schema is not compatible with what subject t-value has for topic \"t\" at level \
+         BACKWARD: Row: field a changed from date(int) to int (the registry takes it, and readers \
+         would misread it: field Row.a: date(int) of version 3 is read as int by the new schema)"
+    );
+    let (_, answer) = answered(vec![
+        Reply::Says(200, r#"{"compatibilityLevel":"FORWARD"}"#),
+        KEY_KNOWN,
+    ]);
+    let refused = answer.unwrap().unwrap_err();
+    let told = "field Row.a: int is read as date(int) by version 3)";
+    assert!(refused.reason().ends_with(told), "{}", refused.reason());
+}
+
+#[test]
+fn it_is_refused_too_where_nobody_may_read_the_level() {
+    let denied = Reply::Says(403, r#"{"error_code":40301,"message":"denied"}"#);
+    let (_, answer) = answered(vec![denied, KEY_KNOWN]);
+    let refused = answer.unwrap().unwrap_err();
+    assert!(
+        refused.reason().contains("by the new schema; field"),
+        "{}",
+        refused.reason()
+    );
+}
+
+#[test]
+fn under_none_nobody_asked_for_a_check() {
+    let (questions, answer) = answered(vec![
+        Reply::Says(200, r#"{"compatibilityLevel":"NONE"}"#),
+        COMPATIBLE,
+        REGISTERED,
+        KEY_KNOWN,
+    ]);
+    assert_eq!(answer.unwrap().unwrap().value, 5);
+    assert_eq!(
+        questions,
+        [
+            "GET /config/t-value?defaultToGlobal=true",
+            "POST /compatibility/subjects/t-value/versions?verbose=true",
+            "POST /subjects/t-value/versions",
+            "POST /subjects/t-key",
+        ]
+    );
+}
+
+/// As Apicurio says it of a subject that has no level of its own.
+#[test]
+fn a_none_under_which_something_is_refused_is_none_of_the_subjects_own() {
+    let none = || Reply::Says(200, r#"{"compatibilityLevel":"NONE"}"#);
+    let (_, answer) = answered(vec![
+        none(),
+        Reply::Says(200, r#"{"is_compatible":false}"#),
+        none(),
+        Reply::Says(200, r#"{"compatibilityLevel":"FULL"}"#),
+        KEY_KNOWN,
+    ]);
+    let refused = answer.unwrap().unwrap_err();
+    assert!(
+        refused.reason().contains("at level FULL"),
+        "{}",
+        refused.reason()
+    );
+}
+
+#[test]
+fn a_transitive_level_is_held_for_every_version() {
+    let version = |schema: &'static str| Reply::Says(200, schema);
+    let replay = Replay::new(vec![
+        ABSENT,
+        version(r#"{"id":9,"version":5,"schema":"{\"type\":\"record\",\"name\":\"Row\",\"fields\":[]}"}"#),
+        COMPATIBLE,
+        Reply::Says(200, r#"{"compatibilityLevel":"FORWARD_TRANSITIVE"}"#),
+        Reply::Says(200, "[3,4,5]"),
+        // Deleted since.
+        Reply::Says(404, r#"{"error_code":40402,"message":"no version"}"#),
+        DAYS,
+        KEY_KNOWN,
+    ])
+    .unwrap();
+    let registrar = registrar(replay.url(), &Memory::default());
+    let refused = awaited(&registrar).unwrap().unwrap_err();
+    assert!(
+        refused.reason().ends_with("by version 3)"),
+        "{}",
+        refused.reason()
+    );
+    let questions = replay.questions();
+    let lines: Vec<&str> = questions.iter().map(|it| it.line.as_str()).collect();
+    assert_eq!(
+        lines[4..7],
+        [
+            "GET /subjects/t-value/versions",
+            "GET /subjects/t-value/versions/4",
+            "GET /subjects/t-value/versions/3",
+        ]
+    );
+}
+
+#[test]
+fn who_may_not_read_the_newest_schema_is_told_what_to_allow() {
+    let denied = || Reply::Says(403, r#"{"error_code":40301,"message":"denied"}"#);
+    let replay = Replay::new(vec![ABSENT, denied(), COMPATIBLE]).unwrap();
+    let registrar = registrar(replay.url(), &Memory::default());
+    let error = awaited(&registrar).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("version latest of subject t-value"),
+        "{error}"
+    );
+    assert!(
+        error.hint().unwrap_or_default().contains("Allow the user"),
+        "{error}"
+    );
 }

@@ -1,5 +1,6 @@
 //! What each ALTER does to a table's schemas, and whether a registry takes it: the table of
-//! `docs/schema-evolution.md`, each cell of which a checker of Avro's that is not ours decides.
+//! `docs/schema-evolution.md`, each cell of which a checker of Avro's that is not ours decides,
+//! and, where that takes what readers would misread, the client's own rule.
 //! With `HEADWATER_BLESS=1` the test rewrites the table.
 
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
+use headwater::registry::misread;
 use headwater_protocol::avro::{self, Decimal, Enum, Field, FullName, Property, Schema};
 use headwater_protocol::type_map::Kind;
 
@@ -136,7 +138,7 @@ fn retype(statement: &'static str, before: Kind, after: Kind, note: &'static str
     }
 }
 
-const MISREAD: &str = "[misread](#taken-and-misread)";
+const BY_USING: &str = "with `USING`";
 const NEW_KEYS: &str = "[other keys](#when-the-key-changes)";
 
 fn changes() -> Vec<Change> {
@@ -202,14 +204,14 @@ fn changes() -> Vec<Change> {
             statement: "`TYPE`: numeric(p,s) ↔ another precision or scale",
             before: with(numeric(10, 2), "numeric(10,2)"),
             after: with(numeric(12, 3), "numeric(12,3)"),
-            note: "by Avro's specification; registries that compare `bytes` alone take it, and it \
-                   is [misread](#taken-and-misread)",
+            note: "by Avro's specification; where a registry compares `bytes` alone, \
+                   [Headwater](#taken-and-misread) refuses it",
         },
         Change {
             statement: "`TYPE`: numeric(p,s) ↔ numeric",
             before: with(numeric(10, 2), "numeric(10,2)"),
             after: with(Schema::String, "numeric"),
-            note: MISREAD,
+            note: "",
         },
         retype(
             "`TYPE`: uuid ↔ text",
@@ -229,24 +231,33 @@ fn changes() -> Vec<Change> {
             Kind::Json,
             "both are strings",
         ),
-        retype("`TYPE`: bytea ↔ text", Kind::Bytea, Kind::Text, MISREAD),
-        retype(
-            "`TYPE`: date → timestamp",
-            Kind::Date,
-            Kind::Timestamp,
-            MISREAD,
-        ),
+        retype("`TYPE`: bytea ↔ text", Kind::Bytea, Kind::Text, ""),
+        retype("`TYPE`: date → timestamp", Kind::Date, Kind::Timestamp, ""),
         retype(
             "`TYPE`: timestamp ↔ timestamptz",
             Kind::Timestamp,
             Kind::TimestampTz,
-            MISREAD,
+            "",
         ),
         retype(
             "`TYPE`: timestamptz → date",
             Kind::TimestampTz,
             Kind::Date,
-            MISREAD,
+            "",
+        ),
+        retype("`TYPE`: timestamp → time", Kind::Timestamp, Kind::Time, ""),
+        retype("`TYPE`: integer ↔ date", Kind::Int4, Kind::Date, BY_USING),
+        retype(
+            "`TYPE`: bigint ↔ timestamp, timestamptz, time",
+            Kind::Int8,
+            Kind::Timestamp,
+            BY_USING,
+        ),
+        retype(
+            "`TYPE`: date → bigint, double precision",
+            Kind::Date,
+            Kind::Int8,
+            BY_USING,
         ),
         Change {
             statement: "`TYPE`: integer → integer[]",
@@ -258,6 +269,18 @@ fn changes() -> Vec<Change> {
             statement: "`TYPE`: integer[] → bigint[]",
             before: with(array("_int4", Schema::Int), "integer[]"),
             after: with(array("_int8", Schema::Long), "bigint[]"),
+            note: "",
+        },
+        Change {
+            statement: "`TYPE`: timestamp[] ↔ timestamptz[]",
+            before: with(
+                array("_timestamp", Schema::LocalTimestampMicros),
+                "timestamp[]",
+            ),
+            after: with(
+                array("_timestamptz", Schema::TimestampMicros),
+                "timestamptz[]",
+            ),
             note: "",
         },
         Change {
@@ -312,7 +335,19 @@ fn changes() -> Vec<Change> {
                 vec![("id", numeric(12, 2), "numeric(12,2)")],
                 vec![named("c")],
             ),
-            note: "[other keys](#when-the-key-changes), also where the registry takes it",
+            note: NEW_KEYS,
+        },
+        Change {
+            statement: "`TYPE` of a key's column: timestamp ↔ timestamptz",
+            before: table(
+                vec![("at", Schema::LocalTimestampMicros, "timestamp")],
+                vec![named("c")],
+            ),
+            after: table(
+                vec![("at", Schema::TimestampMicros, "timestamptz")],
+                vec![named("c")],
+            ),
+            note: NEW_KEYS,
         },
         Change {
             statement: "`RENAME COLUMN` of a key's column",
@@ -391,27 +426,55 @@ fn reads(reader: &Schema, writer: &Schema) -> bool {
     matches!(answer, Ok(Compatibility::Full))
 }
 
-/// A level of compatibility: whether it lets a schema follow another one.
-type Level = fn(&Schema, &Schema) -> bool;
+/// Whether a reader takes what was written with another schema for something else.
+fn misreads(reader: &Schema, writer: &Schema) -> bool {
+    !misread(&writer.to_json(), &reader.to_json())
+        .unwrap()
+        .is_empty()
+}
 
-const BACKWARD: Level = |before, after| reads(after, before);
-const FORWARD: Level = |before, after| reads(before, after);
-const FULL: Level = |before, after| BACKWARD(before, after) && FORWARD(before, after);
+/// What becomes of a schema that follows another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Taken,
+    /// By every registry, and refused by the client.
+    Misread,
+    Refused,
+}
+
+/// A level of compatibility.
+type Level = fn(&Schema, &Schema) -> Outcome;
+
+const BACKWARD: Level = |before, after| outcome(after, before);
+const FORWARD: Level = |before, after| outcome(before, after);
+const FULL: Level = |before, after| BACKWARD(before, after).max(FORWARD(before, after));
+
+fn outcome(reader: &Schema, writer: &Schema) -> Outcome {
+    match (reads(reader, writer), misreads(reader, writer)) {
+        (false, _) => Outcome::Refused,
+        (true, true) => Outcome::Misread,
+        (true, false) => Outcome::Taken,
+    }
+}
 
 impl Change {
     /// Whether the subjects of keys and values take the change.
-    fn is_taken(&self, level: Level) -> &'static str {
+    fn is_taken(&self, level: Level) -> String {
         let value = level(&self.before.value_schema(), &self.after.value_schema());
         let key = match (self.before.key_schema(), self.after.key_schema()) {
             (Some(before), Some(after)) => level(&before, &after),
             // The first schema of a subject is taken as it is.
-            _ => true,
+            _ => Outcome::Taken,
         };
-        match (key, value) {
-            (true, true) => "yes",
-            (true, false) => "no",
-            (false, true) => "no: key",
-            (false, false) => "no: key and value",
+        let parts = match (key, value) {
+            (Outcome::Taken, Outcome::Taken) => return "yes".to_owned(),
+            (Outcome::Taken, _) => "no",
+            (_, Outcome::Taken) => "no: key",
+            _ => "no: key and value",
+        };
+        match key.max(value) {
+            Outcome::Misread => format!("{parts} (misread)"),
+            _ => parts.to_owned(),
         }
     }
 
@@ -429,7 +492,7 @@ fn table_of_changes() -> String {
     for change in changes() {
         let cells = [BACKWARD, FORWARD, FULL].map(|level| {
             if change.is_new_subject() {
-                "new subject"
+                "new subject".to_owned()
             } else {
                 change.is_taken(level)
             }
@@ -481,7 +544,7 @@ fn envelopes_change_as_rows_do() {
 fn a_table_in_another_schema_is_taken_by_the_same_subject() {
     for change in changes() {
         if change.before.name.1 == change.after.name.1 && change.is_new_subject() {
-            assert_eq!(change.is_taken(FULL), "yes");
+            assert_eq!(change.is_taken(FULL), "yes", "{}", change.statement);
         }
     }
 }
