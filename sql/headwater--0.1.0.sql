@@ -43,7 +43,8 @@ CREATE FUNCTION headwater.topic(relation regclass, VARIADIC options text[] DEFAU
 COMMENT ON FUNCTION headwater.topic(regclass, text[]) IS
     'the topic of the table''s records where the client is given no template and no prefix';
 
--- Reads the table with the caller's rights. Key and row are one line with a tab between them, which
+-- Reads the table with the caller's rights. A row that would be quarantined has no line of its own: its
+-- envelope says why. Key and row are one line with a tab between them, which
 -- stands nowhere else: within JSON it is escaped. Every function and operator is named with its
 -- schema: the server's own for arrays is polymorphic, and one that somebody had made in the caller's
 -- search_path for text[] would be taken first and run with the caller's rights.
@@ -54,16 +55,31 @@ CREATE FUNCTION headwater.preview(relation regclass, rows integer DEFAULT 10, VA
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.format(
         'SELECT headwater.topic($1, VARIADIC $3),
-                CASE WHEN pg_catalog.length(key) OPERATOR(pg_catalog.>) 0 THEN key END,
-                value
-         FROM (SELECT pg_catalog.split_part(line, E''\t'', 1), pg_catalog.split_part(line, E''\t'', 2)
-               FROM (SELECT pg_catalog.convert_from(headwater.encode(t.*, VARIADIC $4), ''UTF8'')
-                     FROM %s AS t LIMIT $2) AS encoded (line)) AS shown (key, value)', relation)
+                CASE WHEN shown.reason IS NOT NULL
+                     THEN pg_catalog.json_extract_path_text(shown.envelope, ''key'')
+                     WHEN shown.line OPERATOR(pg_catalog.~~) E''\t%%'' THEN NULL
+                     ELSE pg_catalog.split_part(shown.line, E''\t'', 1) END,
+                CASE WHEN shown.reason IS NOT NULL
+                     THEN ''quarantined: '' OPERATOR(pg_catalog.||) shown.reason
+                     ELSE pg_catalog.split_part(shown.line, E''\t'', 2) END
+         FROM (SELECT encoded.line, told.envelope,
+                      pg_catalog.json_extract_path_text(told.envelope, ''quarantined'')
+               FROM %s AS t
+               CROSS JOIN LATERAL (
+                   SELECT pg_catalog.convert_from(headwater.encode(t.*, VARIADIC $4), ''UTF8'')
+               ) AS encoded (line)
+               CROSS JOIN LATERAL (
+                   SELECT CASE WHEN encoded.line OPERATOR(pg_catalog.=) '''' THEN
+                       pg_catalog.convert_from(headwater.encode(t.*, VARIADIC $5), ''UTF8'')
+                       ::pg_catalog.json END
+               ) AS told (envelope)
+               LIMIT $2) AS shown (line, envelope, reason)', relation)
         USING relation, rows, options,
-              pg_catalog.array_cat(options, '{output=lines,envelope=row}'::pg_catalog.text[]);
+              pg_catalog.array_cat(options, '{output=lines,envelope=row}'::pg_catalog.text[]),
+              pg_catalog.array_cat(options, '{output=lines,envelope=change}'::pg_catalog.text[]);
 END
 $$;
 COMMENT ON FUNCTION headwater.preview(regclass, integer, text[]) IS
-    'what would be sent of some rows of the table: topic, key and value, as JSON';
+    'what would be sent of some rows of the table: topic, key and value, as JSON; of a row that would be quarantined, why';
 
 GRANT USAGE ON SCHEMA headwater TO PUBLIC;

@@ -17,11 +17,21 @@
 //! # Sharing and depth
 //!
 //! Each row type is compiled once a plan, however often it occurs: twenty types that each
-//! hold the one before twice would otherwise be a million attributes. A row type cannot
-//! hold itself, not even through an array (`CheckAttributeType` in `heap.c`), so a shared
-//! one is never entered twice at a time. Depth is bounded here, so encoding needs no bound
-//! of its own: a row type that was compiled further up brings its own levels along, and is
-//! shared only where they fit.
+//! hold the one before twice would otherwise be a million attributes. Depth is bounded here, so
+//! encoding needs no bound of its own: a row type that was compiled further up brings its own
+//! levels along, and is shared only where they fit.
+//!
+//! A row type cannot hold itself, not even through an array (`CheckAttributeType` in `heap.c`), but
+//! not every release looks through a multirange for it. One that does is compiled within itself
+//! until the depth ends, each level a codec of its own, and of those that fit where it occurs
+//! again the deepest is shared. So a shared one is never entered twice at a time in any case:
+//! what a codec holds was complete before it.
+//!
+//! # No value, no name
+//!
+//! A type may have no bytes: where it is nested too deeply, and where no name can be said. In Avro
+//! an array or a range of such a type has none either, not even empty. Its record would have the
+//! name of another, of the same type a few levels further up, and other fields.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,7 +43,8 @@ use headwater_protocol::{avro, json};
 
 use crate::pg::{
     ColumnDescription, CompositeType, DatabaseEncoding, ElementLayout, EnumLabels, FIRST_USER_OID,
-    OutputFunction, TypeKind, base_type_and_modifier, is_hstore, type_hash, type_kind,
+    OutputFunction, TypeKind, base_type_and_modifier, has_exact_labels, has_exact_name, is_hstore,
+    type_hash, type_kind,
 };
 
 /// Arrays and row types within each other. A level takes less than a kilobyte of stack, and
@@ -88,7 +99,8 @@ pub(crate) enum Codec {
     Multirange(Box<RangeCodec>),
     /// Any other type: the text of its output function.
     Output(Box<OutputFunction>),
-    /// A row type with an attribute whose name has no UTF-8.
+    /// A row type with an attribute whose name has no UTF-8; under Avro also a type whose own name
+    /// has none, or an enum with such a label: two of them might be called the same in a schema.
     Unnameable,
     /// Nested deeper than [`MAX_DEPTH`].
     TooDeep,
@@ -203,11 +215,12 @@ impl CodecCompiler {
         self.depth += 1;
         self.deepest = self.deepest.max(self.depth);
         let codec = match type_kind(type_oid) {
+            kind if !self.is_nameable(type_oid, kind) => Codec::Unnameable,
             TypeKind::Array { element } => self.array(element, type_modifier),
             TypeKind::Composite => self.composite(type_oid),
             TypeKind::Enum => Codec::Enum(Box::new(self.labels(type_oid))),
             TypeKind::Range { subtype } if self.format == Format::Avro => {
-                Codec::Range(Box::new(self.range(type_oid, type_oid, subtype)))
+                self.range(type_oid, type_oid, subtype, Codec::Range)
             }
             TypeKind::Multirange { range } if self.format == Format::Avro => {
                 self.multirange(type_oid, range)
@@ -220,24 +233,55 @@ impl CodecCompiler {
         codec
     }
 
+    /// Whether a schema can name what values of a type are made of.
+    fn is_nameable(&self, type_oid: u32, kind: TypeKind) -> bool {
+        if self.format != Format::Avro {
+            return true;
+        }
+        match kind {
+            TypeKind::Enum if !self.numbers_labels(type_oid) => true,
+            TypeKind::Enum => {
+                has_exact_name(type_oid, self.encoding) && has_exact_labels(type_oid, self.encoding)
+            }
+            TypeKind::Array { .. } | TypeKind::Composite | TypeKind::Range { .. } => {
+                has_exact_name(type_oid, self.encoding)
+            }
+            // Its values are ranges, and have the name of those.
+            TypeKind::Multirange { range } => has_exact_name(range, self.encoding),
+            TypeKind::Other => true,
+        }
+    }
+
     /// An array's modifier is that of its elements.
     fn array(&mut self, element_type: u32, type_modifier: i32) -> Codec {
-        Codec::Array(Box::new(ArrayCodec {
-            element_type,
-            layout: ElementLayout::of(element_type),
-            element: self.codec(element_type, type_modifier),
-        }))
+        match self.codec(element_type, type_modifier) {
+            nothing if self.is_nothing(&nothing) => nothing,
+            element => Codec::Array(Box::new(ArrayCodec {
+                element_type,
+                layout: ElementLayout::of(element_type),
+                element,
+            })),
+        }
     }
 
     /// The values of a range type, or of the multirange type that is made of it. Their subtype
     /// has no modifier.
-    fn range(&mut self, type_oid: u32, range_type: u32, subtype: u32) -> RangeCodec {
-        RangeCodec {
-            range_type,
-            type_oid,
-            subtype,
-            layout: ElementLayout::of(subtype),
-            bound: self.codec(subtype, -1),
+    fn range(
+        &mut self,
+        type_oid: u32,
+        range_type: u32,
+        subtype: u32,
+        of: fn(Box<RangeCodec>) -> Codec,
+    ) -> Codec {
+        match self.codec(subtype, -1) {
+            nothing if self.is_nothing(&nothing) => nothing,
+            bound => of(Box::new(RangeCodec {
+                range_type,
+                type_oid,
+                subtype,
+                layout: ElementLayout::of(subtype),
+                bound,
+            })),
         }
     }
 
@@ -245,21 +289,35 @@ impl CodecCompiler {
         match type_kind(range) {
             TypeKind::Range { subtype } => {
                 self.depend_on_type(range);
-                Codec::Multirange(Box::new(self.range(type_oid, range, subtype)))
+                self.range(type_oid, range, subtype, Codec::Multirange)
             }
             _ => output(type_oid),
         }
+    }
+
+    /// Whether what holds values of a codec has none itself: see the module. JSON names nothing,
+    /// and writes the brackets of an empty array.
+    fn is_nothing(&self, codec: &Codec) -> bool {
+        self.format == Format::Avro && matches!(codec, Codec::Unnameable | Codec::TooDeep)
+    }
+
+    /// Whether the values of an enum are the places of their labels: an enum of Avro.
+    fn numbers_labels(&self, type_oid: u32) -> bool {
+        self.format == Format::Avro
+            && self.enums == Enums::Avro
+            && !self.in_key
+            && !self.key_enums.contains(&type_oid)
     }
 
     fn labels(&mut self, type_oid: u32) -> EnumLabels {
         if self.in_key {
             self.key_enums.push(type_oid);
         }
-        match (self.format, self.enums) {
-            (Format::Avro, Enums::Avro) if !self.key_enums.contains(&type_oid) => {
+        match self.format {
+            Format::Avro if self.numbers_labels(type_oid) => {
                 EnumLabels::numbered(type_oid, self.encoding)
             }
-            (Format::Avro, _) => EnumLabels::written_by(avro::string),
+            Format::Avro => EnumLabels::written_by(avro::string),
             _ => EnumLabels::written_by(json::string),
         }
     }
@@ -272,16 +330,18 @@ impl CodecCompiler {
     }
 
     fn composite(&mut self, type_oid: u32) -> Codec {
-        let known = self
+        let room = MAX_DEPTH - self.depth;
+        let mut known = self
             .composites
             .iter()
-            .find(|known| known.type_oid == type_oid);
-        if let Some(known) = known {
-            let deepest = self.depth + known.levels;
-            if deepest > MAX_DEPTH {
+            .filter(|known| known.type_oid == type_oid)
+            .peekable();
+        if known.peek().is_some() {
+            let fitting = known.filter(|known| known.levels <= room);
+            let Some(known) = fitting.max_by_key(|known| known.levels) else {
                 return Codec::TooDeep;
-            }
-            self.deepest = self.deepest.max(deepest);
+            };
+            self.deepest = self.deepest.max(self.depth + known.levels);
             return Codec::Composite(Rc::clone(&known.codec));
         }
         let Some((composite, attributes)) = CompositeType::load(type_oid, self.encoding) else {

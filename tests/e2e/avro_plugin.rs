@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::world::{database_with_slot, postgres};
 
 /// What the slot holds, taken from it.
-fn items(sql: &Session, slot: &str, options: &[&str]) -> Vec<Item> {
+pub(crate) fn items(sql: &Session, slot: &str, options: &[&str]) -> Vec<Item> {
     let options: String = options
         .iter()
         .map(|option| match option.split_once('=') {
@@ -27,7 +27,7 @@ fn items(sql: &Session, slot: &str, options: &[&str]) -> Vec<Item> {
     avro::read(&writes)
 }
 
-fn rows(items: &[Item]) -> Vec<&Row> {
+pub(crate) fn rows(items: &[Item]) -> Vec<&Row> {
     items
         .iter()
         .filter_map(|item| match item {
@@ -56,7 +56,7 @@ fn row(items: &[Item]) -> &Row {
 }
 
 #[track_caller]
-fn value(row: &Row) -> &Value {
+pub(crate) fn value(row: &Row) -> &Value {
     match &row.value {
         Some(value) => value,
         None => panic!("no value: {row:?}"),

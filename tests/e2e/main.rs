@@ -26,6 +26,7 @@ mod invalidation;
 mod lines;
 mod messages;
 mod names;
+mod odd_types;
 mod operations;
 mod options;
 mod outage;

@@ -61,8 +61,13 @@ impl Key {
         let mut columns = Vec::new();
         for row in 0..rows.len() {
             let (schema, operator) = (sql::identifier(rows.text(row, 2)?), rows.text(row, 3)?);
+            let name = sql::identifier(rows.text(row, 0)?);
+            // An index may have a column twice, a key has it once.
+            if columns.iter().any(|column: &Column| column.name == name) {
+                continue;
+            }
             columns.push(Column {
-                name: sql::identifier(rows.text(row, 0)?),
+                name,
                 type_name: rows.text(row, 1)?.to_owned(),
                 equals: format!("OPERATOR({schema}.{operator})"),
                 greater: (rows.text(row, 4)?.to_owned(), rows.text(row, 5)?.to_owned()),

@@ -70,6 +70,9 @@ pub(crate) enum EncodeError {
     TooDeep {
         column: String,
     },
+    TypeNotUtf8 {
+        column: String,
+    },
     /// Of the row itself; one of the server's has none.
     NullKey {
         column: String,
@@ -125,6 +128,11 @@ impl fmt::Display for EncodeError {
                 f,
                 "column \"{column}\" is of a type that is nested too deeply"
             ),
+            EncodeError::TypeNotUtf8 { column } => write!(
+                f,
+                "column \"{column}\" is of a type whose name, or that of an attribute or a label of \
+                 it, cannot be converted to UTF-8"
+            ),
             EncodeError::NullKey { column } => {
                 write!(f, "the row has no value for key column \"{column}\"")
             }
@@ -168,6 +176,7 @@ enum ValueFault {
     Raised(Raised, Option<u32>),
     NoLabel,
     TooDeep,
+    TypeNotUtf8,
     TooLarge,
 }
 
@@ -209,6 +218,7 @@ impl ValueFault {
             },
             ValueFault::NoLabel => EncodeError::NoLabel { column },
             ValueFault::TooDeep => EncodeError::TooDeep { column },
+            ValueFault::TypeNotUtf8 => EncodeError::TypeNotUtf8 { column },
             ValueFault::TooLarge => EncodeError::TooLarge {
                 limit: encoder.max_row_bytes(),
             },

@@ -192,7 +192,7 @@ impl ValueEncoder {
             // Compiled for Avro alone: JSON has the text of the output function.
             Codec::Range(_) | Codec::Multirange(_) => return Err(ValueFault::WrongLayout),
             Codec::Output(function) => self.output(out, function, value)?,
-            Codec::Unnameable => return Err(ValueFault::NotUtf8),
+            Codec::Unnameable => return Err(ValueFault::TypeNotUtf8),
             Codec::TooDeep => return Err(ValueFault::TooDeep),
         }
         Ok(())

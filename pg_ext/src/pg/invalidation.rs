@@ -66,9 +66,13 @@ impl Ring {
         }
     }
 
-    /// Says whether there was room. 0 means all of them.
+    /// Says whether there was room. 0 means all of them. A command often reports the same
+    /// relation many times, which takes one place.
     fn note(&self, what: u32) -> bool {
         let count = self.count.get();
+        if self.notes[..count].iter().any(|noted| noted.get() == what) {
+            return true;
+        }
         match self.notes.get(count) {
             Some(free) if what != 0 => {
                 free.set(what);
@@ -114,6 +118,13 @@ pub(crate) fn take_invalidated(mut mark: impl FnMut(Stale)) {
             types.for_each(|type_hash| mark(Stale::Type(type_hash)));
         }
     });
+}
+
+/// Whether nothing was noted since the last taking.
+pub(crate) fn is_quiet() -> bool {
+    NOTES.with(|notes| {
+        !notes.all.get() && notes.relations.count.get() == 0 && notes.types.count.get() == 0
+    })
 }
 
 /// Registers the callbacks, once per process.

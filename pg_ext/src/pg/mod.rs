@@ -43,7 +43,7 @@ pub(crate) use composite::CompositeType;
 pub(crate) use data_calls::{DataCalls, Raised, SqlState, server_error};
 pub(crate) use encoding::{DatabaseEncoding, NotUtf8};
 pub(crate) use float::{push_f32, push_f64};
-pub(crate) use invalidation::{Stale, take_invalidated};
+pub(crate) use invalidation::{Stale, is_quiet, take_invalidated};
 pub(crate) use memory::{make_room, out_of_memory};
 pub(crate) use output_function::OutputFunction;
 pub(crate) use panics::{Place, panic_point};
@@ -54,7 +54,8 @@ pub(crate) use settings::OutputSettings;
 pub(crate) use tuple::{Column, Container, ContainerRoom, Row, TupleBuffer, TupleRef, Value};
 pub(crate) use types::{
     EnumLabels, FIRST_USER_OID, TypeKind, TypePart, base_type, base_type_and_modifier, enum_labels,
-    is_hstore, qualified_name, type_hash, type_kind, type_name, type_parts, type_text,
+    has_exact_labels, has_exact_name, is_hstore, qualified_name, type_hash, type_kind, type_name,
+    type_parts, type_text,
 };
 pub(crate) use writer::Writer;
 

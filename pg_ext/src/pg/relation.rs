@@ -309,7 +309,8 @@ impl<'cb> RelationRef<'cb> {
     /// The key has to be what a delete brings along, or its tombstone could not be
     /// made: the columns of the replica identity's index, and under FULL, which brings
     /// everything, those of the primary key. One that is checked only at the commit is no
-    /// key: until then two rows may have it.
+    /// key: until then two rows may have it. A column that the index has twice is one of the
+    /// key once, as no record has a field twice.
     pub(crate) fn key_columns(self) -> Vec<i16> {
         // SAFETY: the relation is open; the call loads the list of its indexes.
         let replica_index = unsafe { pg_sys::RelationGetReplicaIndex(self.relation) };
@@ -336,7 +337,12 @@ impl<'cb> RelationRef<'cb> {
             } else {
                 0
             };
-            let numbers = (*form).indkey.values.as_slice(count).to_vec();
+            let mut numbers = Vec::with_capacity(count);
+            for number in (*form).indkey.values.as_slice(count) {
+                if !numbers.contains(number) {
+                    numbers.push(*number);
+                }
+            }
             pg_sys::RelationClose(index);
             numbers
         }

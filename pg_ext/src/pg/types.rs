@@ -112,7 +112,7 @@ pub(crate) fn type_name(type_oid: u32, encoding: DatabaseEncoding) -> String {
 }
 
 /// A type with its modifier as SQL spells it (`numeric(10,2)`), the same whatever the
-/// `search_path` is: with its schema, unless it is the server's own.
+/// `search_path` and `quote_all_identifiers` are: with its schema, unless it is the server's own.
 pub(crate) fn type_text(type_oid: u32, type_modifier: i32, encoding: DatabaseEncoding) -> String {
     let given = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN;
     let text = format_type(type_oid, type_modifier, given, encoding);
@@ -130,6 +130,7 @@ fn format_type(
     encoding: DatabaseEncoding,
 ) -> String {
     let flags = flags | pg_sys::FORMAT_TYPE_ALLOW_INVALID | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    let _plain = PlainIdentifiers::hold();
     // SAFETY: a lookup in the catalogs, whose result is a terminated copy. A type that is
     // not there has a name of question marks.
     unsafe {
@@ -140,6 +141,65 @@ fn format_type(
         );
         encoding.name(CStr::from_ptr(name))
     }
+}
+
+/// Holds `quote_all_identifiers` off until it is dropped: schemas of one table are told apart by
+/// their text, which must be the same for every session that asks.
+///
+/// The variable itself, not the setting: `quote_identifier` reads nothing else, and to set it by
+/// its name would take a nest level of settings a call.
+struct PlainIdentifiers {
+    before: bool,
+}
+
+impl PlainIdentifiers {
+    fn hold() -> Self {
+        // SAFETY: one thread runs all server code, and none of it runs in between.
+        let before = unsafe { std::ptr::replace(&raw mut pg_sys::quote_all_identifiers, false) };
+        PlainIdentifiers { before }
+    }
+}
+
+impl Drop for PlainIdentifiers {
+    fn drop(&mut self) {
+        // SAFETY: as above; also on the way out of an ERROR.
+        unsafe { pg_sys::quote_all_identifiers = self.before };
+    }
+}
+
+/// Whether [`qualified_name`] gives the names of a type as the catalog holds them. Of two others
+/// it may give the same.
+pub(crate) fn has_exact_name(type_oid: u32, encoding: DatabaseEncoding) -> bool {
+    if encoding == DatabaseEncoding::Utf8 || type_oid < FIRST_USER_OID {
+        return true;
+    }
+    // SAFETY: as in `qualified_name`.
+    unsafe {
+        let row = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::TYPEOID as c_int,
+            pg_sys::Datum::from(pg_sys::Oid::from(type_oid)),
+        );
+        if row.is_null() {
+            return true;
+        }
+        let form = catalog_row::<pg_sys::FormData_pg_type>(row);
+        let is_exact = encoding.is_exact(CStr::from_ptr((*form).typname.data.as_ptr()));
+        let schema = pg_sys::get_namespace_name((*form).typnamespace);
+        pg_sys::ReleaseSysCache(row);
+        is_exact && (schema.is_null() || encoding.is_exact(CStr::from_ptr(schema)))
+    }
+}
+
+/// Whether all labels of an enum are what [`enum_labels`] makes of them.
+pub(crate) fn has_exact_labels(type_oid: u32, encoding: DatabaseEncoding) -> bool {
+    let mut exact = true;
+    if encoding != DatabaseEncoding::Utf8 {
+        each_label(type_oid, |value| {
+            // SAFETY: a row of pg_enum, whose name is terminated.
+            exact &= encoding.is_exact(unsafe { CStr::from_ptr(value.enumlabel.data.as_ptr()) });
+        });
+    }
+    exact
 }
 
 /// The names of a type's schema and of the type.

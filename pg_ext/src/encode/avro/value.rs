@@ -130,7 +130,7 @@ impl ValueEncoder {
             }
             // Compiled into no other codec, and dealt with above.
             Codec::Array(_) => return Err(ValueFault::WrongLayout),
-            Codec::Unnameable => return Err(ValueFault::NotUtf8),
+            Codec::Unnameable => return Err(ValueFault::TypeNotUtf8),
             Codec::TooDeep => return Err(ValueFault::TooDeep),
             Codec::Xid8
             | Codec::Money
