@@ -17,7 +17,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use headwater_protocol::options::PluginOptions;
 
-use crate::pg::{DatabaseEncoding, RelationRef, Stale, take_invalidated};
+use crate::pg::{DatabaseEncoding, RelationRef, Stale, is_quiet, take_invalidated};
 use crate::plan::RelationPlan;
 
 /// A plan and what the reader of the stream knows of it.
@@ -25,6 +25,9 @@ pub(crate) struct CachedPlan {
     pub(crate) plan: RelationPlan,
     /// Whether the reader knows the description that this very plan has.
     pub(crate) announced: bool,
+    /// Two plans of one epoch saw the same catalogs: see [`PlanCache::get`]. None where they
+    /// changed while the plan was compiled.
+    pub(crate) epoch: Option<u64>,
     /// The last transaction whose watch over the catalogs knows that rows are sent under
     /// it.
     pub(crate) noted_in: Option<u32>,
@@ -33,6 +36,8 @@ pub(crate) struct CachedPlan {
 #[derive(Default)]
 pub(crate) struct PlanCache {
     plans: HashMap<u32, CachedPlan, BuildHasherDefault<OidHasher>>,
+    /// Goes up whenever something was reported.
+    epoch: u64,
 }
 
 impl PlanCache {
@@ -53,11 +58,15 @@ impl PlanCache {
             // Lookups within may note further invalidations; they are applied at the next
             // change, before this plan is used again.
             let plan = RelationPlan::of_stream(relation, encoding, options);
+            // Nothing was reported between the beginnings of two plans of one epoch, nor while
+            // either was compiled.
+            let epoch = is_quiet().then_some(self.epoch);
             self.plans.insert(
                 id,
                 CachedPlan {
                     plan,
                     announced: false,
+                    epoch,
                     noted_in: None,
                 },
             );
@@ -76,6 +85,9 @@ impl PlanCache {
     }
 
     fn apply_invalidations(&mut self) {
+        if !is_quiet() {
+            self.epoch += 1;
+        }
         take_invalidated(|stale| match stale {
             Stale::Relation(changed) => self
                 .plans

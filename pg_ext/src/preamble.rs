@@ -4,7 +4,8 @@
 //!
 //! A relation that was compiled anew often has the description that it had, and all
 //! partitions of a table share the table's: what was sent is remembered, and compared
-//! once a plan.
+//! once a plan. Of plans that saw the same catalogs, as those of a thousand partitions mostly do,
+//! only the first is: to make a description of Avro is to make its schemas.
 
 use std::collections::HashMap;
 
@@ -31,6 +32,8 @@ pub(crate) struct Preamble {
     described: HashMap<u32, Vec<u8>>,
     /// The length of all of them.
     described_bytes: usize,
+    /// By relation: the epoch of the plans whose description the reader was told, or knew, last.
+    told_in: HashMap<u32, u64>,
 }
 
 impl Preamble {
@@ -41,6 +44,7 @@ impl Preamble {
             open: false,
             described: HashMap::new(),
             described_bytes: 0,
+            told_in: HashMap::new(),
         }
     }
 
@@ -81,11 +85,19 @@ impl Preamble {
         if std::mem::replace(&mut cached.announced, true) {
             return;
         }
+        let relation = cached.plan.id;
+        if cached.epoch.is_some() && cached.epoch == self.told_in.get(&relation).copied() {
+            return;
+        }
         let mut description = Vec::new();
         describe(&cached.plan, schemas, &mut description);
-        if self.described.get(&cached.plan.id) != Some(&description) {
-            self.tell(batch, cached.plan.id, description);
+        if self.described.get(&relation) != Some(&description) {
+            self.tell(batch, relation, description);
         }
+        match cached.epoch {
+            Some(epoch) => self.told_in.insert(relation, epoch),
+            None => self.told_in.remove(&relation),
+        };
     }
 
     /// Describes a relation that no row follows of. Says whether the reader knew it
@@ -104,6 +116,7 @@ impl Preamble {
             return false;
         }
         self.tell(batch, relation.id, description);
+        self.told_in.remove(&relation.id);
         true
     }
 
@@ -116,6 +129,7 @@ impl Preamble {
         if self.described_bytes > REMEMBERED_BYTES {
             self.described.clear();
             self.described_bytes = 0;
+            self.told_in.clear();
         }
         self.described_bytes += description.len();
         if let Some(before) = self.described.insert(relation, description) {
