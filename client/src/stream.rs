@@ -159,10 +159,13 @@ impl Target {
 }
 
 /// What options say of each other.
-fn check_options(options: &StreamOptions) -> Result<()> {
+///
+/// # Errors
+/// Of kind `Usage`, with the options and what to do about them.
+pub(crate) fn check_options(options: &StreamOptions) -> Result<()> {
     let wrong = |what: String, cure: &str| {
         Err(Error::new(ErrorKind::Usage, what)
-            .with_hint(format!("{cure} The environment counts, too.")))
+            .with_hint(format!("{cure} The environment and --config count, too.")))
     };
     if options.format == FormatMode::Avro && options.sink == SinkKind::Stdout {
         return wrong(

@@ -43,6 +43,7 @@ mod rewrites;
 mod rows;
 mod same_bytes;
 mod security;
+mod settings;
 mod sizes;
 mod snapshot_again;
 mod snapshot_kills;

@@ -96,6 +96,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// What the options of the command say of each other, where they are not to be reconciled.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Command::Stream(options) => crate::stream::check_options(options),
+            _ => Ok(()),
+        }
+    }
+
     fn run(&self, config: Option<&Path>) -> Result<()> {
         match self {
             Command::Stream(options) => crate::stream::run(options),
@@ -120,6 +128,36 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// A command and those below it, with the words that lead to each.
+    fn commands(command: &clap::Command, words: &str, all: &mut Vec<(String, clap::Command)>) {
+        all.push((words.to_owned(), command.clone()));
+        for subcommand in command.get_subcommands() {
+            commands(
+                subcommand,
+                &format!("{words} {}", subcommand.get_name()),
+                all,
+            );
+        }
+    }
+
+    #[test]
+    fn help_fits_eighty_columns_and_shows_how_each_command_is_used() {
+        let mut root = command().disable_help_subcommand(true);
+        root.build();
+        let mut all = Vec::new();
+        commands(&root, "headwater", &mut all);
+        for (words, mut command) in all {
+            for help in [command.render_help(), command.render_long_help()] {
+                let help = help.to_string();
+                let longest = help.lines().max_by_key(|line| line.chars().count());
+                let longest = longest.unwrap_or_default();
+                assert!(longest.chars().count() <= 80, "{words}: {longest}");
+                let has_examples = help.contains(&format!("Examples:\n  {words}"));
+                assert!(has_examples || command.has_subcommands(), "{words}: {help}");
+            }
+        }
     }
 
     #[test]

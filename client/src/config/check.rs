@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::FromArgMatches;
 use clap::error::ErrorKind as ClapErrorKind;
 
 use super::command_line::{self, Refusal, without_variables};
@@ -10,7 +11,7 @@ use super::file::File;
 use super::layers::{Assignment, Layers, Property};
 use super::table::{CommandSettings, Table};
 use super::{Environment, names, readable_secret};
-use crate::cli;
+use crate::cli::{self, Cli};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a check has found.
@@ -62,12 +63,9 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> Report {
     };
     for command in &table.commands {
         let (assignments, properties, errors) = layers.checked(command, |_| false);
-        let are_sound = errors.is_empty();
-        for error in errors {
-            report.add_error(error);
-        }
-        if are_sound && let Some(error) = conflict(&root, command, &assignments, &properties) {
-            report.add_error(error);
+        match errors.is_empty() {
+            true => report.add_together(&root, command, &assignments, &properties),
+            false => errors.into_iter().for_each(|error| report.add_error(error)),
         }
         report.add(command, &assignments, &properties);
     }
@@ -75,27 +73,39 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> Report {
     report
 }
 
-/// Settings that do not go together. What is missing may yet come by the command line.
-fn conflict(
-    root: &clap::Command,
-    command: &CommandSettings,
-    assignments: &[Assignment],
-    properties: &[Property],
-) -> Option<Error> {
-    let mut words: Vec<OsString> = vec!["headwater".into(), command.name.as_str().into()];
-    words.extend(command_line::as_words(assignments, properties));
-    let root = without_variables(root.clone());
-    let error = root.try_get_matches_from(words).err()?;
-    if error.kind() == ClapErrorKind::MissingRequiredArgument {
-        return None;
-    }
-    Some(match command_line::explained(error, assignments) {
-        Refusal::Settings(error) => error,
-        Refusal::CommandLine(error) => Error::new(ErrorKind::Usage, command_line::sentence(&error)),
-    })
-}
-
 impl Report {
+    /// Looks at what the settings of a command say of each other.
+    fn add_together(
+        &mut self,
+        root: &clap::Command,
+        command: &CommandSettings,
+        assignments: &[Assignment],
+        properties: &[Property],
+    ) {
+        let name = &command.name;
+        let mut words: Vec<OsString> = vec!["headwater".into(), name.into()];
+        words.extend(command_line::as_words(assignments, properties));
+        let parsed = without_variables(root.clone()).try_get_matches_from(words);
+        match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+            // What is missing may yet come by the command line, here and there.
+            Err(error) if error.kind() == ClapErrorKind::MissingRequiredArgument => {}
+            Err(error) => self.add_error(match command_line::explained(error, assignments) {
+                Refusal::Settings(error) => error,
+                Refusal::CommandLine(error) => {
+                    Error::new(ErrorKind::Usage, command_line::sentence(&error))
+                }
+            }),
+            Ok(cli) => {
+                if let Err(error) = cli.command.check() {
+                    let sentence = format!("headwater {name} would not run by this alone: {error}");
+                    let hint = error.hint().unwrap_or_default();
+                    self.warnings
+                        .push(Error::new(ErrorKind::Usage, sentence).with_hint(hint));
+                }
+            }
+        }
+    }
+
     /// An error that several commands have is one.
     fn add_error(&mut self, error: Error) {
         let sentence = error.to_string();

@@ -438,6 +438,14 @@ fn a_check_finds_everything_that_is_wrong_and_says_what_is_set() {
     let files = Files::new("resnapshot = true\naccept-gap = \"0/1\"\n");
     let report = check(Some(&files.settings()), &Environment::default());
     assert_eq!(report.errors.len(), 1, "{:#?}", report.errors);
+    let files = Files::new("format = \"avro\"\n");
+    let report = check(Some(&files.settings()), &Environment::default());
+    assert_eq!(report.errors.len(), 0, "{:#?}", report.errors);
+    let warning = sentence(&report.warnings[0]);
+    assert!(
+        warning.starts_with("headwater stream would not run by this alone: "),
+        "{warning}"
+    );
     let missing = files.0.path().join("none.toml");
     assert_eq!(
         check(Some(&missing), &Environment::default()).errors.len(),

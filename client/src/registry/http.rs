@@ -295,7 +295,7 @@ impl Credentials {
         if credentials.token.is_some() && credentials.user.is_some() {
             return Err(
                 usage("both a user and a token are given for the schema registry")
-                    .with_hint("Leave one of them out. The environment counts, too."),
+                    .with_hint("Leave one of them out. The environment and --config count, too."),
             );
         }
         Ok(credentials)
@@ -312,7 +312,7 @@ impl Credentials {
             (None, Some(login)) => &login.user,
             (None, None) if self.password.is_some() => {
                 return Err(usage("a password for the schema registry has no user")
-                    .with_hint("Add --registry-user. The environment counts, too."));
+                    .with_hint("Add --registry-user. The environment and --config count, too."));
             }
             (None, None) => return Ok(None),
         };

@@ -398,7 +398,7 @@ pub fn missing() -> Error {
         ErrorKind::Usage,
         "--format avro needs a schema registry, by which readers know what the bytes are",
     )
-    .with_hint("Add --registry URL, such as http://localhost:8081. The environment counts, too.")
+    .with_hint("Add --registry URL, such as http://localhost:8081. The environment and --config count, too.")
 }
 
 #[cfg(test)]
