@@ -17,6 +17,7 @@ pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod dead_letters;
+pub mod doctor;
 pub mod drop;
 pub mod error;
 pub mod kafka;

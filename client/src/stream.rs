@@ -216,7 +216,7 @@ pub(crate) fn check_options(options: &StreamOptions) -> Result<()> {
 
 /// Knows the topics of logical messages and of dead letters before that of any table, so that
 /// a table which would have the same is refused, whenever it appears.
-fn router(options: &StreamOptions, plugin: &Plugin) -> Result<Router> {
+pub(crate) fn router(options: &StreamOptions, plugin: &Plugin) -> Result<Router> {
     let mut router = Router::new(options.topic.clone(), options.topic_prefix.clone());
     if plugin.sends_messages() && options.snapshot != SnapshotMode::Only {
         router.reserve_for_messages(&options.messages())?;
@@ -230,12 +230,12 @@ fn router(options: &StreamOptions, plugin: &Plugin) -> Result<Router> {
 /// Everything that can be refused before anything is changed.
 fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> Result<()> {
     let slot_exists = Slot::find(connection, &options.slot)?.is_some();
-    let new_slots = match options.snapshot {
-        _ if slot_exists => 0,
-        SnapshotMode::Initial => 2,
-        SnapshotMode::Never | SnapshotMode::Only => 1,
-    };
-    preconditions::check(connection, options.encoding, new_slots)?;
+    preconditions::check(
+        connection,
+        options.encoding,
+        new_slots(options, slot_exists),
+        preconditions::STREAM_WAL_SENDERS,
+    )?;
     let catalog = Catalog::read(connection, plugin)?;
     catalog.check_patterns(options.tables.included().as_ref())?;
     catalog.check_keys(options.unkeyed)?;
@@ -252,8 +252,17 @@ fn check(connection: &Connection, plugin: &Plugin, options: &StreamOptions) -> R
     Ok(())
 }
 
+/// How many replication slots a start makes, the temporary one of a snapshot included.
+pub(crate) fn new_slots(options: &StreamOptions, slot_exists: bool) -> i32 {
+    match options.snapshot {
+        _ if slot_exists => 0,
+        SnapshotMode::Initial => 2,
+        SnapshotMode::Never | SnapshotMode::Only => 1,
+    }
+}
+
 /// What is copied in chunks needs an order, and a record of how far it is.
-fn check_chunked(options: &StreamOptions, catalog: &Catalog) -> Result<()> {
+pub(crate) fn check_chunked(options: &StreamOptions, catalog: &Catalog) -> Result<()> {
     let refuse = |message: String| Err(Error::new(ErrorKind::Usage, message));
     if options.sink == SinkKind::Stdout {
         return refuse(
@@ -555,6 +564,17 @@ fn decide(
         Some(None) => Recorded::Nothing,
         Some(Some(state)) => Recorded::State(state),
     };
+    let start = decide_by(options, recorded, slot, system)?;
+    Ok((start, state.flatten()))
+}
+
+/// The same by a record that was read before.
+pub(crate) fn decide_by(
+    options: &StreamOptions,
+    recorded: Recorded<'_>,
+    slot: Option<&Slot>,
+    system: &System,
+) -> Result<Start> {
     let asked = Asked {
         snapshot: options.snapshot,
         slot: &options.slot,
@@ -562,8 +582,7 @@ fn decide(
         resnapshot: options.resnapshot,
         accept_gap: options.accept_gap,
     };
-    let start = start::decide(&asked, recorded, slot, system)?;
-    Ok((start, state.flatten()))
+    start::decide(&asked, recorded, slot, system)
 }
 
 /// Refuses a snapshot that another instance has taken while this one waited for its turn:

@@ -118,7 +118,7 @@ fn unfinished(error: Error) -> Error {
 fn verify(options: &VerifyOptions, stop: &Stop) -> Result<Report> {
     let connector = Connector::new(options.connection.conninfo(), stop.clone());
     let connection = connector.connect()?;
-    preconditions::check(&connection, options.encoding, 1)?;
+    preconditions::check(&connection, options.encoding, 1, 1)?;
     let kafka = assemble::cluster(&options.kafka);
     let key = StateKey {
         prefix: options.stream.topic_prefix.clone(),

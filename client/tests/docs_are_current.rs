@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use headwater::{config, error, metrics};
+use headwater::{config, doctor, error, metrics};
 
 mod man;
 
@@ -28,6 +28,11 @@ fn the_example_file_is_current() {
 #[test]
 fn the_reference_of_metrics_is_current() {
     assert_current("docs/metrics.md", &metrics::reference());
+}
+
+#[test]
+fn the_reference_of_the_doctor_is_current() {
+    assert_current("docs/doctor.md", &doctor::reference());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod bytes;
 mod completions;
 mod config;
 mod connection;
+mod doctor;
 mod drop;
 mod general;
 mod metrics;
@@ -23,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use completions::CompletionsOptions;
 pub use config::{ConfigOptions, ConfigQuestion, PrintOptions};
 pub use connection::ConnectionOptions;
+pub use doctor::DoctorOptions;
 pub use drop::DropOptions;
 pub use general::GeneralOptions;
 pub use metrics::{MetricsAddress, MetricsAddressError, MetricsOptions};
@@ -81,6 +83,8 @@ pub fn command() -> clap::Command {
 pub enum Command {
     #[command(about = "Take a snapshot, then follow the slot, into Kafka or stdout")]
     Stream(Box<StreamOptions>),
+    #[command(about = "Look at all that a stream needs, and name what mends what is missing")]
+    Doctor(Box<DoctorOptions>),
     #[command(about = "Copy tables again into a running stream")]
     Snapshot(Box<SnapshotOptions>),
     #[command(about = "Read topics: key TAB value, one record a line")]
@@ -107,6 +111,7 @@ impl Command {
     fn run(&self, config: Option<&Path>) -> Result<()> {
         match self {
             Command::Stream(options) => crate::stream::run(options),
+            Command::Doctor(options) => crate::doctor::run(options),
             Command::Snapshot(options) => crate::snapshot::run(options),
             Command::Tail(options) => crate::tail::run(options),
             Command::Verify(options) => crate::verify::run(options),

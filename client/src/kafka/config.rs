@@ -124,7 +124,7 @@ impl KafkaOptions {
     }
 
     /// The last value given to a property under any of its names.
-    pub(super) fn property(&self, canonical: &str) -> Option<&str> {
+    pub(crate) fn property(&self, canonical: &str) -> Option<&str> {
         self.properties
             .iter()
             .rev()

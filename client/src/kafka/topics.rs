@@ -4,6 +4,8 @@
 //! records instead of compacting them, and rows would vanish after a week. So every client
 //! here asks with auto-creation off, and a missing topic is created on purpose.
 
+mod inspect;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use headwater_protocol::topic::MAX_NAME_BYTES;
 
+pub(crate) use self::inspect::{Inspection, Settings};
 use super::login::Login;
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Result, kafka};
@@ -56,11 +59,36 @@ pub(crate) struct Topic {
     pub(crate) max_message_bytes: Option<u64>,
 }
 
-/// What a topic's configuration says, as far as it may be read.
-#[derive(Debug, Default)]
-struct Configuration {
-    cleanup_policy: Option<String>,
-    max_message_bytes: Option<u64>,
+/// How a topic's `cleanup.policy` does not suit what the topic is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// It is compacted and takes no record without a key.
+    RefusesUnkeyed,
+    /// It is compacted and keeps the newest of what is an event each.
+    KeepsNewest,
+    /// It loses records by age or size, and with them rows that never change.
+    Expires,
+}
+
+impl Purpose {
+    /// What is wrong with this `cleanup.policy`.
+    pub(crate) fn misfit(self, policy: &str) -> Option<Misfit> {
+        let is_compacted = policy.split(',').any(|part| part.trim() == "compact");
+        match (self, is_compacted) {
+            (Purpose::Records(Keying::Unkeyed), true) => Some(Misfit::RefusesUnkeyed),
+            (Purpose::Records(Keying::Events), true) => Some(Misfit::KeepsNewest),
+            (Purpose::Records(Keying::Unkeyed | Keying::Events), false) | (_, true) => None,
+            (Purpose::Records(Keying::Keyed) | Purpose::State, false) => Some(Misfit::Expires),
+        }
+    }
+}
+
+/// The command that gives a topic a setting.
+pub(crate) fn configuring(brokers: &str, topic: &str, setting: &str, value: &str) -> String {
+    format!(
+        "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name \
+         {topic} --add-config {setting}={value}"
+    )
 }
 
 /// Makes sure that topics exist.
@@ -102,19 +130,24 @@ impl TopicMaker {
             None if !self.options.create_topics => return Err(self.missing(name, purpose)),
             None => self.create(name, purpose)?,
         };
-        let configuration = self.configuration(name);
-        if existence == Existence::Found {
-            self.check_cleanup(name, purpose, configuration.cleanup_policy)?;
+        let settings = self.settings(name);
+        let policy = settings
+            .as_ref()
+            .and_then(|it| it.cleanup_policy.as_deref());
+        if existence == Existence::Found
+            && let Some(policy) = policy
+        {
+            self.check_cleanup(name, purpose, policy)?;
         }
         Ok(Topic {
             existence,
-            max_message_bytes: configuration.max_message_bytes,
+            max_message_bytes: settings.and_then(|it| it.max_message_bytes),
         })
     }
 
     /// What the topic takes now: it may be changed at any time. None as in [`Topic`].
     pub(crate) fn max_message_bytes(&self, name: &str) -> Option<u64> {
-        self.configuration(name).max_message_bytes
+        self.settings(name)?.max_message_bytes
     }
 
     /// Gives the administrative connection up when it is idle. Nobody serves its queue of
@@ -156,17 +189,9 @@ impl TopicMaker {
     }
 
     fn create(&self, name: &str, purpose: Purpose) -> Result<Existence> {
-        let (partitions, replication) = self.layout(purpose);
-        let mut topic = NewTopic::new(
-            name,
-            partitions.unwrap_or(-1),
-            TopicReplication::Fixed(replication.unwrap_or(-1)),
-        );
-        for (key, value) in settings(purpose) {
-            topic = topic.set(key, value);
-        }
+        let topic = self.new_topic(name, purpose);
         let created = self.administer(name, |admin, options| {
-            pollster::block_on(admin.create_topics([&topic], options))
+            pollster::block_on(admin.create_topics([&topic], &options))
         })?;
         match created.into_iter().next() {
             Some(Ok(_)) => {
@@ -180,6 +205,17 @@ impl TopicMaker {
         }
     }
 
+    fn new_topic<'n>(&self, name: &'n str, purpose: Purpose) -> NewTopic<'n> {
+        let (partitions, replication) = self.layout(purpose);
+        let topic = NewTopic::new(
+            name,
+            partitions.unwrap_or(-1),
+            TopicReplication::Fixed(replication.unwrap_or(-1)),
+        );
+        let set = |topic: NewTopic<'n>, (key, value)| topic.set(key, value);
+        settings(purpose).iter().copied().fold(topic, set)
+    }
+
     fn check_partitions(&self, name: &str, found: usize, purpose: Purpose) {
         if let (Some(wanted), _) = self.layout(purpose)
             && usize::try_from(wanted) != Ok(found)
@@ -191,67 +227,51 @@ impl TopicMaker {
         }
     }
 
-    /// Describing a topic takes a permission that writing to it does not: what may not be read
-    /// is left unknown.
-    fn configuration(&self, name: &str) -> Configuration {
+    /// Describing a topic takes a permission that writing to it does not: none where it may not
+    /// be read.
+    fn settings(&self, name: &str) -> Option<Settings> {
         let resource = ResourceSpecifier::Topic(name);
         let described = self.administer(name, |admin, options| {
-            pollster::block_on(admin.describe_configs([&resource], options))
+            pollster::block_on(admin.describe_configs([&resource], &options))
         });
-        let configuration = match described.map(|resources| resources.into_iter().next()) {
-            Ok(Some(Ok(resource))) => {
-                let value = |setting| resource.get(setting).and_then(|entry| entry.value.clone());
-                Configuration {
-                    cleanup_policy: value("cleanup.policy"),
-                    max_message_bytes: value("max.message.bytes")
-                        .and_then(|bytes| bytes.parse().ok()),
-                }
-            }
-            _ => Configuration::default(),
-        };
-        if configuration.max_message_bytes.is_none() {
+        let resource = described.ok().and_then(|all| all.into_iter().next());
+        let settings = resource.and_then(|resource| Some(Settings::of(&resource.ok()?)));
+        if settings.is_none() {
             tracing::debug!(
                 topic = name,
                 "the topic's cleanup.policy and max.message.bytes are unknown"
             );
         }
-        configuration
+        settings
     }
 
     /// Warns where the topic expires records: rows that never change would disappear.
     /// Refuses one that is compacted for records without key, which it would refuse.
-    fn check_cleanup(&self, name: &str, purpose: Purpose, policy: Option<String>) -> Result<()> {
-        let Some(policy) = policy else {
-            return Ok(());
-        };
-        let is_compacted = policy.split(',').any(|part| part.trim() == "compact");
-        match (purpose, is_compacted) {
-            (Purpose::Records(Keying::Unkeyed), true) => {
+    fn check_cleanup(&self, name: &str, purpose: Purpose, policy: &str) -> Result<()> {
+        let set = |policy| configuring(self.options.brokers(), name, "cleanup.policy", policy);
+        match purpose.misfit(policy) {
+            None => {}
+            Some(Misfit::RefusesUnkeyed) => {
                 return Err(Error::failed(format!(
                     "topic \"{name}\" has cleanup.policy={policy}, and a compacted topic takes no \
                      records without a key"
                 ))
                 .with_hint(format!(
-                    "Give the table a primary key, or let the topic expire its records: \
-                     kafka-configs.sh --bootstrap-server {} --alter --entity-type topics \
-                     --entity-name {name} --add-config cleanup.policy=delete",
-                    self.options.brokers()
+                    "Give the table a primary key, or let the topic expire its records: {}",
+                    set("delete")
                 )));
             }
-            (Purpose::Records(Keying::Events), true) => tracing::warn!(
+            Some(Misfit::KeepsNewest) => tracing::warn!(
                 topic = name,
                 "the topic has cleanup.policy={policy} and will keep only the newest message of \
-                 each prefix; to keep all: kafka-configs.sh --bootstrap-server {} --alter \
-                 --entity-type topics --entity-name {name} --add-config cleanup.policy=delete",
-                self.options.brokers()
+                 each prefix; to keep all: {}",
+                set("delete")
             ),
-            (Purpose::Records(Keying::Unkeyed | Keying::Events), false) | (_, true) => {}
-            (_, false) => tracing::warn!(
+            Some(Misfit::Expires) => tracing::warn!(
                 topic = name,
                 "the topic has cleanup.policy={policy} and will lose records by age or size; \
-                 to keep the newest of each key: kafka-configs.sh --bootstrap-server {} --alter \
-                 --entity-type topics --entity-name {name} --add-config cleanup.policy=compact",
-                self.options.brokers()
+                 to keep the newest of each key: {}",
+                set("compact")
             ),
         }
         Ok(())
@@ -263,7 +283,7 @@ impl TopicMaker {
         topic: &str,
         operation: impl FnOnce(
             &AdminClient<DefaultClientContext>,
-            &AdminOptions,
+            AdminOptions,
         ) -> Result<T, KafkaError>,
     ) -> Result<T> {
         let mut admin = self.lock();
@@ -288,7 +308,7 @@ impl TopicMaker {
             return Err(Error::failed("no administrative connection to Kafka"));
         };
         admin.login.keep(admin.client.inner());
-        let outcome = operation(&admin.client, &options);
+        let outcome = operation(&admin.client, options);
         admin.used = Instant::now();
         outcome.map_err(|error| self.unanswered(topic, &error))
     }

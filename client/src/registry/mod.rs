@@ -138,17 +138,26 @@ impl Registry {
     /// # Errors
     /// One that a person has to mend.
     pub fn probe(&self) -> Result<()> {
-        match self.http.get::<IgnoredAny>("/schemas/types") {
-            Ok(Answer::Refused(refusal)) if matches!(refusal.status, 401 | 407) => {
-                Err(refusal.into_error("nothing can be asked"))
-            }
-            // What a user may ask is told by what is asked; older servers do not know the question.
-            Ok(_) => Ok(()),
+        match self.answers() {
             Err(error) if error.kind() == ErrorKind::Disconnected => {
                 tracing::warn!(%error, "tables with a new schema will wait");
                 Ok(())
             }
-            Err(error) => Err(error),
+            answered => answered,
+        }
+    }
+
+    /// As [`Registry::probe`], for whom one that does not answer is an error too.
+    ///
+    /// # Errors
+    /// The registry does not answer, or refuses the login.
+    pub(crate) fn answers(&self) -> Result<()> {
+        match self.http.get::<IgnoredAny>("/schemas/types")? {
+            Answer::Refused(refusal) if matches!(refusal.status, 401 | 407) => {
+                Err(refusal.into_error("nothing can be asked"))
+            }
+            // What a user may ask is told by what is asked; older servers do not know the question.
+            Answer::Refused(_) | Answer::Found(_) => Ok(()),
         }
     }
 
@@ -315,7 +324,8 @@ impl Registry {
         }
     }
 
-    fn default_compatibility(&self) -> Result<String> {
+    /// The level of compatibility of subjects that have none of their own.
+    pub(crate) fn default_compatibility(&self) -> Result<String> {
         let level = self.level("/config")?;
         level.ok_or_else(|| Error::failed("the schema registry has no compatibility level"))
     }

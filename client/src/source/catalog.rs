@@ -50,7 +50,8 @@ impl Table {
         sql::qualified(&self.schema, &self.name)
     }
 
-    fn display_name(&self) -> String {
+    /// The qualified name as people write it, without quotes.
+    pub fn display_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
 }
@@ -82,7 +83,7 @@ pub struct Catalog {
     /// The captured tables, by schema and name.
     pub tables: Vec<Table>,
     /// Relations that a pattern matches and that have no WAL to decode, with what they are.
-    left_out: Vec<(String, &'static str)>,
+    left_out: Vec<(TableName, &'static str)>,
     /// Partitioned tables that are captured, also those that have no partition yet.
     partitioned: Vec<TableName>,
     /// Tables that a pattern can name in vain, with what to do about it.
@@ -195,8 +196,8 @@ impl Catalog {
                     old_rows_have_key: !ancestry.is_some_and(|ancestry| ancestry.lacks_key),
                     ..table(&rows, row)?
                 }),
-                ("r", _) => catalog.left_out.push((own.name.display(), "unlogged")),
-                ("f", _) => catalog.left_out.push((own.name.display(), "foreign")),
+                ("r", _) => catalog.left_out.push((own.name.clone(), "unlogged")),
+                ("f", _) => catalog.left_out.push((own.name.clone(), "foreign")),
                 _ if by_root => catalog.partitioned.push(head.name.clone()),
                 _ => {}
             }
@@ -233,8 +234,14 @@ impl Catalog {
     /// matches but has no changes to decode.
     pub fn check_patterns(&self, included: Option<&TablePatterns>) -> Result<()> {
         for (name, what) in &self.left_out {
-            tracing::warn!(table = %name, "{what} table is left out: its changes are not in the WAL");
+            let table = name.display();
+            tracing::warn!(%table, "{what} table is left out: its changes are not in the WAL");
         }
+        self.check_matches(included)
+    }
+
+    /// Refuses a pattern that captures nothing.
+    pub fn check_matches(&self, included: Option<&TablePatterns>) -> Result<()> {
         for pattern in included.into_iter().flatten() {
             let matches = |name: &TableName| pattern.matches(&name.schema, &name.table);
             if self.tables.iter().any(|table| matches(&table.sent_as))
@@ -254,28 +261,41 @@ impl Catalog {
         Ok(())
     }
 
+    /// Relations that a pattern matches and that have no WAL to decode, with what they are.
+    pub fn left_out(&self) -> &[(TableName, &'static str)] {
+        &self.left_out
+    }
+
+    /// The captured tables that have no key, by name.
+    pub fn unkeyed_tables(&self) -> Vec<&TableName> {
+        let unkeyed = self.tables.iter().filter(|table| !table.is_keyed);
+        let unkeyed: BTreeSet<&TableName> = unkeyed.map(|table| &table.sent_as).collect();
+        unkeyed.into_iter().collect()
+    }
+
+    /// Partitions whose updates and deletes will be quarantined: their replica identity does not
+    /// bring the key.
+    pub fn lacking_identity(&self) -> Vec<&Table> {
+        let tables = self.tables.iter();
+        tables
+            .filter(|table| table.is_keyed && !table.old_rows_have_key)
+            .collect()
+    }
+
+    /// The captured tables whose updates can leave large values out of the WAL.
+    pub fn unchangeable(&self) -> Vec<&Table> {
+        let tables = self.tables.iter();
+        tables.filter(|table| table.can_leave_unchanged).collect()
+    }
+
     /// The captured tables that have no key, in words; empty if all have one.
     pub fn unkeyed(&self) -> String {
-        let unkeyed: BTreeSet<&TableName> = self
-            .tables
-            .iter()
-            .filter(|table| !table.is_keyed)
-            .map(|table| &table.sent_as)
-            .collect();
-        let unkeyed: Vec<&TableName> = unkeyed.into_iter().collect();
-        list(&unkeyed, ", ", |name| name.display())
+        list(&self.unkeyed_tables(), ", ", |name| name.display())
     }
 
     /// Applies `--unkeyed`.
     pub fn check_keys(&self, mode: UnkeyedMode) -> Result<()> {
-        let mut unkeyed: Vec<&TableName> = self
-            .tables
-            .iter()
-            .filter(|table| !table.is_keyed)
-            .map(|table| &table.sent_as)
-            .collect();
-        unkeyed.sort_unstable();
-        unkeyed.dedup();
+        let unkeyed = self.unkeyed_tables();
         let names = list(&unkeyed, ", ", |name| name.display());
         match mode {
             _ if unkeyed.is_empty() => Ok(()),
@@ -300,11 +320,7 @@ impl Catalog {
 
     /// Names partitions whose updates and deletes will be quarantined.
     pub fn check_identities(&self) {
-        let lacking: Vec<&Table> = self
-            .tables
-            .iter()
-            .filter(|table| table.is_keyed && !table.old_rows_have_key)
-            .collect();
+        let lacking = self.lacking_identity();
         if !lacking.is_empty() {
             tracing::warn!(
                 partitions = %names(&lacking),
@@ -317,11 +333,7 @@ impl Catalog {
 
     /// Applies `--toast require-full`.
     pub fn check_toast(&self, mode: ToastMode) -> Result<()> {
-        let tables: Vec<&Table> = self
-            .tables
-            .iter()
-            .filter(|t| t.can_leave_unchanged)
-            .collect();
+        let tables = self.unchangeable();
         if mode != ToastMode::RequireFull || tables.is_empty() {
             return Ok(());
         }

@@ -187,6 +187,16 @@ impl Plugin {
         )
     }
 
+    /// The expression for the Avro schema of a table's `key` or `value`, null for the key of one
+    /// without. `table` is SQL.
+    pub fn schema_call(&self, table: &str, part: &str) -> String {
+        format!(
+            "headwater.avro_schema({table}, {}, VARIADIC {})",
+            sql::literal(part),
+            sql_array(self.arguments.iter())
+        )
+    }
+
     /// The expression that describes a table as a frame. `table` is SQL.
     pub fn relation_call(&self, table: &str) -> String {
         format!(

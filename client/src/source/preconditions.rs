@@ -2,10 +2,15 @@
 
 use headwater_protocol::VERSION;
 
-use super::connection::{Connection, Rows};
+use super::connection::Connection;
 use super::plugin::PLUGIN;
+use super::sql;
+use super::sql_error::SqlError;
 use crate::cli::EncodingMode;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+
+/// The replication connections of a stream: its own, and one beside it that looks at the slot.
+pub const STREAM_WAL_SENDERS: i32 = 2;
 
 /// The oldest server: TID ranges and the options of the walsender that the client uses.
 const OLDEST_SERVER: i32 = 140_000;
@@ -26,112 +31,78 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('wal_level'), \
        pg_catalog.current_setting('server_encoding') \
      FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER";
 
+/// What the session sees of the server, of its database and of its role.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// `server_version_num`.
+    pub version: i32,
+    /// `wal_level`
+    pub wal_level: String,
+    /// Whether the server is in recovery.
+    pub is_standby: bool,
+    /// Whether the role may replicate.
+    pub may_replicate: bool,
+    /// The role.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// The extension's version in this database.
+    pub extension: Option<String>,
+    /// `output_plugin_libraries`; none on a server that loads any library.
+    pub output_plugins: Option<String>,
+    /// Replication slots that are still to be had.
+    pub free_slots: i32,
+    /// `max_replication_slots`
+    pub max_slots: i32,
+    /// Walsenders that are still to be had.
+    pub free_senders: i32,
+    /// `max_wal_senders`
+    pub max_senders: i32,
+    /// The encoding of the database's text.
+    pub encoding: String,
+}
+
 /// Checks everything that does not depend on the tables. `new_slots` is how many
 /// slots the start will create: one for a stream, two while a snapshot is promoted.
-pub fn check(connection: &Connection, encoding: EncodingMode, new_slots: i32) -> Result<()> {
-    let version = connection.server_version();
-    if version < OLDEST_SERVER {
-        return Err(Error::failed(format!(
-            "the server is Postgres {}: Headwater needs 14 or later",
-            version / 10_000
-        )));
-    }
-    let facts = connection.query(FACTS)?;
-    server_settings(&facts)?;
-    database_encoding(&facts, encoding)?;
-    role(&facts)?;
-    extension(&facts)?;
-    let code_version = connection.query("SELECT headwater.version()")?;
-    library_version(code_version.text(0, 0)?)?;
-    room(&facts, new_slots)
+/// `wal_senders` is how many replication connections it will have at once.
+pub fn check(
+    connection: &Connection,
+    encoding: EncodingMode,
+    new_slots: i32,
+    wal_senders: i32,
+) -> Result<()> {
+    check_version(connection.server_version())?;
+    let facts = Facts::read(connection)?;
+    facts.check_wal_level()?;
+    facts.check_primary()?;
+    facts.check_output_plugins()?;
+    facts.check_encoding(encoding)?;
+    facts.check_role()?;
+    facts.check_extension()?;
+    check_library(&library_version(connection)?)?;
+    facts.check_slots(new_slots)?;
+    facts.check_senders(wal_senders)
 }
 
-fn server_settings(facts: &Rows) -> Result<()> {
-    let wal_level = facts.text(0, 0)?;
-    if wal_level != "logical" {
-        return Err(
-            Error::failed(format!("wal_level is {wal_level}: it must be logical"))
-                .with_hint("Run: ALTER SYSTEM SET wal_level = logical; then restart the server."),
-        );
-    }
-    if facts.flag(0, 1)? {
-        return Err(
-            Error::failed("the server is a standby: a snapshot needs the primary").with_hint(
-                "Connect to the primary; with several hosts, add target_session_attrs=read-write.",
-            ),
-        );
-    }
-    // Servers without the setting take any library.
-    if let Some(listed) = facts.optional(0, 6)? {
-        let plugins: Vec<&str> = listed
-            .split(',')
-            .map(|name| name.trim().trim_matches('"'))
-            .collect();
-        if !plugins.contains(&PLUGIN) {
-            let all: Vec<&str> = plugins
-                .into_iter()
-                .filter(|name| !name.is_empty())
-                .chain([PLUGIN])
-                .collect();
-            return Err(Error::failed(format!(
-                "output_plugin_libraries is '{listed}': the server will not load output plugin \"{PLUGIN}\""
-            ))
-            .with_hint(format!(
-                "Add this line to postgresql.conf and reload (no restart is needed): \
-                 output_plugin_libraries = '{}'",
-                all.join(", ")
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The plugin refuses it too, but only once a slot exists that would keep WAL for nobody.
-fn database_encoding(facts: &Rows, mode: EncodingMode) -> Result<()> {
-    match facts.text(0, 11)? {
-        "SQL_ASCII" if mode == EncodingMode::Strict => Err(Error::failed(format!(
-            "database \"{}\" has encoding SQL_ASCII, which does not say what its bytes mean",
-            facts.text(0, 4)?
-        ))
-        .with_hint(
-            "If its text is UTF-8, add --encoding assume-utf8; otherwise recreate the database with \
-             the encoding that its text has.",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn role(facts: &Rows) -> Result<()> {
-    if facts.flag(0, 2)? {
+/// That the server is not too old, which has to be known before it is asked for anything else.
+pub fn check_version(version: i32) -> Result<()> {
+    if version >= OLDEST_SERVER {
         return Ok(());
     }
-    let user = facts.text(0, 3)?;
-    Err(
-        Error::failed(format!("role \"{user}\" may not replicate")).with_hint(format!(
-            "Run: ALTER ROLE {} REPLICATION;",
-            super::sql::identifier(user)
-        )),
-    )
+    Err(Error::failed(format!(
+        "the server is Postgres {}: Headwater needs 14 or later",
+        version / 10_000
+    )))
 }
 
-fn extension(facts: &Rows) -> Result<()> {
-    let database = facts.text(0, 4)?;
-    match facts.optional(0, 5)? {
-        Some(VERSION) => Ok(()),
-        None => Err(Error::failed(format!(
-            "extension headwater is not in database \"{database}\""
-        ))
-        .with_hint(format!("Run in \"{database}\": CREATE EXTENSION headwater;"))),
-        Some(installed) => Err(Error::failed(format!(
-            "extension headwater in database \"{database}\" is {installed}, this client is {VERSION}"
-        ))
-        .with_hint(format!(
-            "Install the same release on the server, then run: ALTER EXTENSION headwater UPDATE TO '{VERSION}';"
-        ))),
-    }
+/// The release of the library that the server loads.
+pub fn library_version(connection: &Connection) -> Result<String, SqlError> {
+    let rows = connection.query("SELECT headwater.version()")?;
+    Ok(rows.text(0, 0)?.to_owned())
 }
 
-fn library_version(installed: &str) -> Result<()> {
+/// That the server's library is of this client's release.
+pub fn check_library(installed: &str) -> Result<()> {
     if installed == VERSION {
         return Ok(());
     }
@@ -143,26 +114,164 @@ fn library_version(installed: &str) -> Result<()> {
     ))
 }
 
-fn room(facts: &Rows, new_slots: i32) -> Result<()> {
-    let (slots, senders): (i32, i32) = (facts.parse(0, 7)?, facts.parse(0, 8)?);
-    if slots < new_slots {
-        return Err(full(
+impl Facts {
+    /// Asks the server.
+    pub fn read(connection: &Connection) -> Result<Self, SqlError> {
+        let rows = connection.query(FACTS)?;
+        Ok(Facts {
+            version: connection.server_version(),
+            wal_level: rows.text(0, 0)?.to_owned(),
+            is_standby: rows.flag(0, 1)?,
+            may_replicate: rows.flag(0, 2)?,
+            user: rows.text(0, 3)?.to_owned(),
+            database: rows.text(0, 4)?.to_owned(),
+            extension: rows.optional(0, 5)?.map(str::to_owned),
+            output_plugins: rows.optional(0, 6)?.map(str::to_owned),
+            free_slots: rows.parse(0, 7)?,
+            free_senders: rows.parse(0, 8)?,
+            max_slots: rows.parse(0, 9)?,
+            max_senders: rows.parse(0, 10)?,
+            encoding: rows.text(0, 11)?.to_owned(),
+        })
+    }
+
+    /// That the WAL has what decoding needs.
+    pub fn check_wal_level(&self) -> Result<()> {
+        if self.wal_level == "logical" {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "wal_level is {}: it must be logical",
+            self.wal_level
+        ))
+        .with_hint("Run: ALTER SYSTEM SET wal_level = logical; then restart the server."))
+    }
+
+    /// That the server takes writes.
+    pub fn check_primary(&self) -> Result<()> {
+        if !self.is_standby {
+            return Ok(());
+        }
+        Err(
+            Error::failed("the server is a standby: a snapshot needs the primary").with_hint(
+                "Connect to the primary; with several hosts, add target_session_attrs=read-write.",
+            ),
+        )
+    }
+
+    /// That the server loads the plugin, as far as its list decides.
+    pub fn check_output_plugins(&self) -> Result<()> {
+        let (Some(listed), Some(missing)) = (&self.output_plugins, self.output_plugins_to_list())
+        else {
+            return Ok(());
+        };
+        Err(Error::failed(format!(
+            "output_plugin_libraries is '{listed}': the server will not load output plugin \"{PLUGIN}\""
+        ))
+        .with_hint(format!(
+            "Add this line to postgresql.conf and reload (no restart is needed): \
+             output_plugin_libraries = '{}'",
+            missing.join(", ")
+        )))
+    }
+
+    /// What `output_plugin_libraries` has to be: what it lists and the plugin, since setting it
+    /// replaces all. None where the plugin is listed, or the server knows no such list.
+    pub fn output_plugins_to_list(&self) -> Option<Vec<&str>> {
+        let listed = self.output_plugins.as_deref()?;
+        let plugins = listed
+            .split(',')
+            .map(|name| name.trim().trim_matches('"'))
+            .filter(|name| !name.is_empty());
+        let is_listed = plugins.clone().any(|name| name == PLUGIN);
+        (!is_listed).then(|| plugins.chain([PLUGIN]).collect())
+    }
+
+    /// That the database says what its text means. The plugin refuses it too, but only once a
+    /// slot exists that would keep WAL for nobody.
+    pub fn check_encoding(&self, mode: EncodingMode) -> Result<()> {
+        if self.encoding != "SQL_ASCII" || mode != EncodingMode::Strict {
+            return Ok(());
+        }
+        Err(Error::failed(format!(
+            "database \"{}\" has encoding SQL_ASCII, which does not say what its bytes mean",
+            self.database
+        ))
+        .with_hint(
+            "If its text is UTF-8, add --encoding assume-utf8; otherwise recreate the database with \
+             the encoding that its text has.",
+        ))
+    }
+
+    /// That the role may replicate.
+    pub fn check_role(&self) -> Result<()> {
+        if self.may_replicate {
+            return Ok(());
+        }
+        Err(
+            Error::failed(format!("role \"{}\" may not replicate", self.user)).with_hint(format!(
+                "Run: ALTER ROLE {} REPLICATION;",
+                sql::identifier(&self.user)
+            )),
+        )
+    }
+
+    /// That the database has the extension of this client's release.
+    pub fn check_extension(&self) -> Result<()> {
+        let database = &self.database;
+        match self.extension.as_deref() {
+            Some(VERSION) => Ok(()),
+            None => Err(Error::failed(format!(
+                "extension headwater is not in database \"{database}\""
+            ))
+            .with_hint(format!("Run in \"{database}\": CREATE EXTENSION headwater;"))),
+            Some(installed) => Err(Error::failed(format!(
+                "extension headwater in database \"{database}\" is {installed}, this client is {VERSION}"
+            ))
+            .with_hint(format!(
+                "Install the same release on the server, then run: ALTER EXTENSION headwater UPDATE TO '{VERSION}';"
+            ))),
+        }
+    }
+
+    /// That there is room for so many slots more.
+    pub fn check_slots(&self, needed: i32) -> Result<()> {
+        room(
             "max_replication_slots",
-            facts.text(0, 9)?,
-            slots,
-            new_slots,
-        ));
+            self.max_slots,
+            self.free_slots,
+            needed,
+        )
     }
-    if senders < 1 {
-        return Err(full("max_wal_senders", facts.text(0, 10)?, senders, 1));
+
+    /// That there is room for so many replication connections more.
+    pub fn check_senders(&self, needed: i32) -> Result<()> {
+        room(
+            "max_wal_senders",
+            self.max_senders,
+            self.free_senders,
+            needed,
+        )
     }
-    Ok(())
+
+    /// The least `max_replication_slots` with room for so many slots more.
+    pub fn slots_for(&self, needed: i32) -> i32 {
+        self.max_slots - self.free_slots + needed
+    }
+
+    /// The least `max_wal_senders` with room for so many replication connections more.
+    pub fn senders_for(&self, needed: i32) -> i32 {
+        self.max_senders - self.free_senders + needed
+    }
 }
 
-fn full(setting: &str, value: &str, free: i32, needed: i32) -> Error {
-    Error::new(
-        ErrorKind::Failed,
-        format!("{setting} is {value}, of which {free} free: {needed} needed"),
-    )
-    .with_hint(format!("Raise {setting} and restart the server."))
+fn room(setting: &str, value: i32, free: i32, needed: i32) -> Result<()> {
+    if free >= needed {
+        return Ok(());
+    }
+    let free = free.max(0);
+    Err(Error::failed(format!(
+        "{setting} is {value}, of which {free} free: {needed} needed"
+    ))
+    .with_hint(format!("Raise {setting} and restart the server.")))
 }

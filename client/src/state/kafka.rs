@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result, kafka as kafka_errors};
 use crate::kafka::{Connection, Existence, KafkaOptions, Purpose, TopicMaker, producer};
 
 /// Where the state of every pipeline is kept.
-const TOPIC: &str = "__headwater.state";
+pub(crate) const TOPIC: &str = "__headwater.state";
 
 const PARTITION: i32 = 0;
 

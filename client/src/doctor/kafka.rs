@@ -1,0 +1,413 @@
+//! The brokers, and each topic that a stream would write to: found as it should be, or to be made.
+//!
+//! Nothing is written, so nobody is told whether he may write: Kafka answers that only with the
+//! first record. What can be asked without is: to describe a topic and its configuration, and
+//! whether it could be created.
+
+use std::sync::Arc;
+
+use rdkafka::producer::{BaseProducer, Producer};
+
+use super::check::Check;
+use super::examination::Examination;
+use super::finding::{Cure, Finding};
+use super::words::{count, some_of};
+use crate::assemble;
+use crate::cli::{ErrorMode, SinkKind};
+use crate::error::{Error, Result};
+use crate::kafka::{
+    Connection, Inspection, KafkaOptions, Misfit, Purpose, TopicMaker, Watch, configuring,
+    producer, record_limit,
+};
+use crate::sink::Keying;
+use crate::state::STATE_TOPIC;
+use crate::terminal::bytes;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "brokers",
+        title: "the brokers answer, and take the login",
+        cure: "`--brokers`, or properties by `-X`",
+        look: brokers,
+    },
+    Check {
+        id: "topics",
+        title: "each topic is there and may be used, or the cluster would let the client make it: those \
+                of tables, of dead letters and of messages where they are asked for, and the state's",
+        cure: "`kafka-topics.sh`, or `kafka-acls.sh`",
+        look: topics,
+    },
+    Check {
+        id: "cleanup_policy",
+        title: "topics of rows are compacted, those of messages and of rows without key are not",
+        cure: "`kafka-configs.sh`",
+        look: cleanup_policy,
+    },
+    Check {
+        id: "message_size",
+        title: "topics take batches as large as the producer makes them: `max.message.bytes`, \
+                `segment.bytes`",
+        cure: "`kafka-configs.sh`, or a smaller `-X batch.size`",
+        look: message_size,
+    },
+    Check {
+        id: "partitions",
+        title: "topics have the partitions that `--topic-partitions` asks for; existing ones keep theirs",
+        cure: "`--topic-partitions`",
+        look: partitions,
+    },
+    Check {
+        id: "replicas",
+        title: "partitions have a leader, and enough replicas in sync for `min.insync.replicas`: with \
+                less, a record is not acknowledged",
+        cure: "`kafka-configs.sh`, or the brokers that are away",
+        look: replicas,
+    },
+    Check {
+        id: "acls",
+        title: "the client may describe the topics' configuration, without which it assumes limits; \
+                whether it may write is told by the first record alone",
+        cure: "`kafka-acls.sh`",
+        look: acls,
+    },
+];
+
+/// A cluster that answers.
+pub(super) struct Cluster {
+    options: KafkaOptions,
+    producer: BaseProducer<Watch>,
+    maker: TopicMaker,
+    /// How many brokers it has.
+    brokers: usize,
+    /// What was seen of the topics.
+    inspected: Vec<Inspection>,
+}
+
+impl Cluster {
+    /// How it is reached.
+    pub(super) fn options(&self) -> &KafkaOptions {
+        &self.options
+    }
+
+    fn configuring(&self, topic: &str, setting: &str, value: &str) -> String {
+        configuring(self.options.brokers(), topic, setting, value)
+    }
+
+    /// The topics that exist.
+    fn existing(&self) -> impl Iterator<Item = &Inspection> {
+        let inspected = self.inspected.iter();
+        inspected.filter(|topic| topic.partitions.is_some())
+    }
+}
+
+/// Whether the stream goes into Kafka at all. Where it does not there is nothing to say of it.
+fn is_needed(exam: &Examination<'_>) -> bool {
+    exam.options.sink == SinkKind::Kafka
+}
+
+fn brokers(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    if !is_needed(exam) {
+        return Ok(vec![Finding::ok("--sink stdout needs none")]);
+    }
+    let options = assemble::kafka_options(exam.options);
+    let reached = Connection::silent(&options).and_then(|connection| {
+        let watch = Watch(Arc::new(connection));
+        producer(&options.producer_config()?, watch, |watch| &watch.0)
+    });
+    let producer = match reached {
+        Ok(producer) => producer,
+        Err(error) => return Ok(vec![Finding::refusal(&error)]),
+    };
+    let metadata = producer
+        .client()
+        .fetch_metadata(None, ANSWER)
+        .map_err(|error| Error::failed("the brokers did not answer again").with_source(error))?;
+    let brokers = metadata.brokers().len();
+    let what = count(brokers, "broker answers", "brokers answer");
+    let found = Finding::ok(format!("{what} at {}", options.brokers()));
+    exam.cluster = Some(Cluster {
+        maker: TopicMaker::new(&options),
+        options,
+        producer,
+        brokers,
+        inspected: Vec::new(),
+    });
+    Ok(vec![found])
+}
+
+/// How long brokers that have answered before may take.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// The topics that a stream has from its start on.
+fn wanted(exam: &Examination<'_>) -> Vec<(String, Purpose)> {
+    let (options, events) = (exam.options, Purpose::Records(Keying::Events));
+    let mut wanted = exam.topics.clone();
+    if options.on_error == ErrorMode::Quarantine {
+        wanted.push((options.dead_letters(), events));
+    }
+    if options.message_topic.is_some() && exam.plugin.sends_messages() {
+        wanted.push((options.messages(), events));
+    }
+    wanted.push((STATE_TOPIC.to_owned(), Purpose::State));
+    wanted
+}
+
+fn topics(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    if !is_needed(exam) {
+        return Ok(Vec::new());
+    }
+    let cluster = exam.cluster()?;
+    let (mut inspected, mut findings, mut new) = (Vec::new(), Vec::new(), 0_usize);
+    for (name, purpose) in wanted(exam) {
+        exam.stop.check()?;
+        let looked = cluster
+            .maker
+            .inspect(cluster.producer.client(), &name, purpose);
+        let found = match looked {
+            Ok(found) => found,
+            Err(error) => {
+                findings.push(forbidden(cluster, &name, &error));
+                continue;
+            }
+        };
+        if found.partitions.is_none() {
+            new += 1;
+            if let Err(error) = cluster.maker.check_creation(&name, purpose) {
+                let cure = Cure::shell(found.command.clone());
+                findings.push(Finding::refusal(&error).cured_by(cure));
+            }
+        }
+        inspected.push(found);
+    }
+    if findings.is_empty() {
+        let found = inspected.len() - new;
+        let found = count(found, "topic is there", "topics are there");
+        findings.push(Finding::ok(match new {
+            0 => found,
+            new => format!("{found}, {new} will be made"),
+        }));
+    }
+    if let Some(cluster) = &mut exam.cluster {
+        cluster.inspected = inspected;
+    }
+    Ok(findings)
+}
+
+/// A topic that the user may not even look at, with all that a stream needs of it.
+fn forbidden(cluster: &Cluster, topic: &str, error: &Error) -> Finding {
+    let cure = allow(&cluster.options, topic, &["Create", "Describe", "Write"]);
+    Finding::refusal(error).cured_by(cure)
+}
+
+/// The command that allows the client's user more. Who it is, the login tells; a certificate's
+/// owner only the broker knows.
+fn allow(options: &KafkaOptions, topic: &str, operations: &[&str]) -> Cure {
+    let user = options.property("sasl.username").unwrap_or("ANONYMOUS");
+    let principal = super::command::quoted(&format!("User:{user}"));
+    let operations: Vec<String> = operations
+        .iter()
+        .map(|it| format!("--operation {it}"))
+        .collect();
+    Cure::shell(format!(
+        "kafka-acls.sh --bootstrap-server {} --add --allow-principal {principal} {} --topic {topic}",
+        options.brokers(),
+        operations.join(" ")
+    ))
+}
+
+fn cleanup_policy(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    if !is_needed(exam) {
+        return Ok(Vec::new());
+    }
+    let cluster = exam.cluster()?;
+    let mut findings = Vec::new();
+    for topic in cluster.existing() {
+        let settings = topic.settings.as_ref();
+        let Some(policy) = settings.and_then(|it| it.cleanup_policy.as_deref()) else {
+            continue;
+        };
+        let name = &topic.name;
+        let (finding, cure) = match topic.purpose.misfit(policy) {
+            None => continue,
+            Some(Misfit::RefusesUnkeyed) => (
+                Finding::fail(format!(
+                    "topic \"{name}\" has cleanup.policy={policy} and takes no records without a key"
+                )),
+                "delete",
+            ),
+            Some(Misfit::KeepsNewest) => (
+                Finding::warning(format!(
+                    "topic \"{name}\" has cleanup.policy={policy} and keeps the newest of each key alone"
+                )),
+                "delete",
+            ),
+            Some(Misfit::Expires) => (
+                Finding::warning(format!(
+                    "topic \"{name}\" has cleanup.policy={policy} and loses rows by age or size"
+                )),
+                "compact",
+            ),
+        };
+        let cure = cluster.configuring(name, "cleanup.policy", cure);
+        findings.push(finding.cured_by(Cure::shell(cure)));
+    }
+    Ok(or_ok(findings, "topics keep what they are to keep"))
+}
+
+fn message_size(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    if !is_needed(exam) {
+        return Ok(Vec::new());
+    }
+    let cluster = exam.cluster()?;
+    let batch = record_limit(&cluster.options)?.batch;
+    let mut least = None::<u64>;
+    let mut findings = Vec::new();
+    for topic in cluster.existing() {
+        let Some(settings) = &topic.settings else {
+            continue;
+        };
+        if topic.purpose == Purpose::State {
+            continue;
+        }
+        for (setting, limit) in [
+            ("max.message.bytes", settings.max_message_bytes),
+            ("segment.bytes", settings.segment_bytes),
+        ] {
+            let Some(limit) = limit else {
+                continue;
+            };
+            least = Some(least.map_or(limit, |least| least.min(limit)));
+            if limit < batch {
+                let found = format!(
+                    "topic \"{}\" takes batches of up to {limit} bytes ({setting}), and the producer \
+                     makes them of up to {batch} (batch.size)",
+                    topic.name
+                );
+                let cure = cluster.configuring(&topic.name, setting, &batch.to_string());
+                findings.push(
+                    Finding::fail(found)
+                        .cured_by(Cure::shell(cure))
+                        .with_hint(format!(
+                            "Or make batches smaller, with -X batch.size={limit}."
+                        )),
+                );
+            }
+        }
+    }
+    let found = match least {
+        None => "no topic says what it takes".to_owned(),
+        Some(least) => format!("topics take records of {} and more", bytes(least)),
+    };
+    Ok(or_ok(findings, &found))
+}
+
+fn partitions(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    if !is_needed(exam) {
+        return Ok(Vec::new());
+    }
+    let cluster = exam.cluster()?;
+    let Some(wanted) = cluster.options.partitions else {
+        let found = "existing topics keep their partitions, new ones get the cluster's default";
+        return Ok(vec![Finding::ok(found)]);
+    };
+    let mut findings = Vec::new();
+    for topic in cluster.existing() {
+        let found = topic.partitions.as_ref().map_or(0, Vec::len);
+        if topic.purpose == Purpose::State || usize::try_from(wanted) == Ok(found) {
+            continue;
+        }
+        findings.push(
+            Finding::warning(format!(
+                "topic \"{}\" has {} and keeps them, not {wanted}",
+                topic.name,
+                count(found, "partition", "partitions")
+            ))
+            .cured_by(Cure::option(format!("--topic-partitions {found}")))
+            .with_hint(
+                "More partitions would send new records of a key to another one than its old ones.",
+            ),
+        );
+    }
+    Ok(or_ok(findings, &format!("topics have {wanted} partitions")))
+}
+
+fn replicas(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    if !is_needed(exam) {
+        return Ok(Vec::new());
+    }
+    let cluster = exam.cluster()?;
+    let mut findings = Vec::new();
+    let mut alone = Vec::new();
+    for topic in cluster.existing() {
+        let (name, partitions) = (&topic.name, topic.partitions.as_deref().unwrap_or_default());
+        let min = topic
+            .settings
+            .as_ref()
+            .and_then(|it| it.min_in_sync)
+            .unwrap_or(1);
+        let replicas = partitions.iter().map(|it| it.replicas).min().unwrap_or(0);
+        let in_sync = partitions.iter().map(|it| it.in_sync).min().unwrap_or(0);
+        let leaderless = partitions.iter().filter(|it| !it.has_leader).count();
+        if leaderless > 0 {
+            let what = count(leaderless, "partition", "partitions");
+            let found = format!("topic \"{name}\" has {what} without a leader");
+            findings.push(Finding::fail(found).with_hint("Start the brokers that are away."));
+        } else if replicas < min {
+            let found = format!(
+                "topic \"{name}\" has {} and min.insync.replicas={min}: no record is acknowledged",
+                count(replicas, "replica", "replicas")
+            );
+            let cure = cluster.configuring(name, "min.insync.replicas", &replicas.to_string());
+            findings.push(Finding::fail(found).cured_by(Cure::shell(cure)));
+        } else if in_sync < min {
+            let found = format!(
+                "topic \"{name}\" has {in_sync} of {replicas} replicas in sync and \
+                 min.insync.replicas={min}: no record is acknowledged"
+            );
+            findings.push(Finding::fail(found).with_hint("Start the brokers that are away."));
+        } else if replicas == 1 && cluster.brokers > 1 {
+            alone.push(name.clone());
+        }
+    }
+    if !alone.is_empty() {
+        let names = some_of(&alone);
+        findings.push(
+            Finding::warning(format!(
+                "one replica alone, which goes with its broker: {names}"
+            ))
+            .with_hint("kafka-reassign-partitions.sh gives a topic more."),
+        );
+    }
+    Ok(or_ok(
+        findings,
+        "every partition has a leader and replicas enough",
+    ))
+}
+
+fn acls(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    if !is_needed(exam) {
+        return Ok(Vec::new());
+    }
+    let cluster = exam.cluster()?;
+    let mut findings = Vec::new();
+    for topic in cluster.existing().filter(|topic| topic.settings.is_none()) {
+        let found = format!(
+            "topic \"{}\" may not be described: its limits are assumed, and its cleanup.policy was not \
+             looked at",
+            topic.name
+        );
+        let cure = allow(&cluster.options, &topic.name, &["DescribeConfigs"]);
+        findings.push(Finding::warning(found).cured_by(cure));
+    }
+    Ok(or_ok(
+        findings,
+        "topics may be described; whether they may be written to, the first record tells",
+    ))
+}
+
+fn or_ok(findings: Vec<Finding>, well: &str) -> Vec<Finding> {
+    match findings.is_empty() {
+        true => vec![Finding::ok(well)],
+        false => findings,
+    }
+}
