@@ -34,6 +34,7 @@ pub mod snapshot_request;
 pub mod source;
 pub mod start;
 pub mod state;
+pub mod status;
 pub mod stop;
 pub mod stream;
 pub mod tail;

@@ -7,8 +7,8 @@ mod schema_ids;
 mod shape;
 mod stale;
 
-pub(crate) use kafka::TOPIC as STATE_TOPIC;
 pub use kafka::{KafkaSchemaIds, KafkaState, StateKey, read, record};
+pub(crate) use kafka::{TOPIC as STATE_TOPIC, read_all};
 pub use runs::{Ended, Part, Place, Run, Runs, Sent};
 pub use schema_ids::{SchemaIds, SubjectIds};
 pub use shape::{Difference, Shape};

@@ -48,6 +48,7 @@ mod sizes;
 mod snapshot_again;
 mod snapshot_kills;
 mod stale;
+mod status;
 mod supervised;
 mod tail_avro;
 mod take_over;

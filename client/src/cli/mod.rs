@@ -11,6 +11,7 @@ mod general;
 mod metrics;
 mod registry;
 mod snapshot;
+mod status;
 mod stream;
 mod stream_name;
 mod tables;
@@ -30,6 +31,7 @@ pub use general::GeneralOptions;
 pub use metrics::{MetricsAddress, MetricsAddressError, MetricsOptions};
 pub use registry::RegistryOptions;
 pub use snapshot::SnapshotOptions;
+pub use status::StatusOptions;
 pub use stream::{
     CopyMode, EncodingMode, EnumMode, ErrorMode, FormatMode, KafkaArguments, NumbersMode,
     OnRetainedWal, OriginMode, PartitionsMode, SinkKind, SnapshotMode, StreamOptions, ToastMode,
@@ -85,6 +87,8 @@ pub enum Command {
     Stream(Box<StreamOptions>),
     #[command(about = "Look at all that a stream needs, and name what mends what is missing")]
     Doctor(Box<DoctorOptions>),
+    #[command(about = "Say how streams fare, and what mends what is wrong")]
+    Status(Box<StatusOptions>),
     #[command(about = "Copy tables again into a running stream")]
     Snapshot(Box<SnapshotOptions>),
     #[command(about = "Read topics: key TAB value, one record a line")]
@@ -112,6 +116,7 @@ impl Command {
         match self {
             Command::Stream(options) => crate::stream::run(options),
             Command::Doctor(options) => crate::doctor::run(options),
+            Command::Status(options) => crate::status::run(options),
             Command::Snapshot(options) => crate::snapshot::run(options),
             Command::Tail(options) => crate::tail::run(options),
             Command::Verify(options) => crate::verify::run(options),

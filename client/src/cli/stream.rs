@@ -566,7 +566,7 @@ pub(super) fn topic_prefix(text: &str) -> Result<String, TemplateError> {
     check_literal(text).map(|()| text.to_owned())
 }
 
-fn topic_name(text: &str) -> Result<String, TemplateError> {
+pub(super) fn topic_name(text: &str) -> Result<String, TemplateError> {
     check_name(text).map(|()| text.to_owned())
 }
 

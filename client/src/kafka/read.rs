@@ -104,6 +104,27 @@ impl Reader {
         }
     }
 
+    /// How many offsets the topic holds, its records and what compaction and transactions left of
+    /// others; none where there is no such topic. `tick` is called at least once a second.
+    ///
+    /// # Errors
+    /// As [`Self::partitions`].
+    pub(crate) fn count(
+        &self,
+        topic: &str,
+        tick: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<u64>> {
+        let Some(partitions) = self.find_partitions(topic, tick)? else {
+            return Ok(None);
+        };
+        let mut count = 0;
+        for partition in partitions {
+            let (low, high) = self.watermarks(topic, partition, tick)?;
+            count += u64::try_from(high - low).unwrap_or(0);
+        }
+        Ok(Some(count))
+    }
+
     /// Calls `each` with every message of the partition, oldest first, up to the end or to
     /// the high watermark of this moment, whichever comes first. Waits through outages;
     /// `tick` is called at least once a second, and its error ends the reading.

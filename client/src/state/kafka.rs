@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use self::newest::Newest;
+pub(crate) use self::newest::read_all;
 pub use self::record::StateKey;
 pub use self::schema_ids::KafkaSchemaIds;
 use super::{State, StateStore};

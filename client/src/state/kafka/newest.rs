@@ -8,12 +8,13 @@
 //! owner writes again, which it does with the next change.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
-use super::{PARTITION, TOPIC, record};
+use super::{PARTITION, StateKey, TOPIC, record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kafka::{Connection, KafkaOptions, Reader, Reading};
 use crate::state::State;
@@ -72,6 +73,31 @@ impl Newest {
     }
 }
 
+/// The newest state of every stream in the topic, in the order of their keys, or why one cannot
+/// be read. Nothing is made or written. `tick` is called at least once a second.
+///
+/// # Errors
+/// Kafka does not answer, the topic may not be read, or what `tick` returns.
+pub(crate) fn read_all(
+    reader: &Reader,
+    options: &KafkaOptions,
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<(StateKey, Result<State>)>> {
+    let mut all: BTreeMap<Vec<u8>, Newest> = BTreeMap::new();
+    each_of(reader, options, tick, &mut |message| {
+        if let Some(key) = message.key() {
+            let newest = all.entry(key.to_vec()).or_default();
+            newest.read(message.offset(), message.payload());
+        }
+    })?;
+    let streams = all.into_iter().filter_map(|(key, newest)| {
+        // Records of schema ids are of other keys.
+        let key = record::stream(&key)?;
+        Some((key, newest.into_state().transpose()?))
+    });
+    Ok(streams.collect())
+}
+
 /// Reads the topic to its end, in its order; one that does not exist is empty.
 pub(super) fn each_record(
     options: &KafkaOptions,
@@ -79,6 +105,16 @@ pub(super) fn each_record(
     each: &mut dyn FnMut(&BorrowedMessage<'_>),
 ) -> Result<()> {
     let reader = Reader::connect(options, Reading::Own, Connection::silent, tick)?;
+    each_of(&reader, options, tick, each)
+}
+
+/// As [`each_record`], by a reader that is there.
+fn each_of(
+    reader: &Reader,
+    options: &KafkaOptions,
+    tick: &mut dyn FnMut() -> Result<()>,
+    each: &mut dyn FnMut(&BorrowedMessage<'_>),
+) -> Result<()> {
     if reader.find_partitions(TOPIC, tick)?.is_none() {
         return Ok(());
     }

@@ -14,7 +14,8 @@ use crate::state::{Mark, Phase, Runs, Shape, StaleTables, State};
 const VERSION: u32 = 1;
 
 /// Whose state it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StateKey {
     /// `--topic-prefix`, empty without one.
     pub prefix: String,
@@ -105,6 +106,11 @@ impl DecodeError {
 pub fn key(key: &StateKey) -> Result<Vec<u8>> {
     serde_json::to_vec(key)
         .map_err(|error| Error::failed("the state's key cannot be written").with_source(error))
+}
+
+/// The stream whose state a key is of; none for keys of anything else.
+pub fn stream(key: &[u8]) -> Option<StateKey> {
+    serde_json::from_slice(key).ok()
 }
 
 /// Which start wrote a value; none where that cannot be read.

@@ -1,0 +1,97 @@
+//! Commands that mend, as they can be pasted into a shell.
+
+use headwater_protocol::table_pattern::TablePattern;
+
+use super::report::Stream;
+use crate::cli::KafkaArguments;
+
+/// Commands for the streams of one cluster. How to connect to the database, beside its name, is
+/// left to whoever pastes them: it may hold a password.
+#[derive(Clone, Debug)]
+pub(super) struct Commands {
+    brokers: String,
+}
+
+impl Commands {
+    pub(super) fn new(kafka: &KafkaArguments) -> Self {
+        Commands {
+            brokers: kafka.brokers.clone(),
+        }
+    }
+
+    /// Copies a stale table again.
+    pub(super) fn snapshot(&self, stream: &Stream, schema: &str, table: &str) -> String {
+        let pattern = TablePattern::exact(schema, table).to_string();
+        format!("{} -t {}", self.of("snapshot", stream), quoted(&pattern))
+    }
+
+    /// Starts the stream again.
+    pub(super) fn stream(&self, stream: &Stream) -> String {
+        self.of("stream", stream)
+    }
+
+    /// Begins the stream anew, with a snapshot.
+    pub(super) fn resnapshot(&self, stream: &Stream) -> String {
+        format!("{} --resnapshot", self.of("stream", stream))
+    }
+
+    /// Gives the stream up.
+    pub(super) fn drop(&self, stream: &Stream) -> String {
+        self.of("drop", stream)
+    }
+
+    /// Shows dead letters.
+    pub(super) fn tail(&self, topic: &str) -> String {
+        format!(
+            "headwater tail {} -b {} --from-beginning --exit --headers",
+            quoted(topic),
+            quoted(&self.brokers)
+        )
+    }
+
+    /// Says what a stream needs.
+    pub(super) fn doctor(&self) -> String {
+        format!("headwater doctor -b {}", quoted(&self.brokers))
+    }
+
+    fn of(&self, command: &str, stream: &Stream) -> String {
+        let prefix = match stream.topic_prefix.as_deref() {
+            None | Some("") => String::new(),
+            Some(prefix) => format!(" --topic-prefix {}", quoted(prefix)),
+        };
+        format!(
+            "headwater {command} -d {} -S {}{prefix} -b {}",
+            quoted(&stream.database),
+            quoted(&stream.slot),
+            quoted(&self.brokers)
+        )
+    }
+}
+
+/// A word for a shell, in quotes where it needs them.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/@%+=".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_one_for_the_shell_whatever_it_holds() {
+        for (word, expected) in [
+            ("public.orders", "public.orders"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("$(rm)", "'$(rm)'"),
+            ("", "''"),
+            ("*", "'*'"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+}
