@@ -4,9 +4,10 @@ use headwater_tests::client::Ended;
 use headwater_tests::keeper::Exit;
 use headwater_tests::terminal::{COLUMNS, CTRL_C};
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Terminal};
+use headwater_tests::{Client, Terminal, port};
 use serde_json::Value;
 
+use crate::poison::UNPRINTABLE;
 use crate::world::World;
 
 impl World<'_> {
@@ -113,4 +114,84 @@ fn a_status_is_redrawn_in_place_until_ctrl_c() {
     assert_eq!(report["level"], "ok");
     assert_eq!(exit, Exit::Code(0));
     client.terminate().expect(0, &[]);
+}
+
+#[test]
+fn what_is_wrong_comes_with_what_mends_it() {
+    let world = World::new("status_wrong");
+    let slot = "there is no replication slot \"status_wrong\"";
+    let ended = world.status(&[]);
+    assert_eq!(ended.exit, Exit::Code(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains(slot), "{}", ended.stdout);
+
+    world.sql.run(UNPRINTABLE);
+    world.sql.run(
+        "create table t (id int primary key, value unprintable); insert into t values (1, null)",
+    );
+    let letters = ["--dead-letter-topic", "status_wrong.letters"];
+    let mut client = world.stream(&[&["--on-error", "quarantine"][..], &letters].concat());
+    client.streams();
+    world.sql.run("insert into t values (2, '1')");
+    let (report, exit) = world.status_until(&letters, |report| levels(report).len() == 2);
+    assert_eq!(levels(&report), ["warning", "warning"], "{report}");
+    let stream = &report["streams"][0];
+    assert_eq!(stream["state"], "streaming", "{report}");
+    assert_eq!(stream["quarantined"]["records"], 1, "{report}");
+    assert_eq!(stream["stale"][0]["table"], "t", "{report}");
+    assert_eq!(exit, Exit::Code(0));
+    let strict = world.status(&[&["--strict"][..], &letters].concat());
+    assert_eq!(strict.exit, Exit::Code(1), "{}", strict.stderr);
+    client.terminate().expect(0, &[]);
+
+    let (report, exit) = world.status_json(&[]);
+    assert_eq!(report["streams"][0]["state"], "inactive", "{report}");
+    let cure = report["troubles"][0]["cure"].as_str().unwrap();
+    assert!(
+        cure.contains("headwater stream -d status_wrong -S status_wrong"),
+        "{cure}"
+    );
+    assert_eq!(exit, Exit::Code(1));
+
+    world
+        .sql
+        .run("select pg_drop_replication_slot('status_wrong')");
+    let (report, exit) = world.status_json(&[]);
+    assert_eq!(report["streams"][0]["state"], "missing", "{report}");
+    assert_eq!(report["troubles"][0]["lost"], true, "{report}");
+    assert_eq!(exit, Exit::Code(3), "changes are lost");
+}
+
+#[test]
+fn who_does_not_answer_hides_nobody_else() {
+    let world = World::new("status_away");
+    world.sql.run("create table t (id int primary key)");
+    world.streamed(&[], || ());
+    let nobody = format!("127.0.0.1:{}", port::free());
+
+    let mut arguments = world.status_arguments(&[]);
+    let brokers = arguments.iter().position(|word| word == "-b").unwrap();
+    arguments[brokers + 1].clone_from(&nobody);
+    let ended = Client::run(arguments);
+    assert_eq!(ended.exit, Exit::Code(1), "{}", ended.stderr);
+    for text in ["no answer", "status_away", "inactive", "does not answer"] {
+        assert!(
+            ended.stdout.contains(text),
+            "no {text:?} in {}",
+            ended.stdout
+        );
+    }
+
+    let mut arguments = world.status_arguments(&["--json"]);
+    let database = arguments.iter().position(|word| word == "-d").unwrap();
+    let (host, number) = nobody.split_once(':').unwrap();
+    arguments[database + 1] = format!("host={host} port={number} dbname=status_away");
+    let ended = Client::run(arguments);
+    assert_eq!(ended.exit, Exit::Code(1), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let error = report["postgres"]["error"].as_str().unwrap();
+    assert!(error.contains("cannot connect to Postgres"), "{error}");
+    let stream = &report["streams"][0];
+    assert_eq!(stream["state"], "unknown", "{report}");
+    assert_eq!(stream["phase"], "streaming", "{report}");
+    assert!(stream["position"].is_string(), "{report}");
 }

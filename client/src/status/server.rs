@@ -12,6 +12,7 @@ use crate::source::connection::{Connection, Connector, Rows};
 use crate::source::plugin::PLUGIN;
 use crate::source::sql;
 use crate::source::sql_error::{SqlError, sqlstate};
+use crate::watch::lease;
 
 /// What one look at the server saw.
 #[derive(Clone, Debug)]
@@ -160,8 +161,16 @@ const WAL_FOLDER: &str = "SELECT pg_catalog.sum(w.size) FROM pg_catalog.pg_ls_wa
 
 /// What came later than Postgres 14 is looked for by its name in the row, as JSON.
 fn slots(connection: &Connection, name: Option<&str>) -> Result<Vec<Slot>> {
+    // A copy's slot says nothing of whose it is; the lease of the stream's slot does.
     let only = name.map_or_else(String::new, |name| {
-        format!(" AND (s.temporary OR s.slot_name = {})", sql::literal(name))
+        format!(
+            " AND (s.slot_name = {} OR s.temporary AND EXISTS ( \
+               SELECT FROM pg_catalog.pg_locks l \
+               JOIN pg_catalog.pg_database d ON d.oid = l.database \
+               WHERE d.datname = s.database AND l.granted AND {}))",
+            sql::literal(name),
+            lease::is_of(name)
+        )
     });
     let rows = connection.query(&format!(
         "SELECT s.slot_name, s.database, s.temporary, s.active_pid, s.restart_lsn, \

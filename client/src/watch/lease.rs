@@ -222,12 +222,20 @@ fn key(slot: &str) -> String {
     )
 }
 
-/// Advisory locks are those of a database, and show their two numbers as OIDs.
+/// Advisory locks are those of a database.
 fn is_lock_of(slot: &str) -> String {
     format!(
+        "{} AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
+                           WHERE d.datname = pg_catalog.current_database())",
+        is_of(slot)
+    )
+}
+
+/// Whether row `l` of `pg_locks` is the lease of this slot, or a wait for it, in whatever database.
+/// Advisory locks show their two numbers as OIDs.
+pub(crate) fn is_of(slot: &str) -> String {
+    format!(
         "l.locktype = 'advisory' AND l.objsubid = 2 \
-         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
-                           WHERE d.datname = pg_catalog.current_database()) \
          AND l.classid::int8 = pg_catalog.hashtext('headwater stream')::int8 & 4294967295 \
          AND l.objid::int8 = pg_catalog.hashtext({})::int8 & 4294967295",
         sql::literal(slot)

@@ -6,7 +6,7 @@
 //! tells why.
 
 mod fuse;
-mod lease;
+pub(crate) mod lease;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
