@@ -129,6 +129,11 @@ test-outage: setup ## a broker that is away for 90 s, during a copy and under lo
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture outage::
 
+.PHONY: test-security
+test-security: setup ## every way in to Kafka, tokens that end, the ACLs that docs/security.md grants
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture security::
+
 .PHONY: test-avro
 test-avro: setup ## a thousand random ALTERs under a registry, every row of every catalog in Avro; minutes
 	@setup/registry.sh

@@ -69,8 +69,8 @@ pub(crate) enum Greeting {
 pub(crate) struct Refusal {
     flaw: Flaw,
     endpoint: String,
-    /// Of the certificate that has the flaw, which may be an authority's.
-    subject: String,
+    /// Whose certificate it is that has the flaw, where it is not the server's own.
+    authority: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,27 @@ pub(crate) fn lasts(words: &str) -> bool {
         "packet length too long",
     ];
     LASTING.iter().any(|lasting| words.contains(lasting))
+}
+
+/// Whether a server says, by an alert (RFC 8446, 6.2), that it does not take the certificate of its
+/// client, or that there is none.
+pub(crate) fn is_about_the_clients_certificate(words: &str) -> bool {
+    const ALERTS: [&str; 4] = [
+        "alert bad certificate",
+        "alert certificate",
+        "certificate required",
+        "alert unknown ca",
+    ];
+    ALERTS.iter().any(|alert| words.contains(alert))
+}
+
+/// Whether somebody shows a certificate there, whoever it is.
+pub(crate) fn is_spoken(host: &str, port: u16) -> bool {
+    let nobody = Trust {
+        authorities: Authorities::Pem(String::new()),
+        checks_host: false,
+    };
+    examine(host, port, &nobody, Greeting::None).is_some()
 }
 
 /// The certificates of authorities in a file.
@@ -248,6 +269,8 @@ impl fmt::Display for Authorities {
 struct Seen {
     code: i32,
     words: &'static str,
+    /// 0 for the server's own, more for those who vouch for it.
+    depth: u32,
     subject: String,
     issuer: String,
     begins: String,
@@ -263,6 +286,7 @@ impl Seen {
         Seen {
             code: error.as_raw(),
             words: error.error_string(),
+            depth: context.error_depth(),
             subject: told(|certificate| readable(certificate.subject_name())),
             issuer: told(|certificate| readable(certificate.issuer_name())),
             begins: told(|certificate| certificate.not_before().to_string()),
@@ -286,7 +310,7 @@ impl Seen {
         Refusal {
             flaw,
             endpoint: format!("{host}:{port}"),
-            subject: self.subject,
+            authority: (self.depth > 0).then_some(self.subject),
         }
     }
 }
@@ -319,7 +343,7 @@ fn names(certificate: &X509Ref) -> Vec<String> {
     }
     let common = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
     common
-        .filter_map(|entry| Some(entry.data().to_string().ok()?))
+        .filter_map(|entry| entry.data().to_string().ok())
         .collect()
 }
 
@@ -331,13 +355,15 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal {
-            endpoint, subject, ..
-        } = self;
-        write!(f, "the certificate of {endpoint} ({subject}) is refused: ")?;
+        let endpoint = &self.endpoint;
+        write!(f, "the certificate of {endpoint} is refused: ")?;
+        let whose = match &self.authority {
+            None => "it".to_owned(),
+            Some(authority) => format!("that of {authority}, who vouches for it,"),
+        };
         match &self.flaw {
-            Flaw::Ended(when) => write!(f, "it ended on {when}"),
-            Flaw::NotYet(when) => write!(f, "it begins on {when}"),
+            Flaw::Ended(when) => write!(f, "{whose} ended on {when}"),
+            Flaw::NotYet(when) => write!(f, "{whose} begins on {when}"),
             Flaw::OtherHost(host, names) if names.is_empty() => {
                 write!(f, "it is for no host, and not for {host}")
             }

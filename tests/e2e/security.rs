@@ -5,6 +5,7 @@
 //! certificate of an authority that nobody named, one that has ended, one of another host.
 
 mod kafka;
+mod postgres;
 
 use std::sync::{Arc, LazyLock};
 

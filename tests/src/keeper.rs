@@ -292,6 +292,18 @@ fn service_user() -> Option<User> {
     user
 }
 
+/// Makes a file or folder belong to whom servers run as, where this is root.
+///
+/// # Panics
+///
+/// If it cannot.
+pub(crate) fn give_away(path: &Path) {
+    if let Some(user) = service_user() {
+        chown(path, Some(user.uid), Some(user.gid))
+            .unwrap_or_else(|e| panic!("cannot give {} away: {e}", path.display()));
+    }
+}
+
 /// A temporary folder that belongs to whom servers run as, with a path short enough for
 /// a Unix socket in it. Dropped, it is gone.
 #[derive(Debug)]
@@ -324,10 +336,7 @@ impl Folder {
             .process_group(0)
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start a shell to keep {}: {e}", path.display()));
-        if let Some(user) = service_user() {
-            chown(&path, Some(user.uid), Some(user.gid))
-                .unwrap_or_else(|e| panic!("cannot give {} away: {e}", path.display()));
-        }
+        give_away(&path);
         Folder {
             line: keeper.stdin.take(),
             keeper,

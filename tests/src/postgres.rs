@@ -6,6 +6,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use crate::certificates::{Certificates, Holder};
 use crate::installation::{Installation, output};
 use crate::keeper::{self, Folder, Kept, Service, clean_environment};
 use crate::port;
@@ -387,6 +388,62 @@ impl Postgres {
             Session::connect(&self.local_conninfo("postgres"))
         });
         self.server = Some(server);
+    }
+
+    /// Lets in over TCP only those who come by TLS: `certified` by a certificate of the authority
+    /// with its name, whoever else by a password. [`Postgres::show`] says which certificate
+    /// it shows.
+    ///
+    /// # Panics
+    ///
+    /// If it refuses.
+    pub fn require_tls(&self, certificates: &Certificates, certified: &str, password: &str) {
+        let authority = self.adopt("authority.pem", &certificates.authority());
+        let session = self.session("postgres");
+        session.run(&format!("alter user postgres password '{password}'"));
+        session.run(&format!("create role {certified} superuser login"));
+        session.run(&format!("alter system set ssl_ca_file = '{authority}'"));
+        let rules = format!(
+            "local all all trust\nlocal replication all trust\n\
+             hostssl all {certified} 127.0.0.1/32 cert\n\
+             hostssl all all 127.0.0.1/32 scram-sha-256\n"
+        );
+        let file = data_of(&self.folder).join("pg_hba.conf");
+        std::fs::write(&file, rules)
+            .unwrap_or_else(|e| panic!("cannot write {}: {e}", file.display()));
+        session.run("alter system set ssl = on");
+        self.show(certificates, Holder::Server);
+    }
+
+    /// Shows the certificate of `holder` from now on.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot.
+    pub fn show(&self, certificates: &Certificates, holder: Holder) {
+        let file = self.adopt(&format!("{holder}.pem"), &certificates.identity(holder));
+        let session = self.session("postgres");
+        for setting in ["ssl_cert_file", "ssl_key_file"] {
+            session.run(&format!("alter system set {setting} = '{file}'"));
+        }
+        session.run("select pg_reload_conf()");
+        let reloaded =
+            format!("select setting = '{file}' from pg_settings where name = 'ssl_cert_file'");
+        // A new session is forked from a postmaster that has read it.
+        eventually("the certificate is shown", SOON, || {
+            let shown = self.session("postgres").holds(&reloaded);
+            if shown { Ok(()) } else { Err("another one is") }
+        });
+    }
+
+    /// A copy of a file that belongs to the server's user.
+    fn adopt(&self, name: &str, file: &Path) -> String {
+        let copy = data_of(&self.folder).join(name);
+        let mut install = Command::new("install");
+        install.args(["-m", "600"]).arg(file).arg(&copy);
+        output(&mut install);
+        keeper::give_away(&copy);
+        copy.display().to_string()
     }
 
     fn require_password(&self, password: &str) {

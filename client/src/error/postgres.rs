@@ -321,6 +321,14 @@ pub const CONNECT: &[PostgresRow] = &[
     ),
     row(
         "",
+        "no encryption",
+        Operator,
+        "the server lets in only those who come by TLS, or nobody from here",
+        "Choose sslmode=verify-full, or add a line for this host, user and database to the server's \
+         pg_hba.conf, then reload.",
+    ),
+    row(
+        "",
         "no pg_hba.conf entry",
         Operator,
         "the server lets nobody in from here",
@@ -412,6 +420,84 @@ pub const CONNECT: &[PostgresRow] = &[
     ),
     row(
         "",
+        "does not match host name",
+        Operator,
+        "the server's certificate is that of another host",
+        "Connect by a name that the certificate is for, or have one made that is for this name \
+         (subjectAltName); sslmode=verify-ca looks at its authority alone.",
+    ),
+    row(
+        "",
+        "valid client certificate",
+        Operator,
+        "the server asks for a certificate of the client",
+        CERTIFICATE,
+    ),
+    row(
+        "",
+        "certificate required",
+        Operator,
+        "the server asks for a certificate of the client",
+        CERTIFICATE,
+    ),
+    row(
+        "",
+        "alert unknown ca",
+        Operator,
+        "the server does not know who vouches for the client",
+        CERTIFICATE,
+    ),
+    row(
+        "",
+        "alert bad certificate",
+        Operator,
+        "the server refuses the client's certificate",
+        CERTIFICATE,
+    ),
+    row(
+        "",
+        "alert certificate",
+        Operator,
+        "the server refuses the client's certificate, which may have expired",
+        CERTIFICATE,
+    ),
+    row(
+        "",
+        "certificate authentication failed",
+        Operator,
+        "the client's certificate is of another name than the user",
+        "Connect as the user that the certificate's common name says, or map it in pg_ident.conf.",
+    ),
+    row(
+        "",
+        "private key file",
+        Operator,
+        "the key of the client's certificate cannot be used",
+        "Correct sslkey: a file that its owner alone may read (chmod 600).",
+    ),
+    row(
+        "",
+        "certificate file",
+        Operator,
+        "the client's certificate cannot be read",
+        "Correct sslcert and sslkey.",
+    ),
+    row(
+        "",
+        "channel binding",
+        Operator,
+        "channel_binding=require asks for more than the server has",
+        "It needs TLS and scram-sha-256 in the server's pg_hba.conf.",
+    ),
+    row(
+        "",
+        "sslmode value",
+        Operator,
+        "there is no such sslmode, or it is too weak for what else is asked for",
+        "Choose sslmode=verify-full.",
+    ),
+    row(
+        "",
         "does not support SSL",
         Operator,
         "sslmode asks for more than the server has",
@@ -419,6 +505,8 @@ pub const CONNECT: &[PostgresRow] = &[
     ),
 ];
 
+const CERTIFICATE: &str =
+    "Give sslcert and sslkey, of an authority that is in the server's ssl_ca_file.";
 const PASSWORD: &str = "Set the password by PGPASSWORD, ~/.pgpass or the connection string.";
 const REPLICATION: &str = "Give the user the right: ALTER ROLE … REPLICATION.";
 const STRING: &str = "Write the connection as psql takes it: -d 'host=… dbname=…' or a URI.";

@@ -32,8 +32,7 @@ pub(super) const QUESTION: Duration = Duration::from_millis(500);
 pub(crate) struct Connection {
     brokers: String,
     login: Login,
-    /// By whom brokers are trusted; none where they are not asked for certificates.
-    trust: Option<Trust>,
+    transport: Transport,
     /// Whether outages are logged: one client of a process does it for all.
     herald: bool,
     /// Set after the first answer: before it, an outage is an error of the start.
@@ -43,6 +42,16 @@ pub(crate) struct Connection {
     errors: AtomicU64,
     /// The newest complaint of librdkafka about a broker.
     complaint: Mutex<Option<Complaint>>,
+}
+
+/// What `security.protocol` asks for.
+#[derive(Debug)]
+enum Transport {
+    Clear,
+    /// TLS, whoever answers.
+    Unverified,
+    /// TLS, with brokers that are trusted so.
+    Verified(Trust),
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +80,7 @@ impl Connection {
         Ok(Connection {
             brokers: options.brokers().to_owned(),
             login: Login::of(options)?,
-            trust: trust(options),
+            transport: Transport::of(options),
             herald: false,
             met: AtomicBool::new(false),
             out: AtomicBool::new(false),
@@ -107,6 +116,11 @@ impl Connection {
             }
             Some(code) if is_of_connection(code) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
+                // The broker's answer to a certificate comes when the handshake seems over.
+                let code = match tls::is_about_the_clients_certificate(reason) {
+                    true => RDKafkaErrorCode::SSL,
+                    false => code,
+                };
                 let reason = plain(reason);
                 *self.lock() = Some(Complaint { code, reason });
             }
@@ -131,7 +145,9 @@ impl Connection {
 
     /// What is wrong with the certificate of the broker that a complaint is about.
     fn refusal(&self, complaint: &Complaint) -> Option<Refusal> {
-        let trust = self.trust.as_ref()?;
+        let Transport::Verified(trust) = &self.transport else {
+            return None;
+        };
         let (host, port) = broker_of(&complaint.reason)?;
         let is_refused = complaint.code == RDKafkaErrorCode::SSL && tls::lasts(&complaint.reason);
         is_refused.then(|| tls::examine(host, port, trust, Greeting::None))?
@@ -193,21 +209,53 @@ impl Connection {
             let message = format!("Kafka at {} is not trusted: {refusal}", self.brokers);
             return Error::failed(message).with_hint(refusal.cure("-X ssl.ca.location=FILE"));
         }
-        let mut message = format!("Kafka at {} does not answer", self.brokers);
+        if complaint.is_none() && self.speaks_tls_unasked() {
+            return Error::failed(format!(
+                "Kafka at {} speaks TLS, for which it was not asked",
+                self.brokers
+            ))
+            .with_hint("Add -X security.protocol=SSL, or SASL_SSL where a login is asked for.");
+        }
+        let code = complaint.as_ref().map(|complaint| complaint.code);
+        let what = match code {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                "refuses the login"
+            }
+            _ => "does not answer",
+        };
+        let mut message = format!("Kafka at {} {what}", self.brokers);
         if let Some(complaint) = &complaint {
             message = format!("{message}: {}", complaint.reason);
         }
-        let code = complaint.map(|complaint| complaint.code);
         let kind = code.map_or(ErrorKind::Disconnected, |code| kafka::of(code).kind());
+        let is_of_client =
+            |complaint: &Complaint| tls::is_about_the_clients_certificate(&complaint.reason);
         let hint = match code {
             Some(RDKafkaErrorCode::Resolve) => {
                 "Check --brokers (HEADWATER_BROKERS): host:port, several separated by commas."
             }
+            Some(_) if complaint.as_ref().is_some_and(is_of_client) => {
+                "The broker asks for a certificate of the client, by an authority that it trusts: \
+                 -X ssl.certificate.location=FILE and -X ssl.key.location=FILE."
+            }
             code => code.and_then(kafka::cure).unwrap_or(
-                "Start Kafka, or check --brokers (HEADWATER_BROKERS) and -X security.protocol.",
+                "Start Kafka, or check --brokers (HEADWATER_BROKERS) and -X security.protocol: a \
+                 broker that is spoken to in another protocol than its listener's hangs up in \
+                 silence.",
             ),
         };
         Error::new(kind, message).with_hint(hint)
+    }
+
+    /// Whether it is TLS that a broker waits for in vain: it says nothing, and neither does
+    /// librdkafka.
+    fn speaks_tls_unasked(&self) -> bool {
+        let first = self.brokers.split(',').next();
+        let Some((host, port)) = first.and_then(|first| first.trim().rsplit_once(':')) else {
+            return false;
+        };
+        matches!(self.transport, Transport::Clear)
+            && port.parse().is_ok_and(|port| tls::is_spoken(host, port))
     }
 
     /// Whether trying on is pointless: the brokers answer, and refuse.
@@ -262,29 +310,34 @@ fn broker_of(complaint: &str) -> Option<(&str, u16)> {
     Some((host.trim_matches(['[', ']']), port.parse().ok()?))
 }
 
-/// By whom brokers are trusted, as librdkafka reads its properties.
-fn trust(options: &KafkaOptions) -> Option<Trust> {
-    let is = |name, value: &str| {
-        options
-            .property(name)
-            .is_some_and(|own| own.eq_ignore_ascii_case(value))
-    };
-    if is("enable.ssl.certificate.verification", "false") {
-        return None;
+impl Transport {
+    /// As librdkafka reads its properties.
+    fn of(options: &KafkaOptions) -> Self {
+        let is = |name, value: &str| {
+            options
+                .property(name)
+                .is_some_and(|own| own.eq_ignore_ascii_case(value))
+        };
+        if !is("security.protocol", "SSL") && !is("security.protocol", "SASL_SSL") {
+            return Transport::Clear;
+        }
+        if is("enable.ssl.certificate.verification", "false") {
+            return Transport::Unverified;
+        }
+        let given = |name| options.property(name).filter(|value| !value.is_empty());
+        let place = given("ssl.ca.location").filter(|place| *place != "probe");
+        let authorities = match (given("ssl.ca.pem"), place.map(PathBuf::from)) {
+            (Some(text), _) => Authorities::Pem(text.to_owned()),
+            (None, Some(place)) if place.is_dir() => Authorities::Folder(place),
+            (None, Some(place)) => Authorities::File(place),
+            (None, None) => Authorities::System,
+        };
+        let checks_host = !is("ssl.endpoint.identification.algorithm", "none");
+        Transport::Verified(Trust {
+            authorities,
+            checks_host,
+        })
     }
-    let given = |name| options.property(name).filter(|value| !value.is_empty());
-    let place = given("ssl.ca.location").filter(|place| *place != "probe");
-    let authorities = match (given("ssl.ca.pem"), place.map(PathBuf::from)) {
-        (Some(text), _) => Authorities::Pem(text.to_owned()),
-        (None, Some(place)) if place.is_dir() => Authorities::Folder(place),
-        (None, Some(place)) => Authorities::File(place),
-        (None, None) => Authorities::System,
-    };
-    let checks_host = !is("ssl.endpoint.identification.algorithm", "none");
-    Some(Trust {
-        authorities,
-        checks_host,
-    })
 }
 
 /// librdkafka's complaint without its inner state: `one:9092/bootstrap: no route (after 3ms

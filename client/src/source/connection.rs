@@ -22,6 +22,7 @@ use libpq::{Format, PQResult, Status};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 
+use super::certificate;
 use super::conninfo::Conninfo;
 use super::sql_error::SqlError;
 use crate::stop::Stop;
@@ -92,7 +93,7 @@ impl Connector {
             .collect();
         let conninfo = self.conninfo.complete(&defaults, overrides);
         let pq = libpq::Connection::new(&conninfo)
-            .map_err(|error| SqlError::Connect(one_line(&error.to_string())))?;
+            .map_err(|error| certificate::explain(&conninfo, one_line(&error.to_string())))?;
         let connection = Connection {
             readiness: RefCell::new(Readiness::of(&pq)?),
             pq,

@@ -2,6 +2,7 @@
 
 pub mod avro_key;
 pub mod catalog;
+mod certificate;
 pub mod connection;
 pub mod conninfo;
 pub mod key;

@@ -8,6 +8,13 @@ pub enum SqlError {
     /// No connection came about: libpq's message, without a SQLSTATE, because libpq
     /// keeps none for a connection that failed.
     Connect(String),
+    /// The server's certificate is refused: libpq's message and why, and what mends it.
+    Untrusted {
+        /// A sentence.
+        message: String,
+        /// Another.
+        cure: String,
+    },
     /// The connection broke: libpq's message.
     Lost(String),
     /// The server refused a statement or ended the session.
@@ -82,6 +89,9 @@ impl From<SqlError> for Error {
                 format!("the connection to Postgres broke: {message}"),
             ),
             SqlError::Connect(message) => connect_error(&message),
+            SqlError::Untrusted { message, cure } => {
+                Error::failed(format!("cannot connect to Postgres: {message}")).with_hint(cure)
+            }
             SqlError::Server {
                 sqlstate,
                 message,

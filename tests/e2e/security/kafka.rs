@@ -168,3 +168,126 @@ fn every_login_works_without_tls_and_tls_without_a_login() {
         stream.passes(&login);
     }
 }
+
+/// What refuses a client, and what the error then says.
+struct Refused {
+    login: Login,
+    says: Vec<String>,
+}
+
+impl Refused {
+    fn new(login: Login, says: &[&str]) -> Self {
+        // Each names the endpoint.
+        let mut says: Vec<String> = says.iter().map(|text| (*text).to_owned()).collect();
+        says.push(BROKER.brokers(login.way));
+        says.push("hint: ".to_owned());
+        Refused { login, says }
+    }
+
+    /// A reader that does not come in ends at once; it waits for no outage to pass.
+    #[track_caller]
+    fn is(&self) {
+        let ended = self.login.tail("any");
+        let says: Vec<&str> = self.says.iter().map(String::as_str).collect();
+        ended.expect(1, &says);
+        shows_no_secret(&ended.stderr);
+    }
+}
+
+#[test]
+fn certificates_that_nobody_should_take_are_refused_with_what_is_wrong_with_them() {
+    let stranger = path(&CERTIFICATES.stranger());
+    for refused in [
+        Refused::new(
+            Login::by(Way::Tls).with("ssl.ca.location", &stranger),
+            &[
+                "is not trusted",
+                "its issuer, CN=Headwater's tests, is not among",
+                &stranger,
+                "hint: Name the certificate of its issuer: -X ssl.ca.location=FILE.",
+            ],
+        ),
+        Refused::new(
+            Login::by(Way::Expired),
+            &["is refused: it ended on ", "renewed"],
+        ),
+        Refused::new(
+            Login::by(Way::Elsewhere),
+            &[
+                "it is for elsewhere.example, and not for 127.0.0.1",
+                "hint: Connect by a name that the certificate is for",
+            ],
+        ),
+        Refused::new(
+            Login::password(Way::SaslTls, "PLAIN", PASSWORD).with("ssl.ca.location", &stranger),
+            &["its issuer, CN=Headwater's tests, is not among"],
+        ),
+    ] {
+        refused.is();
+    }
+}
+
+#[test]
+fn who_shows_no_login_or_a_wrong_one_is_refused_at_once() {
+    let tokens = TokenEndpoint::of(&ISSUER, Duration::from_secs(3600));
+    let wrong_secret = Login::token(Way::SaslTls, &tokens)
+        .with("sasl.oauthbearer.client.secret", "not-the-secret");
+    for refused in [
+        Refused::new(
+            Login::password(Way::SaslTls, "PLAIN", "wrong"),
+            &[
+                "refuses the login",
+                "Invalid username or password",
+                "sasl.password",
+            ],
+        ),
+        Refused::new(
+            Login::password(Way::SaslTls, "SCRAM-SHA-512", "wrong"),
+            &["invalid credentials", "sasl.password"],
+        ),
+        Refused::new(
+            Login::by(Way::MutualTls),
+            &["alert bad certificate", "-X ssl.certificate.location=FILE"],
+        ),
+    ] {
+        refused.is();
+    }
+    let ended = wrong_secret.tail("any");
+    ended.expect(
+        1,
+        &[
+            &tokens.url(),
+            "answers client \"headwater\" with 401: invalid_client: Nobody here knows you",
+            "hint: Check -X sasl.oauthbearer.client.id",
+        ],
+    );
+    assert!(!ended.stderr.contains("not-the-secret"), "{}", ended.stderr);
+}
+
+#[test]
+#[ignore = "what fails in silence is waited for: make test-security"]
+fn another_protocol_than_the_listeners_is_guessed() {
+    for refused in [
+        Refused::new(
+            Login::by(Way::Tls).with("security.protocol", "PLAINTEXT"),
+            &["speaks TLS, for which it was not asked", "SASL_SSL"],
+        ),
+        Refused::new(
+            Login::by(Way::SaslTls).with("security.protocol", "SSL"),
+            &[
+                "does not answer",
+                "-X security.protocol",
+                "hangs up in silence",
+            ],
+        ),
+        Refused::new(
+            Login::by(Way::SaslPlaintext).with("security.protocol", "SSL"),
+            &[
+                "does not answer",
+                "connecting to a PLAINTEXT broker listener?",
+            ],
+        ),
+    ] {
+        refused.is();
+    }
+}
