@@ -6,6 +6,7 @@
 
 mod kafka;
 mod postgres;
+mod registry;
 
 use std::sync::{Arc, LazyLock};
 

@@ -6,6 +6,7 @@
 //! Apicurio's default, NONE, refuses nothing.
 
 pub mod proxy;
+pub mod tls;
 
 use std::fmt;
 use std::path::PathBuf;

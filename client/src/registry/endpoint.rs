@@ -60,6 +60,17 @@ impl Endpoint {
         format!("{}{path}", self.base)
     }
 
+    /// Host and port.
+    pub(super) fn address(&self) -> Option<(String, u16)> {
+        let uri: Uri = self.base.parse().ok()?;
+        let default = match uri.scheme_str() {
+            Some("https") => 443,
+            _ => 80,
+        };
+        let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+        Some((host, uri.port_u16().unwrap_or(default)))
+    }
+
     /// Who the URL says that asks.
     pub(super) fn login(&self) -> Option<&Login> {
         self.login.as_ref()

@@ -16,7 +16,7 @@ use super::endpoint::{Endpoint, Login};
 use crate::cli::RegistryOptions;
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result, registry as registry_errors};
-use crate::tls;
+use crate::tls::{self, Authorities, Greeting, Trust};
 
 /// How long a question may take, from the look at its host's name to the answer's last byte. A
 /// registry answers within milliseconds, one whose store elects a leader within seconds.
@@ -39,6 +39,7 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 pub(super) struct Http {
     agent: Agent,
     endpoints: Vec<Instance>,
+    trust: Trust,
 }
 
 struct Instance {
@@ -141,6 +142,13 @@ impl Http {
         Ok(Http {
             endpoints: endpoints.collect::<Result<_>>()?,
             agent: config.new_agent(),
+            trust: Trust {
+                authorities: match &options.ca {
+                    Some(path) => Authorities::File(path.clone()),
+                    None => Authorities::System,
+                },
+                checks_host: true,
+            },
         })
     }
 
@@ -202,9 +210,10 @@ impl Http {
                 .send(body)
             }
         };
-        let mut answer = answer.map_err(|error| unanswered(endpoint, error))?;
+        let mut answer = answer.map_err(|error| unanswered(endpoint, &self.trust, error))?;
         let status = answer.status();
-        let bytes = read(answer.body_mut()).map_err(|error| unanswered(endpoint, error))?;
+        let bytes =
+            read(answer.body_mut()).map_err(|error| unanswered(endpoint, &self.trust, error))?;
         if status.is_success() {
             return serde_json::from_slice(&bytes)
                 .map(Answer::Found)
@@ -240,13 +249,22 @@ fn read(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
 }
 
 /// A question to which there was no answer.
-fn unanswered(endpoint: &Endpoint, error: ureq::Error) -> Error {
+fn unanswered(endpoint: &Endpoint, trust: &Trust, error: ureq::Error) -> Error {
     let is_lasting = match &error {
         ureq::Error::Tls(_) | ureq::Error::Pem(_) | ureq::Error::Der(_) => true,
         ureq::Error::NativeTls(error) => tls::lasts(&error.to_string()),
         _ => false,
     };
     if is_lasting {
+        let refusal = endpoint
+            .address()
+            .and_then(|(host, port)| tls::examine(&host, port, trust, Greeting::None));
+        if let Some(refusal) = refusal {
+            return Error::failed(format!(
+                "the schema registry at {endpoint} is not trusted: {refusal}"
+            ))
+            .with_hint(refusal.cure("--registry-ca FILE"));
+        }
         return Error::failed(format!(
             "TLS cannot be agreed upon with the schema registry at {endpoint}"
         ))

@@ -87,6 +87,11 @@ impl Proxy {
         url_at(self.port)
     }
 
+    /// Where it listens on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What becomes of the requests that come from now on.
     pub fn set(&self, fault: Fault) {
         *lock(&self.shared.fault) = fault;
