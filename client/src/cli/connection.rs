@@ -11,25 +11,19 @@ use crate::source::conninfo::Conninfo;
 pub struct ConnectionOptions {
     /// Database name, connection string or URI; what it leaves open comes from PG*
     /// variables, service and password files
-    #[arg(
-        short,
-        long,
-        value_name = "CONNINFO",
-        env = "HEADWATER_DBNAME",
-        hide_env_values = true
-    )]
+    #[arg(short, long, value_name = "CONNINFO", hide_env_values = true)]
     pub dbname: Option<String>,
 
     /// Server host or socket directory
-    #[arg(short = 'h', long, env = "HEADWATER_HOST")]
+    #[arg(short = 'h', long)]
     pub host: Option<String>,
 
     /// Server port
-    #[arg(short, long, env = "HEADWATER_PORT")]
+    #[arg(short, long)]
     pub port: Option<String>,
 
     /// User name
-    #[arg(short = 'U', long, value_name = "USER", env = "HEADWATER_USERNAME")]
+    #[arg(short = 'U', long, value_name = "USER")]
     pub username: Option<String>,
 
     /// Password; where it is not given, a password file (PGPASSFILE) or PGPASSWORD has it

@@ -22,13 +22,7 @@ pub struct DropOptions {
     pub stream: StreamName,
 
     /// Where the stream went: kafka has a state to forget, stdout has none
-    #[arg(
-        long,
-        value_enum,
-        default_value = "kafka",
-        env = "HEADWATER_SINK",
-        help_heading = "Drop"
-    )]
+    #[arg(long, value_enum, default_value = "kafka", help_heading = "Drop")]
     pub sink: SinkKind,
 
     /// The cluster that holds the state.

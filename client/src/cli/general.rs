@@ -25,8 +25,7 @@ pub struct GeneralOptions {
         global = true,
         value_enum,
         value_name = "FORMAT",
-        default_value = "text",
-        env = "HEADWATER_LOG_FORMAT"
+        default_value = "text"
     )]
     pub log_format: LogFormat,
 

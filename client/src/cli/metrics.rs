@@ -12,12 +12,7 @@ use clap::Args;
 pub struct MetricsOptions {
     /// Serve /metrics for Prometheus and the probes /livez and /readyz at this address, HOST:PORT;
     /// a port alone is on loopback, and port 0 is one that is free, which the log names
-    #[arg(
-        id = "metrics",
-        long = "metrics",
-        value_name = "ADDR",
-        env = "HEADWATER_METRICS"
-    )]
+    #[arg(id = "metrics", long = "metrics", value_name = "ADDR")]
     pub address: Option<MetricsAddress>,
 }
 

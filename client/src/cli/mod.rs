@@ -172,8 +172,7 @@ mod tests {
 
     #[test]
     fn help_shows_no_value_that_may_hold_a_password() {
-        let mut command = Cli::command();
-        for subcommand in command.get_subcommands_mut() {
+        for subcommand in command().get_subcommands() {
             for argument in subcommand.get_arguments() {
                 let variable = argument.get_env().and_then(|name| name.to_str());
                 if let Some("HEADWATER_DBNAME" | "HEADWATER_PROPERTIES") = variable {

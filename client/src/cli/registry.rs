@@ -16,61 +16,32 @@ pub struct RegistryOptions {
         short = 'r',
         long = "registry",
         value_name = "URL",
-        env = "HEADWATER_REGISTRY",
         hide_env_values = true
     )]
     pub url: Option<String>,
 
     /// User name, if the URL has none
-    #[arg(
-        long = "registry-user",
-        value_name = "USER",
-        env = "HEADWATER_REGISTRY_USER"
-    )]
+    #[arg(long = "registry-user", value_name = "USER")]
     pub user: Option<String>,
 
     /// The user's password
-    #[arg(
-        id = "registry-password",
-        long,
-        value_name = "PASSWORD",
-        env = "HEADWATER_REGISTRY_PASSWORD",
-        hide = true
-    )]
+    #[arg(id = "registry-password", long, value_name = "PASSWORD", hide = true)]
     pub password: Option<Secret>,
 
     /// A file that holds the user's password; HEADWATER_REGISTRY_PASSWORD holds it too
-    #[arg(
-        long = "registry-password-file",
-        value_name = "FILE",
-        env = "HEADWATER_REGISTRY_PASSWORD_FILE"
-    )]
+    #[arg(long = "registry-password-file", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 
     /// A bearer token
-    #[arg(
-        id = "registry-token",
-        long,
-        value_name = "TOKEN",
-        env = "HEADWATER_REGISTRY_TOKEN",
-        hide = true
-    )]
+    #[arg(id = "registry-token", long, value_name = "TOKEN", hide = true)]
     pub token: Option<Secret>,
 
     /// A file that holds a bearer token; HEADWATER_REGISTRY_TOKEN holds it too
-    #[arg(
-        long = "registry-token-file",
-        value_name = "FILE",
-        env = "HEADWATER_REGISTRY_TOKEN_FILE"
-    )]
+    #[arg(long = "registry-token-file", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
     /// Certificates, in PEM, of those who may vouch for the registry; the system's where it is not
     /// given
-    #[arg(
-        long = "registry-ca",
-        value_name = "FILE",
-        env = "HEADWATER_REGISTRY_CA"
-    )]
+    #[arg(long = "registry-ca", value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }

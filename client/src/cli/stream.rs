@@ -33,7 +33,6 @@ pub struct StreamOptions {
         long,
         value_name = "NAME",
         default_value = "headwater",
-        env = "HEADWATER_SLOT",
         help_heading = "Slot"
     )]
     pub slot: String,
@@ -47,40 +46,21 @@ pub struct StreamOptions {
     #[arg(
         long,
         value_name = "LIST",
-        env = "HEADWATER_OPERATIONS",
         value_parser = operations,
         help_heading = "Tables"
     )]
     pub operations: Option<String>,
 
     /// `none` leaves out changes that came by replication
-    #[arg(
-        long,
-        value_enum,
-        default_value = "any",
-        env = "HEADWATER_ORIGIN",
-        help_heading = "Tables"
-    )]
+    #[arg(long, value_enum, default_value = "any", help_heading = "Tables")]
     pub origin: OriginMode,
 
     /// The table that a partition's rows belong to: the one at the top, or the partition itself
-    #[arg(
-        long,
-        value_enum,
-        default_value = "root",
-        env = "HEADWATER_PARTITIONS",
-        help_heading = "Tables"
-    )]
+    #[arg(long, value_enum, default_value = "root", help_heading = "Tables")]
     pub partitions: PartitionsMode,
 
     /// What keys and values are made of; `avro` needs a schema registry
-    #[arg(
-        long,
-        value_enum,
-        default_value = "json",
-        env = "HEADWATER_FORMAT",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "json", help_heading = "Records")]
     pub format: FormatMode,
 
     /// How Avro has enums; `avro` is for readers that want symbols, and a label that comes to such
@@ -89,7 +69,6 @@ pub struct StreamOptions {
         long = "enum",
         value_enum,
         default_value = "string",
-        env = "HEADWATER_ENUM",
         help_heading = "Records"
     )]
     pub enums: EnumMode,
@@ -99,90 +78,49 @@ pub struct StreamOptions {
     pub registry: RegistryOptions,
 
     /// How bigint and numeric are written; `string` is for readers whose numbers are floats
-    #[arg(
-        long,
-        value_enum,
-        default_value = "exact",
-        env = "HEADWATER_NUMBERS",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "exact", help_heading = "Records")]
     pub numbers: NumbersMode,
 
     /// What the text of a SQL_ASCII database is
-    #[arg(
-        long,
-        value_enum,
-        default_value = "strict",
-        env = "HEADWATER_ENCODING",
-        help_heading = "Tables"
-    )]
+    #[arg(long, value_enum, default_value = "strict", help_heading = "Tables")]
     pub encoding: EncodingMode,
 
     /// Go on without a change at which the stream stopped, named as it was then; repeatable
     #[arg(
         long,
         value_name = "LSN:SEQ",
-        env = "HEADWATER_QUARANTINE",
         value_delimiter = ',',
         help_heading = "Slot"
     )]
     pub quarantine: Vec<ChangeId>,
 
     /// What a record's value is
-    #[arg(
-        long,
-        value_enum,
-        default_value = "row",
-        env = "HEADWATER_ENVELOPE",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "row", help_heading = "Records")]
     pub envelope: ValueEnvelope,
 
     /// When to copy the tables
-    #[arg(
-        long,
-        value_enum,
-        default_value = "initial",
-        env = "HEADWATER_SNAPSHOT",
-        help_heading = "Snapshot"
-    )]
+    #[arg(long, value_enum, default_value = "initial", help_heading = "Snapshot")]
     pub snapshot: SnapshotMode,
 
     /// How the first snapshot is taken. `whole` reads all tables as of one moment, in one long
     /// transaction, and begins anew when it is interrupted; `chunked` streams from the first
     /// moment on, copies table by table in the order of their keys, and goes on where it was
-    #[arg(
-        long,
-        value_enum,
-        default_value = "whole",
-        env = "HEADWATER_SNAPSHOT_MODE",
-        help_heading = "Snapshot"
-    )]
+    #[arg(long, value_enum, default_value = "whole", help_heading = "Snapshot")]
     pub snapshot_mode: CopyMode,
 
     /// Where changes are lost, begin anew with a snapshot, which mends the topics, in place of
     /// refusing to start
-    #[arg(
-        long,
-        env = "HEADWATER_RESNAPSHOT",
-        conflicts_with = "accept_gap",
-        help_heading = "Slot"
-    )]
+    #[arg(long, conflicts_with = "accept_gap", help_heading = "Slot")]
     pub resnapshot: bool,
 
     /// Go on although changes after LSN are lost, as the refusal named it, and mark every table
     /// as stale
-    #[arg(
-        long,
-        value_name = "LSN",
-        env = "HEADWATER_ACCEPT_GAP",
-        help_heading = "Slot"
-    )]
+    #[arg(long, value_name = "LSN", help_heading = "Slot")]
     pub accept_gap: Option<Lsn>,
 
     /// End another instance that streams from the slot, and go on in its place; for one start:
     /// in the unit files of two instances it makes them end each other for ever
-    #[arg(long, env = "HEADWATER_TAKE_OVER", help_heading = "Slot")]
+    #[arg(long, help_heading = "Slot")]
     pub take_over: bool,
 
     /// How much WAL the slot may keep from being removed, such as 20GB, before --on-retained-wal
@@ -190,20 +128,13 @@ pub struct StreamOptions {
     #[arg(
         long,
         value_name = "BYTES",
-        env = "HEADWATER_MAX_RETAINED_WAL",
         value_parser = bytes,
         help_heading = "Slot"
     )]
     pub max_retained_wal: Option<u64>,
 
     /// What happens past --max-retained-wal
-    #[arg(
-        long,
-        value_enum,
-        default_value = "stop",
-        env = "HEADWATER_ON_RETAINED_WAL",
-        help_heading = "Slot"
-    )]
+    #[arg(long, value_enum, default_value = "stop", help_heading = "Slot")]
     pub on_retained_wal: OnRetainedWal,
 
     /// Sessions that copy at once, 1 to 64
@@ -211,50 +142,25 @@ pub struct StreamOptions {
         long,
         value_name = "N",
         default_value_t = DEFAULT_SNAPSHOT_WORKERS,
-        env = "HEADWATER_SNAPSHOT_WORKERS",
         value_parser = clap::value_parser!(u16).range(1..=64),
         help_heading = "Snapshot"
     )]
     pub snapshot_workers: u16,
 
     /// Tables without primary key or replica identity index
-    #[arg(
-        long,
-        value_enum,
-        default_value = "refuse",
-        env = "HEADWATER_UNKEYED",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "refuse", help_heading = "Records")]
     pub unkeyed: UnkeyedMode,
 
     /// Large values that an update left as they were, and that are not in the WAL
-    #[arg(
-        long,
-        value_enum,
-        default_value = "fetch",
-        env = "HEADWATER_TOAST",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "fetch", help_heading = "Records")]
     pub toast: ToastMode,
 
     /// What a TRUNCATE does
-    #[arg(
-        long,
-        value_enum,
-        default_value = "stop",
-        env = "HEADWATER_TRUNCATE",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "stop", help_heading = "Records")]
     pub truncate: TruncateMode,
 
     /// Where records go; stdout prints key TAB value
-    #[arg(
-        long,
-        value_enum,
-        default_value = "kafka",
-        env = "HEADWATER_SINK",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "kafka", help_heading = "Records")]
     pub sink: SinkKind,
 
     /// Name of a table's topic; the schema public and the dot behind it are left out
@@ -262,7 +168,6 @@ pub struct StreamOptions {
         long,
         value_name = "TEMPLATE",
         default_value = Template::DEFAULT,
-        env = "HEADWATER_TOPIC",
         help_heading = "Topics"
     )]
     pub topic: Template,
@@ -272,7 +177,6 @@ pub struct StreamOptions {
         long,
         value_name = "PREFIX",
         default_value = "",
-        env = "HEADWATER_TOPIC_PREFIX",
         value_parser = topic_prefix,
         help_heading = "Topics"
     )]
@@ -283,7 +187,6 @@ pub struct StreamOptions {
     #[arg(
         long,
         value_name = "NAME",
-        env = "HEADWATER_MESSAGE_TOPIC",
         value_parser = topic_name,
         help_heading = "Topics"
     )]
@@ -291,13 +194,7 @@ pub struct StreamOptions {
 
     /// What becomes of a change that cannot be delivered: that cannot be encoded, or whose record is
     /// larger than its topic takes
-    #[arg(
-        long,
-        value_enum,
-        default_value = "stop",
-        env = "HEADWATER_ON_ERROR",
-        help_heading = "Records"
-    )]
+    #[arg(long, value_enum, default_value = "stop", help_heading = "Records")]
     pub on_error: ErrorMode,
 
     /// Topic of the changes that --on-error quarantine keeps, `dead-letters` behind the prefix
@@ -305,7 +202,6 @@ pub struct StreamOptions {
     #[arg(
         long,
         value_name = "NAME",
-        env = "HEADWATER_DEAD_LETTER_TOPIC",
         value_parser = topic_name,
         help_heading = "Topics"
     )]
@@ -315,7 +211,6 @@ pub struct StreamOptions {
     #[arg(
         long,
         value_name = "N",
-        env = "HEADWATER_TOPIC_PARTITIONS",
         value_parser = clap::value_parser!(i32).range(1..),
         help_heading = "Topics"
     )]
@@ -325,14 +220,13 @@ pub struct StreamOptions {
     #[arg(
         long,
         value_name = "N",
-        env = "HEADWATER_TOPIC_REPLICATION",
         value_parser = clap::value_parser!(i32).range(1..=32767),
         help_heading = "Topics"
     )]
     pub topic_replication: Option<i32>,
 
     /// Write to topics that exist and create none
-    #[arg(long, env = "HEADWATER_NO_CREATE_TOPICS", help_heading = "Topics")]
+    #[arg(long, help_heading = "Topics")]
     pub no_create_topics: bool,
 
     /// Headers hw.op, hw.lsn, hw.seq and others on each record
@@ -391,13 +285,7 @@ impl StreamOptions {
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArguments {
     /// Kafka brokers to ask first, HOST:PORT,…
-    #[arg(
-        short,
-        long,
-        value_name = "LIST",
-        default_value = "localhost:9092",
-        env = "HEADWATER_BROKERS"
-    )]
+    #[arg(short, long, value_name = "LIST", default_value = "localhost:9092")]
     pub brokers: String,
 
     /// A property of librdkafka, repeatable; one a line in the environment

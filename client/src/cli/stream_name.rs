@@ -9,13 +9,7 @@ use super::stream::topic_prefix;
 #[command(next_help_heading = "Stream")]
 pub struct StreamName {
     /// Replication slot of the stream
-    #[arg(
-        short = 'S',
-        long,
-        value_name = "NAME",
-        default_value = "headwater",
-        env = "HEADWATER_SLOT"
-    )]
+    #[arg(short = 'S', long, value_name = "NAME", default_value = "headwater")]
     pub slot: String,
 
     /// Prefix of the stream's topics
@@ -23,7 +17,6 @@ pub struct StreamName {
         long,
         value_name = "PREFIX",
         default_value = "",
-        env = "HEADWATER_TOPIC_PREFIX",
         value_parser = topic_prefix
     )]
     pub topic_prefix: String,

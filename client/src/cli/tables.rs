@@ -12,7 +12,6 @@ pub struct TableOptions {
         short = 't',
         long = "table",
         value_name = "PATTERN",
-        env = "HEADWATER_TABLE",
         value_parser = patterns,
     )]
     pub tables: Vec<TablePatterns>,
@@ -22,7 +21,6 @@ pub struct TableOptions {
         short = 'T',
         long = "exclude-table",
         value_name = "PATTERN",
-        env = "HEADWATER_EXCLUDE_TABLE",
         value_parser = patterns,
     )]
     pub exclude_tables: Vec<TablePatterns>,

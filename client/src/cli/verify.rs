@@ -34,13 +34,7 @@ pub struct VerifyOptions {
     pub tables: TableOptions,
 
     /// What the text of a SQL_ASCII database is
-    #[arg(
-        long,
-        value_enum,
-        default_value = "strict",
-        env = "HEADWATER_ENCODING",
-        help_heading = "Tables"
-    )]
+    #[arg(long, value_enum, default_value = "strict", help_heading = "Tables")]
     pub encoding: EncodingMode,
 
     /// The cluster.
@@ -61,19 +55,13 @@ pub struct VerifyOptions {
         long,
         value_name = "N",
         default_value_t = DEFAULT_WORKERS,
-        env = "HEADWATER_WORKERS",
         value_parser = clap::value_parser!(u16).range(1..=64),
         help_heading = "Comparison"
     )]
     pub workers: u16,
 
     /// Folder for keys and digests: some 50 bytes and the key for each row and each record
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "HEADWATER_TEMP_DIR",
-        help_heading = "Comparison"
-    )]
+    #[arg(long, value_name = "DIR", help_heading = "Comparison")]
     pub temp_dir: Option<PathBuf>,
 
     /// Keys to print of each kind and table; the others are counted

@@ -1,6 +1,7 @@
 //! The pages of the manual, one a command: what `--help` says, as `man` shows it.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use clap::Command;
 use clap_mangen::Man;
@@ -33,7 +34,7 @@ fn page(name: &str, command: &Command) -> String {
     let rendered = man
         .render_title(&mut page)
         .and_then(|()| man.render_name_section(&mut page))
-        .and_then(|()| man.render_synopsis_section(&mut page))
+        .and_then(|()| page.write_all(synopsis(command).as_bytes()))
         .and_then(|()| man.render_description_section(&mut page))
         .and_then(|()| match command.get_arguments().next() {
             Some(_) => man.render_options_section(&mut page),
@@ -51,6 +52,13 @@ fn page(name: &str, command: &Command) -> String {
     }
     page.push_str(SEE_ALSO);
     page
+}
+
+/// The usage as help has it: every option by its name would be a page of its own.
+fn synopsis(command: &Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    format!(".SH SYNOPSIS\n{}\n", escaped(usage))
 }
 
 /// Each section begins with the definition of the apostrophe: one is enough.
