@@ -6,6 +6,7 @@
 PG_CONFIG ?= pg_config
 CARGO     ?= cargo
 INSTALL   ?= install
+PREFIX    ?= /usr/local
 # The major versions that `make test-versions` builds for and runs on.
 VERSIONS  ?= 14 15 16 17 18
 
@@ -61,6 +62,17 @@ install: ## the extension into the Postgres of PG_CONFIG, after `make build` (DE
 	$(INSTALL) -d '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)' '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
 	$(INSTALL) -m 755 $(extension)/headwater.so '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/headwater.so'
 	$(INSTALL) -m 644 $(control) $(scripts) '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
+
+.PHONY: install-client
+install-client: ## the client, its manual and completions below PREFIX, after `make client` (DESTDIR is honoured)
+	@test -f $(TARGET)/release/headwater || { echo 'make: not built yet; run "make client" first' >&2; exit 1; }
+	$(INSTALL) -d $(addprefix '$(DESTDIR)$(PREFIX)/,bin' share/man/man1' share/bash-completion/completions' \
+		share/zsh/site-functions' share/fish/vendor_completions.d')
+	$(INSTALL) -m 755 $(TARGET)/release/headwater '$(DESTDIR)$(PREFIX)/bin/headwater'
+	$(INSTALL) -m 644 man/*.1 '$(DESTDIR)$(PREFIX)/share/man/man1'
+	$(TARGET)/release/headwater completions bash >'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/headwater'
+	$(TARGET)/release/headwater completions zsh >'$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_headwater'
+	$(TARGET)/release/headwater completions fish >'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/headwater.fish'
 
 .PHONY: uninstall
 uninstall: ## what `make install` brought
