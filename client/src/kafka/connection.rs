@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     out: AtomicBool,
     outages: AtomicU64,
     errors: AtomicU64,
+    /// Whether it was said in this outage that brokers refuse.
+    away: AtomicBool,
     /// The newest complaint of librdkafka about a broker.
     complaint: Mutex<Option<Complaint>>,
 }
@@ -86,6 +88,7 @@ impl Connection {
             out: AtomicBool::new(false),
             outages: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            away: AtomicBool::new(false),
             complaint: Mutex::new(None),
         })
     }
@@ -105,14 +108,8 @@ impl Connection {
         tracing::debug!(target: "librdkafka", %error, reason, "error");
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                let complaint = self.complaint();
-                let reason = complaint.as_ref().map(|complaint| &*complaint.reason);
-                self.lost_by(
-                    &|| match complaint.as_ref().and_then(|own| self.refusal(own)) {
-                        Some(refusal) => refusal.to_string(),
-                        None => reason.unwrap_or("no broker answers").to_owned(),
-                    },
-                );
+                let reason = self.complaint().map(|complaint| complaint.reason);
+                self.lost(reason.as_deref().unwrap_or("no broker answers"));
             }
             Some(code) if is_of_connection(code) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
@@ -122,7 +119,11 @@ impl Connection {
                     false => code,
                 };
                 let reason = plain(reason);
-                *self.lock() = Some(Complaint { code, reason });
+                let complaint = Complaint { code, reason };
+                *self.lock() = Some(complaint.clone());
+                if kafka::of(code) != Remedy::Retry {
+                    self.turned_away(&complaint);
+                }
             }
             _ => {}
         }
@@ -130,16 +131,34 @@ impl Connection {
 
     /// Says once that records wait.
     pub(crate) fn lost(&self, reason: &str) {
-        self.lost_by(&|| reason.to_owned());
-    }
-
-    fn lost_by(&self, reason: &dyn Fn() -> String) {
         if self.herald
             && self.met.load(Ordering::Relaxed)
             && !self.out.swap(true, Ordering::Relaxed)
         {
             self.outages.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("waiting for Kafka at {}: {}", self.brokers, reason());
+            tracing::warn!("waiting for Kafka at {}: {reason}", self.brokers);
+        }
+    }
+
+    /// Says once in an outage that brokers answer and refuse: a person has to mend something,
+    /// whatever the outage began with. Records wait, since that may be a restart with a wrong
+    /// certificate; librdkafka tries on.
+    fn turned_away(&self, complaint: &Complaint) {
+        if self.herald
+            && self.met.load(Ordering::Relaxed)
+            && !self.away.swap(true, Ordering::Relaxed)
+        {
+            if !self.out.swap(true, Ordering::Relaxed) {
+                self.outages.fetch_add(1, Ordering::Relaxed);
+            }
+            let reason = match self.refusal(complaint) {
+                Some(refusal) => refusal.to_string(),
+                None => complaint.reason.clone(),
+            };
+            tracing::warn!(
+                "waiting for Kafka at {}, which refuses: {reason}",
+                self.brokers
+            );
         }
     }
 
@@ -156,6 +175,7 @@ impl Connection {
     /// Says once that an outage is over. Called for every sign of life, so it is cheap.
     pub(crate) fn alive(&self) {
         if self.out.load(Ordering::Relaxed) && self.out.swap(false, Ordering::Relaxed) {
+            self.away.store(false, Ordering::Relaxed);
             tracing::info!("Kafka at {} answers again", self.brokers);
         }
     }
@@ -455,6 +475,20 @@ mod tests {
         );
         assert!(connection.refused());
         assert_eq!(connection.unreachable().kind(), ErrorKind::Failed);
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_an_outage_that_began_otherwise() {
+        let connection = herald("one:9092");
+        connection.met.store(true, Ordering::Relaxed);
+        transport(&connection, "one:9092/1: Connection refused");
+        connection.lost("gone");
+        assert!(!connection.away.load(Ordering::Relaxed));
+        let error = KafkaError::Global(RDKafkaErrorCode::Authentication);
+        connection.error(&error, "one:9092/1: Invalid username or password");
+        assert!(connection.away.load(Ordering::Relaxed));
+        connection.alive();
+        assert!(!connection.away.load(Ordering::Relaxed));
     }
 
     #[test]

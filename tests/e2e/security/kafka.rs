@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use headwater_tests::Client;
 use headwater_tests::certificates::Holder;
 use headwater_tests::client::Ended;
-use headwater_tests::kafka::secured::{PASSWORD, USER, Way};
+use headwater_tests::kafka::secured::{PASSWORD, Secured, USER, Way};
 use headwater_tests::kafka::tokens::{CLIENT_ID, CLIENT_SECRET, TokenEndpoint};
+use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Certificates, Client};
 
 use super::{BROKER, CERTIFICATES, ISSUER, shows_no_secret};
 use crate::world::{self, World};
@@ -15,14 +16,14 @@ use crate::world::{self, World};
 /// How the client comes in: properties, which it has from its environment, where secrets belong.
 #[derive(Clone)]
 struct Login {
-    way: Way,
+    brokers: String,
     properties: Vec<(String, String)>,
 }
 
 impl Login {
     fn by(way: Way) -> Self {
         let login = Login {
-            way,
+            brokers: BROKER.brokers(way),
             properties: Vec::new(),
         };
         let login = login.with("security.protocol", way.protocol());
@@ -57,6 +58,11 @@ impl Login {
             .with("ssl.key.location", &file)
     }
 
+    fn at(mut self, brokers: &str) -> Self {
+        self.brokers = brokers.to_owned();
+        self
+    }
+
     /// The last value of a property counts.
     fn with(mut self, name: &str, value: &str) -> Self {
         self.properties.push((name.to_owned(), value.to_owned()));
@@ -68,8 +74,7 @@ impl Login {
         let lines: Vec<String> = properties
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let brokers = BROKER.brokers(self.way);
-        let brokers = ["-b", &brokers];
+        let brokers = ["-b", &self.brokers];
         Client::start_with(
             arguments.iter().chain(&brokers),
             &[("HEADWATER_PROPERTIES", &lines.join("\n"))],
@@ -179,7 +184,7 @@ impl Refused {
     fn new(login: Login, says: &[&str]) -> Self {
         // Each names the endpoint.
         let mut says: Vec<String> = says.iter().map(|text| (*text).to_owned()).collect();
-        says.push(BROKER.brokers(login.way));
+        says.push(login.brokers.clone());
         says.push("hint: ".to_owned());
         Refused { login, says }
     }
@@ -290,4 +295,66 @@ fn another_protocol_than_the_listeners_is_guessed() {
     ] {
         refused.is();
     }
+}
+
+#[test]
+#[ignore = "tokens have to end first: make test-security"]
+fn tokens_are_replaced_before_they_end_and_the_stream_notices_nothing() {
+    const LIFE: Duration = Duration::from_secs(8);
+    let tokens = TokenEndpoint::of(&ISSUER, LIFE);
+    let mut stream = Stream::new("security_tokens");
+    let mut client = stream.start(&Login::token(Way::SaslTls, &tokens));
+    client.streams();
+    while tokens.given() < 4 {
+        stream.insert();
+        stream.world.catches_up();
+    }
+    assert_eq!(client.said("waiting for Kafka"), None);
+    // Nobody gives tokens for a while: the one that is there is good for a fifth of its life.
+    tokens.answer(503);
+    client.says("no new token for Kafka, asking again");
+    tokens.answer(0);
+    client.says("there is a token for Kafka again");
+    stream.insert();
+    stream.world.catches_up();
+    let ended = client.terminate();
+    ended.expect(0, &[]);
+    shows_no_secret(&ended.stderr);
+    stream.world.topic_equals_table("t", "id");
+}
+
+#[test]
+#[ignore = "a broker of its own, started three times: make test-security"]
+fn a_certificate_that_ends_while_all_runs_is_told_and_waited_for() {
+    let certificates = Certificates::new();
+    let mut broker = Secured::new(&certificates, &ISSUER);
+    let sql = world::postgres().database("security_ends");
+    sql.run("create table t (id int primary key)");
+    let login = Login::by(Way::Tls)
+        .with("ssl.ca.location", &path(&certificates.authority()))
+        .at(&broker.brokers(Way::Tls));
+    let conninfo = world::postgres().conninfo("security_ends");
+    let mut client = login.start(&["stream", "-d", &conninfo, "-S", "security_ends"]);
+    client.streams();
+
+    let shown = certificates.identity(Holder::Server);
+    let fine = std::fs::read(&shown).unwrap();
+    for (content, says) in [
+        (
+            std::fs::read(certificates.identity(Holder::Expired)).unwrap(),
+            "is refused: it ended on",
+        ),
+        (fine, "answers again"),
+    ] {
+        broker.kill();
+        std::fs::write(&shown, content).unwrap();
+        broker.start();
+        sql.run("insert into t select count(*) from t");
+        client.says(says);
+    }
+    eventually("both rows arrive", SOON, || {
+        let written = broker.kafka().written("t");
+        check(written >= 2, || format!("{written} of 2"))
+    });
+    client.terminate().expect(0, &[]);
 }

@@ -193,6 +193,20 @@ impl Secured {
         &self.kafka
     }
 
+    /// As [`Kafka::kill`].
+    pub fn kill(&mut self) {
+        self.kafka.kill();
+    }
+
+    /// As [`Kafka::start`].
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn start(&mut self) {
+        self.kafka.start();
+    }
+
     /// What clients are given as `bootstrap.servers` to come this way.
     ///
     /// # Panics

@@ -14,7 +14,7 @@
 //! whatever comes meanwhile too. It wakes the thread of every broker that is connected; they
 //! look when they run, tens of microseconds later. rdkafka's own `flush` calls it with no
 //! time to wait and polls in between, and so has turned the switch off again by then: hence
-//! the one foreign call outside the extension.
+//! the foreign call.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
