@@ -50,13 +50,17 @@ pub fn reference() -> String {
         );
     }
     text.push_str(
-        "| no answer | retry | no connection, none in time, or it broke, \
+        "| none, the registry takes it | data | readers would take values for something else | Add a column of \
+         the new type, copy the values and drop the old one. |\n\
+         | no answer | retry | no connection, none in time, or it broke, \
          before TLS was agreed upon, too | |\n\
          | no agreement about TLS | operator | a certificate that nobody vouches for, for one | Check \
          the URL's scheme, the registry's certificate, and --registry-ca. |\n\
          | an answer that is not its JSON | operator | it is no registry | Check the URL and its path. |\n\
          | 400 without an `error_code` | operator | it is not the registry that answers | Check the URL's \
          scheme, port and path. |\n\
+         | 400, 409, 413, 422 to a question that sends no schema | operator | the words say what is wrong with the \
+         question | |\n\
          | any other 5xx | retry | one that a schema alone gets keeps its table waiting | |\n\
          | anything else | operator | | |\n",
     );

@@ -15,7 +15,7 @@ use ureq::{Agent, Body};
 use super::endpoint::{Endpoint, Login};
 use crate::cli::RegistryOptions;
 use crate::config::Secret;
-use crate::error::{Error, ErrorKind, Result, registry as registry_errors};
+use crate::error::{Error, ErrorKind, Remedy, Result, registry as registry_errors};
 use crate::tls::{self, Authorities, Greeting, Trust};
 
 /// How long a question may take, from the look at its host's name to the answer's last byte. A
@@ -66,6 +66,8 @@ pub(super) struct Refusal {
     pub(super) words: String,
     /// Who says it.
     endpoint: String,
+    /// Whether it is about a schema that was sent.
+    of_schema: bool,
 }
 
 /// The body of an answer that is no success.
@@ -79,7 +81,7 @@ struct Complaint {
 impl Refusal {
     /// The error for a person. `what` is what was asked for, as in "schema 5 cannot be read".
     pub(super) fn into_error(self, what: &str) -> Error {
-        let kind = registry_errors::of(self.status, self.code).kind();
+        let kind = self.remedy().kind();
         let status = StatusCode::from_u16(self.status);
         let reason = status.ok().and_then(|status| status.canonical_reason());
         let mut text = format!(
@@ -93,10 +95,22 @@ impl Refusal {
             text = format!("{text}: {}", self.words);
         }
         let error = Error::new(kind, text);
-        match registry_errors::cure(self.status, self.code) {
+        match registry_errors::cure(self.status, self.code).filter(|_| !self.is_misplaced()) {
             Some(cure) => error.with_hint(cure),
             None => error,
         }
+    }
+
+    fn remedy(&self) -> Remedy {
+        match self.is_misplaced() {
+            true => Remedy::Operator,
+            false => registry_errors::of(self.status, self.code),
+        }
+    }
+
+    /// Whether it finds fault with a schema, and none was sent.
+    fn is_misplaced(&self) -> bool {
+        !self.of_schema && registry_errors::of(self.status, self.code) == Remedy::Data
     }
 }
 
@@ -235,8 +249,9 @@ impl Http {
             code: complaint.error_code,
             words: complaint.message.chars().take(WORDS).collect(),
             endpoint: endpoint.to_string(),
+            of_schema: body.is_some(),
         };
-        match registry_errors::of(refusal.status, refusal.code).kind() {
+        match refusal.remedy().kind() {
             // Another address may be well.
             ErrorKind::Disconnected => Err(refusal.into_error("a question was not answered")),
             _ => Ok(Answer::Refused(refusal)),

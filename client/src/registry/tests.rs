@@ -350,3 +350,22 @@ fn a_connection_that_is_closed_before_tls_is_agreed_upon_is_no_answer() {
         assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
     }
 }
+
+/// `tail` and `verify` ask by the id that a record names: no schema of theirs is at fault.
+#[test]
+fn what_is_refused_of_a_question_without_a_schema_is_no_fault_of_a_schema() {
+    for (status, body) in [
+        (400, r#"{"error_code":400,"message":"no number"}"#),
+        (422, r#"{"error_code":42202,"message":"no version"}"#),
+        (409, ""),
+    ] {
+        let replay = replay(vec![Reply::Says(status, body), Reply::Says(status, body)]);
+        let registry = registry(&replay);
+        let by_id = registry.schema(12).unwrap_err();
+        let by_subject = registry.latest("t-value").unwrap_err();
+        for error in [by_id, by_subject] {
+            assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+            assert_eq!(error.hint(), None, "{error}");
+        }
+    }
+}
