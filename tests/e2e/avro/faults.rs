@@ -258,3 +258,40 @@ fn a_copy_into_the_stream_that_may_not_ask_ends_the_client() {
     let client = stream(&world, &proxy.url(), &["--snapshot-mode", "chunked"]);
     client.wait().expect(1, &["answers 403", "Allow the user"]);
 }
+
+/// The event of a TRUNCATE is of the schema that its table's rows have.
+#[test]
+fn a_truncate_under_a_schema_that_is_refused_is_a_dead_letter() {
+    let world = World::new("avro_truncate_refused");
+    world
+        .sql
+        .run("create table log (at int); insert into log values (1)");
+    let letters = format!("{}.letters", world.name);
+    let options = [
+        "--envelope",
+        "change",
+        "--unkeyed",
+        "send",
+        "--truncate",
+        "ignore",
+        "--on-error",
+        "quarantine",
+        "--dead-letter-topic",
+        &letters,
+    ];
+    let mut client = stream(&world, &registry().url(), &options);
+    client.streams();
+    world
+        .sql
+        .run("begin; alter table log drop at; alter table log add at bool; truncate log; commit");
+    world.catches_up();
+    client.terminate().expect(0, &["truncated"]);
+    let letters = topic::read(world.kafka, &letters);
+    let told: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter.header("hw.op"), letter.header("hw.relation")))
+        .collect();
+    assert_eq!(told, [("t", "avro_truncate_refused.log")]);
+    let reason = letters[0].header("hw.reason");
+    assert!(reason.contains("not compatible"), "{reason}");
+}

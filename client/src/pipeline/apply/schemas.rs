@@ -15,7 +15,7 @@ use super::undelivered::Undelivered;
 use super::{Applier, Session, broken};
 use crate::error::{Error, Result};
 use crate::registry::{Ids, Refused, Schemas, Stamp, Standing};
-use crate::sink::{Delivered, Record};
+use crate::sink::{Delivered, Headers, Record, Token};
 use crate::snapshot_request::RowsOf;
 
 /// How long to wait for the registry at a time: status updates come in between.
@@ -38,6 +38,13 @@ pub(super) enum Sent {
     Sent,
     /// Nothing of it was: the row that was read for it has schemas of which the ids are not known.
     Awaits(Box<Schemas>),
+}
+
+/// What cannot be sent, without ids.
+struct Lost<'a> {
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Headers<'a>,
 }
 
 impl Applier<'_> {
@@ -90,37 +97,41 @@ impl Applier<'_> {
                 self.stamp = stamp;
                 sent
             }
-            Readiness::Refused(refused) => self
-                .refuse(target, transaction, change, refused, session)
-                .map(|()| Sent::Sent),
+            Readiness::Refused(refused) => {
+                let table = (&*target.schema, &*target.table);
+                let lost = Lost {
+                    key: change.key,
+                    value: change.value,
+                    headers: transaction.headers(change.op.code(), change.seq),
+                };
+                self.chunks.lose(table, transaction.xid);
+                self.refuse(target, &lost, transaction.token, refused, session)?;
+                Ok(Sent::Sent)
+            }
             Readiness::Waiting => Err(unknown_id()),
         }
     }
 
     /// The registry does not take the table's schema.
     fn refuse(
-        &mut self,
+        &self,
         target: &Target,
-        transaction: &Transaction,
-        change: &Change<'_>,
+        lost: &Lost<'_>,
+        token: Token,
         refused: &Refused,
         session: &mut Session<'_, '_>,
     ) -> Result<()> {
         let Some(dead_letters) = self.policy.dead_letters else {
             return Err(refused.error(&self.options.by_dead_letters()));
         };
-        let table = (&*target.schema, &*target.table);
-        self.chunks.lose(table, transaction.xid);
-        let headers = transaction.headers(change.op.code(), change.seq);
         let undelivered = Undelivered {
             topic: target.topic(),
-            key: change.key,
-            value: change.value,
-            headers,
+            key: lost.key,
+            value: lost.value,
+            headers: lost.headers,
             reason: refused.reason(),
             size: None,
         };
-        let token = transaction.token;
         self.policy
             .bury(dead_letters, target, &undelivered, token, session)
     }
@@ -334,19 +345,25 @@ impl Applier<'_> {
         let Some(topic) = target.topic() else {
             return Ok(());
         };
+        let headers = transaction.headers("t", seq);
         let value = match readiness {
             Readiness::Bare => event,
             Readiness::Stamped(ids) => self.stamp.bytes(ids.value, event),
             Readiness::Waiting => return Err(unknown_id()),
             Readiness::Refused(refused) => {
-                return Err(refused.error(&self.options.by_dead_letters()));
+                let lost = Lost {
+                    key: None,
+                    value: Some(event),
+                    headers,
+                };
+                return self.refuse(target, &lost, transaction.token, refused, session);
             }
         };
         let record = Record {
             topic,
             key: None,
             value: Some(value),
-            headers: transaction.headers("t", seq),
+            headers,
         };
         self.policy
             .deliver(target, &record, transaction.token, session)
