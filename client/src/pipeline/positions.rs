@@ -147,6 +147,18 @@ impl Positions {
         }
     }
 
+    /// What made a table stale did so again. Says whether it was: one that was in order until now has to
+    /// be marked, with a reason.
+    pub(super) fn stale_again(&self, schema: &str, table: &str, since: Lsn) -> bool {
+        match &self.keeper {
+            Some(keeper) => keeper.shared.lock().stale_again(schema, table, since),
+            None => self
+                .unrecorded
+                .borrow_mut()
+                .stale_again(schema, table, since),
+        }
+    }
+
     /// A step of a copy has been sent, its transaction is complete.
     pub(super) fn step(&self, step: Step) {
         match &self.keeper {
@@ -304,6 +316,16 @@ impl Progress {
         self.stale.mark(schema, table, mark)
     }
 
+    /// One that is to be mended is not stale any more.
+    fn stale_again(&mut self, schema: &str, table: &str, since: Lsn) -> bool {
+        let mends = |(of, _): &(RowsOf, Lsn)| of.schema == schema && of.name == table;
+        let is_to_be_mended = self
+            .steps
+            .iter()
+            .any(|step| step.mended.as_ref().is_some_and(mends));
+        !is_to_be_mended && self.stale.stale_again(schema, table, since)
+    }
+
     /// Takes over what the position that is about to be recorded is behind. Says whether that
     /// has mended a table.
     fn take_steps(&mut self, state: &mut State) -> bool {
@@ -429,6 +451,28 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_stale_already_needs_no_other_reason() {
+        let (sender, stored) = mpsc::channel();
+        let mut positions =
+            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
+                .unwrap();
+        assert!(
+            !positions.stale_again("shop", "orders", Lsn(20)),
+            "it is in order"
+        );
+        let mark = |since| Mark {
+            since: Lsn(since),
+            reason: "its key changed".to_owned(),
+        };
+        positions.mark_stale("shop", "orders", mark(20));
+        assert!(positions.stale_again("shop", "orders", Lsn(25)));
+        positions.finish(Lsn(30)).unwrap();
+        let mut expected = state(30);
+        expected.stale.mark("shop", "orders", mark(25));
+        assert_eq!(stored.try_iter().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
     fn a_dropped_table_is_not_on_record_behind_its_transaction() {
         let (sender, stored) = mpsc::channel();
         let mut before = state(10);
@@ -515,6 +559,10 @@ mod tests {
         )
         .unwrap();
         positions.step(step(20, "a", true));
+        assert!(
+            !positions.stale_again("shop", "orders", Lsn(25)),
+            "it is to be mended"
+        );
         assert!(
             positions.mark_stale("shop", "orders", mark(25)),
             "it is news"

@@ -69,6 +69,18 @@ impl StaleTables {
         self.unrecorded.insert(name)
     }
 
+    /// As [`StaleTables::mark`], for a table that was marked already. Says whether it was.
+    pub fn stale_again(&mut self, schema: &str, table: &str, since: Lsn) -> bool {
+        let name = (schema.to_owned(), table.to_owned());
+        match self.marks.get_mut(&name) {
+            Some(known) => {
+                known.since = known.since.max(since);
+                true
+            }
+            None => self.unrecorded.contains(&name),
+        }
+    }
+
     /// Forgets what made a table stale up to `since`, which a copy of it has mended.
     pub fn mended(&mut self, schema: &str, table: &str, since: Lsn) {
         let name = (schema.to_owned(), table.to_owned());

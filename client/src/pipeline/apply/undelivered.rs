@@ -169,8 +169,8 @@ impl Policy<'_> {
         let letter = undelivered.letter(dead_letters.topic(), Some(&name));
         session.send_dead_letter(&letter, token)?;
         dead_letters.count(&name, change, reason);
-        let reason = format!("change {change} is among the dead letters: {reason}");
-        self.mark(table, change.lsn, &reason, session);
+        let reason = || format!("change {change} is among the dead letters: {reason}");
+        self.mark(table, change.lsn, reason, session);
         Ok(())
     }
 
@@ -196,20 +196,25 @@ impl Policy<'_> {
         reason: &str,
         session: &Session<'_, '_>,
     ) {
-        self.mark(&target.table_name(), since, reason, session);
+        self.mark(&target.table_name(), since, || reason.to_owned(), session);
     }
 
-    fn mark(&self, table: &RowsOf, since: Lsn, reason: &str, session: &Session<'_, '_>) {
-        let mark = Mark {
-            since,
-            reason: reason.to_owned(),
-        };
+    /// The reason is made where it is told: of a table whose every row is a dead letter, once.
+    fn mark(
+        &self,
+        table: &RowsOf,
+        since: Lsn,
+        reason: impl FnOnce() -> String,
+        session: &Session<'_, '_>,
+    ) {
         let RowsOf { schema, name } = table;
-        if session
-            .delivery
-            .positions
-            .mark_stale(schema, name, mark.clone())
-        {
+        let positions = &session.delivery.positions;
+        if positions.stale_again(schema, name, since) {
+            return;
+        }
+        let reason = reason();
+        let mark = Mark { since, reason };
+        if positions.mark_stale(schema, name, mark.clone()) {
             mark.warn(schema, name, &self.options.slot);
         }
     }
