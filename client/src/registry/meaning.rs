@@ -55,6 +55,19 @@ mod tests {
         )
     }
 
+    /// It is on record, beside ids: another number would say of each that it is another schema's.
+    #[test]
+    fn its_form_is_fixed() {
+        let schema = row(
+            r#"{"type":"int","logicalType":"date"}"#,
+            r#","pgType":"date""#,
+        );
+        assert_eq!(
+            meaning(&schema),
+            290_978_118_823_260_404_604_377_528_741_196_329_598
+        );
+    }
+
     #[test]
     fn properties_do_not_count_and_types_names_and_scales_do() {
         let decimal = |scale: u32| {

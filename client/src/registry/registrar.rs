@@ -27,9 +27,9 @@
 //! # Why an id stands for one schema
 //!
 //! A registry that was emptied gives away an id that records carry already: they would be read by a
-//! schema that they do not have, and nobody would notice. So an id that is in use for another schema
-//! ends the stream, and one that is on record for two is not used before the registry has said for
-//! which.
+//! schema that they do not have, and nobody would notice. So an id that is in use, or on record since
+//! an earlier run, for another schema ends the stream, also where that schema is now found under
+//! another id: the records that were written before still carry the old one.
 
 mod clerk;
 mod desk;

@@ -4,6 +4,9 @@
 //! tables whose schemas are known, and so that a registry which was begun anew is found out. Unlike
 //! a position, what one instance has written is as good as what another has: who loses an entry
 //! asks the registry once more.
+//!
+//! An id that a schema had before it got another one stays on record beside it: the records that
+//! carry it are still there, and nothing else may be found under it.
 
 use std::collections::HashMap;
 
@@ -12,11 +15,11 @@ use twox_hash::XxHash3_128;
 
 use crate::error::Result;
 
-/// Schemas of a subject that are kept on record: a stream that goes back to its position meets those
+/// Ids of a subject that are kept on record: a stream that goes back to its position meets those
 /// of the ALTERs since.
 const KEPT: usize = 16;
 
-/// The ids of the newest schemas of one subject.
+/// The ids of the newest schemas of one subject, the newest last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SubjectIds(Vec<Entry>);
@@ -25,6 +28,9 @@ pub struct SubjectIds(Vec<Entry>);
 struct Entry {
     /// XXH3-128 of the schema's text, in hexadecimal.
     fingerprint: String,
+    /// What a reader makes of bytes under the schema, in hexadecimal: schemas that read alike may
+    /// share an id.
+    meaning: String,
     id: u32,
 }
 
@@ -32,34 +38,42 @@ impl SubjectIds {
     /// The id of a schema, given as its text.
     pub fn id(&self, schema: &str) -> Option<u32> {
         let fingerprint = fingerprint(schema);
-        let entry = self.0.iter().find(|entry| entry.fingerprint == fingerprint);
+        let mut newest = self.0.iter().rev();
+        let entry = newest.find(|entry| entry.fingerprint == fingerprint);
         entry.map(|entry| entry.id)
     }
 
-    /// Whether an id is another schema's.
-    pub fn has_other(&self, schema: &str, id: u32) -> bool {
-        let of_it = self.0.iter().filter(|entry| entry.id == id);
-        let mut of_it = of_it.peekable();
-        // Hashed only where it has to be: this is asked of every subject.
+    /// Whether records may carry an id for a schema that means something else.
+    pub fn has_other(&self, id: u32, meaning: u128) -> bool {
+        let mut of_it = self.0.iter().filter(|entry| entry.id == id).peekable();
+        // Written out only where it has to be: this is asked of every subject.
         of_it.peek().is_some() && {
-            let fingerprint = fingerprint(schema);
-            of_it.any(|entry| entry.fingerprint != fingerprint)
+            let meaning = hexadecimal(meaning);
+            of_it.any(|entry| entry.meaning != meaning)
         }
     }
 
     /// Notes the id of a schema as the newest. The oldest goes where there are too many.
-    pub fn put(&mut self, schema: &str, id: u32) {
-        let fingerprint = fingerprint(schema);
-        self.0.retain(|entry| entry.fingerprint != fingerprint);
+    pub fn put(&mut self, schema: &str, meaning: u128, id: u32) {
+        let entry = Entry {
+            fingerprint: fingerprint(schema),
+            meaning: hexadecimal(meaning),
+            id,
+        };
+        self.0.retain(|known| *known != entry);
         if self.0.len() >= KEPT {
             self.0.remove(0);
         }
-        self.0.push(Entry { fingerprint, id });
+        self.0.push(entry);
     }
 }
 
 fn fingerprint(schema: &str) -> String {
-    format!("{:032x}", XxHash3_128::oneshot(schema.as_bytes()))
+    hexadecimal(XxHash3_128::oneshot(schema.as_bytes()))
+}
+
+fn hexadecimal(number: u128) -> String {
+    format!("{number:032x}")
 }
 
 /// Where ids are kept: records of their own beside the state, one a subject.
@@ -83,25 +97,38 @@ mod tests {
     #[test]
     fn the_form_is_fixed() {
         let mut ids = SubjectIds::default();
-        ids.put(r#""int""#, 7);
+        ids.put(r#""int""#, 255, 7);
         assert_eq!(
             serde_json::to_string(&ids).unwrap(),
-            r#"[{"fingerprint":"473a99647d6290c895cabafdc74a9c3f","id":7}]"#
+            r#"[{"fingerprint":"473a99647d6290c895cabafdc74a9c3f","meaning":"000000000000000000000000000000ff","id":7}]"#
         );
     }
 
     #[test]
     fn the_newest_are_kept_and_one_that_comes_again_is_the_newest() {
         let mut ids = SubjectIds::default();
-        ids.put("first", 1);
+        ids.put("first", 1, 1);
         for number in 0..KEPT - 1 {
-            ids.put(&number.to_string(), 100);
+            ids.put(&number.to_string(), 0, 100);
         }
-        ids.put("first", 2);
-        ids.put("last", 3);
-        assert_eq!(ids.id("first"), Some(2));
+        ids.put("first", 1, 1);
+        ids.put("last", 2, 3);
+        assert_eq!(ids.id("first"), Some(1));
         assert_eq!(ids.id("last"), Some(3));
         assert_eq!(ids.id("0"), None, "the oldest");
         assert_eq!(ids.0.len(), KEPT);
+    }
+
+    #[test]
+    fn an_id_that_a_schema_had_before_stays_its_own() {
+        let mut ids = SubjectIds::default();
+        ids.put("a", 10, 1);
+        ids.put("a", 10, 7);
+        assert_eq!(ids.id("a"), Some(7));
+        for id in [1, 7] {
+            assert!(ids.has_other(id, 11), "{id}");
+            assert!(!ids.has_other(id, 10), "{id} of the same meaning");
+        }
+        assert!(!ids.has_other(2, 11));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::desk::{Answer, Known, Office, Part, Question};
+use super::desk::{Answer, Known, Office, Part, Question, Used};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::refused::{Grounds, OtherId, SharedId};
@@ -127,7 +127,7 @@ impl Clerk {
             }
         }
         if recorded != Some(id) {
-            self.record(question, id)?;
+            self.record(question, used)?;
         }
         Ok(Answer::Id(used))
     }
@@ -196,10 +196,10 @@ impl Clerk {
     }
 
     /// Puts the id on record, and returns when that is durable.
-    fn record(&mut self, question: &Question, id: u32) -> Result<()> {
+    fn record(&mut self, question: &Question, used: Used) -> Result<()> {
         let known = self.office.lock().records.get(&question.subject).cloned();
         let mut ids = known.unwrap_or_default();
-        ids.put(&question.schema, id);
+        ids.put(&question.schema, used.meaning, used.id);
         if let Some(store) = &mut self.store {
             store.store(&question.subject, &ids)?;
         }

@@ -164,23 +164,23 @@ impl Desk {
 
     /// The id on record, where that can be relied upon before anybody has confirmed it.
     pub(super) fn usable(&self, question: &Question) -> Option<Used> {
-        let (subject, schema) = (&question.subject, &question.schema);
         let used = question.used(self.recorded(question)?);
-        let of_two = self.records.iter().any(|(other, ids)| {
-            // A subject's own have an order, and its registry's word that they are one.
-            other != subject && ids.has_other(schema, used.id)
-        });
-        (!of_two && self.contradicted(used).is_none()).then_some(used)
+        self.contradicted(used).is_none().then_some(used)
     }
 
-    /// The subject whose records carry the id for another schema.
+    /// The subject whose records carry the id for another schema, in this run or since an earlier one.
     pub(super) fn contradicted(&self, used: Used) -> Option<&str> {
-        self.known.iter().find_map(|(place, known)| match known {
+        let in_use = self.known.iter().find_map(|(place, known)| match known {
             Known::Id(other) if other.id == used.id && other.meaning != used.meaning => {
                 Some(&*place.subject)
             }
             _ => None,
-        })
+        });
+        let on_record = || {
+            let mut records = self.records.iter();
+            records.find(|(_, ids)| ids.has_other(used.id, used.meaning))
+        };
+        in_use.or_else(|| on_record().map(|(subject, _)| &**subject))
     }
 
     pub(super) fn recorded(&self, question: &Question) -> Option<u32> {

@@ -8,6 +8,7 @@ use super::desk::{Desk, KEPT, Known, Place, Used};
 use super::*;
 use crate::cli::RegistryOptions;
 use crate::error::ErrorKind;
+use crate::registry::meaning::meaning;
 use crate::registry::replay::{Replay, Reply};
 use crate::state::SubjectIds;
 
@@ -40,7 +41,7 @@ impl Memory {
         for (subject, schema, id) in entries {
             let mut known = memory.0.lock().unwrap();
             let ids = known.entry((*subject).to_owned()).or_default();
-            ids.put(schema, *id);
+            ids.put(schema, meaning(schema), *id);
         }
         memory
     }
@@ -259,6 +260,30 @@ fn an_id_stands_for_one_schema() {
     let cure = error.hint().unwrap_or_default();
     assert!(cure.contains("Restore"), "{cure}");
     assert_eq!(memory.id("u-value", &long), None);
+}
+
+/// A registry was emptied between two runs, and gives the table that comes first the id of another.
+#[test]
+fn an_id_on_record_since_an_earlier_run_stands_for_its_schema_too() {
+    let long = VALUE.replace("int", "long");
+    let memory = Memory::with(&[("t-value", VALUE, 6), ("t-value", VALUE, 7)]);
+    for id in ["6", "7"] {
+        let body: &str = Box::leak(format!("{{\"id\":{id}}}").into_boxed_str());
+        let replay = Replay::new(vec![Reply::Says(200, body)]).unwrap();
+        let registrar = registrar(replay.url(), &memory);
+        let begun = Instant::now();
+        let schemas = Schemas::new("public.u".to_owned(), "u", None, &long);
+        let asked = registrar.await_ids(&schemas, &mut || match begun.elapsed() < PATIENCE {
+            true => Ok(()),
+            false => Err(Error::failed("no answer in time")),
+        });
+        let error = asked.unwrap_err();
+        let text = error.to_string();
+        for part in ["u-value", "t-value", &format!("id {id}")] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(memory.id("u-value", &long), None);
+    }
 }
 
 #[test]

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_a_newer_form_is_not() {
         let mut schemas = SubjectIds::default();
-        schemas.put("\"int\"", 7);
+        schemas.put("\"int\"", 1, 7);
         let value = Value {
             version: VERSION,
             schemas: schemas.clone(),
