@@ -453,9 +453,13 @@ mod tests {
     #[test]
     fn a_table_that_is_stale_already_needs_no_other_reason() {
         let (sender, stored) = mpsc::channel();
-        let mut positions =
-            Positions::recorded(Box::new(Recorder(sender)), state(10), RestartLsn::default())
-                .unwrap();
+        let mut positions = Positions::recorded(
+            Box::new(Recorder(sender)),
+            state(10),
+            RestartLsn::default(),
+            &Metrics::default(),
+        )
+        .unwrap();
         assert!(
             !positions.stale_again("shop", "orders", Lsn(20)),
             "it is in order"
