@@ -82,4 +82,18 @@ $$;
 COMMENT ON FUNCTION headwater.preview(regclass, integer, text[]) IS
     'what would be sent of some rows of the table: topic, key and value, as JSON; of a row that would be quarantined, why';
 
+-- The setting itself is shown to superusers and members of pg_read_all_settings alone. To a role that
+-- may replicate the server tells it anyway, in its error, at the first slot; so do we, before there
+-- is one. Null for others, and on releases that know no such setting.
+CREATE FUNCTION headwater.output_plugins() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE
+    SET search_path = pg_catalog
+    AS $$
+        SELECT pg_catalog.current_setting('output_plugin_libraries', true)
+        FROM pg_catalog.pg_roles r
+        WHERE r.rolname = session_user AND (r.rolreplication OR r.rolsuper)
+    $$;
+COMMENT ON FUNCTION headwater.output_plugins() IS
+    'what output_plugin_libraries lists, for roles that may replicate';
+
 GRANT USAGE ON SCHEMA headwater TO PUBLIC;

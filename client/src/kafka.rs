@@ -15,7 +15,9 @@ pub(crate) use config::{
 };
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
 pub(crate) use read::{Pace, Reader};
-pub(crate) use topics::{Existence, Inspection, Misfit, Purpose, TopicMaker, configuring, is_name};
+pub(crate) use topics::{
+    Existence, Inspection, Misfit, NoCreation, Purpose, TopicMaker, configuring, is_name,
+};
 
 /// Which Kafka, and how its topics are made.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ mod changed_types;
 mod connections;
 mod data_errors;
 mod demo;
+mod doctor;
 mod drain;
 mod encodings;
 mod fuse;

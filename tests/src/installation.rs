@@ -1,8 +1,9 @@
 //! Where the programs under test lie.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::keeper::unprivileged_prefix;
 
@@ -227,4 +228,33 @@ pub fn output(command: &mut Command) -> String {
         String::from_utf8_lossy(&stderr)
     );
     String::from_utf8(stdout).unwrap_or_else(|e| panic!("{command:?} printed no UTF-8: {e}"))
+}
+
+/// A program's standard output, when `input` is its standard input.
+///
+/// # Panics
+///
+/// If it fails, with what it said.
+#[track_caller]
+pub fn fed(command: &mut Command, input: &str) -> String {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has ended already says why in its output.
+        let _ended = stdin.write_all(input.as_bytes());
+    }
+    let output = child
+        .wait_with_output()
+        .unwrap_or_else(|e| panic!("cannot wait for {command:?}: {e}"));
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}: {}\nin: {input}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap_or_else(|e| panic!("{command:?} printed no UTF-8: {e}"))
 }

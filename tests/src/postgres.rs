@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::certificates::{Certificates, Holder};
-use crate::installation::{Installation, output};
+use crate::installation::{Installation, fed, output};
 use crate::keeper::{self, Folder, Kept, Service, clean_environment};
 use crate::port;
 use crate::session::Session;
@@ -38,6 +38,7 @@ pub struct Options {
     settings: Vec<(String, String)>,
     password: Option<String>,
     plugins_unlisted: bool,
+    stock: bool,
     installation: Option<Installation>,
 }
 
@@ -60,6 +61,13 @@ impl Options {
     #[must_use]
     pub fn with_output_plugins_unlisted(mut self) -> Self {
         self.plugins_unlisted = true;
+        self
+    }
+
+    /// As `initdb` leaves it: no setting is given, so that `ALTER SYSTEM` decides.
+    #[must_use]
+    pub fn stock(mut self) -> Self {
+        self.stock = true;
         self
     }
 
@@ -89,11 +97,12 @@ impl Options {
             .args(["--no-sync", "--no-instructions"]);
         output(&mut initdb);
 
-        let mut settings: Vec<(String, String)> = SETTINGS
+        let usual: &[(&str, &str)] = if self.stock { &[] } else { &SETTINGS };
+        let mut settings: Vec<(String, String)> = usual
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        if !self.plugins_unlisted && installation.lists_output_plugins() {
+        if !self.plugins_unlisted && !self.stock && installation.lists_output_plugins() {
             settings.push(("output_plugin_libraries".into(), OUTPUT_PLUGINS.into()));
         }
         settings.extend(self.settings);
@@ -217,6 +226,16 @@ impl Postgres {
         self.end(Signal::SIGINT);
     }
 
+    /// Stops it and starts it again, as settings ask for that are read at the start alone.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its log.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
     /// Stops it at once, as a crash would: what is on disk is recovered at the next start.
     pub fn crash(&mut self) {
         self.end(Signal::SIGQUIT);
@@ -283,6 +302,42 @@ impl Postgres {
                 self.log()
             ),
         }
+    }
+
+    /// Runs SQL in psql as the superuser, to its end or to the first error.
+    ///
+    /// # Panics
+    ///
+    /// If a statement fails, with what psql says.
+    #[track_caller]
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        let mut psql = self.program("psql", database);
+        psql.env("PGHOST", self.folder.path());
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
+        fed(&mut psql, sql)
+    }
+
+    /// What stands in `pg_hba.conf`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be read.
+    pub fn rules(&self) -> String {
+        let file = data_of(&self.folder).join("pg_hba.conf");
+        std::fs::read_to_string(&file)
+            .unwrap_or_else(|e| panic!("cannot read {}: {e}", file.display()))
+    }
+
+    /// Has `pg_hba.conf` say these rules, and the server read them.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot.
+    pub fn let_in(&self, rules: &str) {
+        let file = data_of(&self.folder).join("pg_hba.conf");
+        std::fs::write(&file, rules)
+            .unwrap_or_else(|e| panic!("cannot write {}: {e}", file.display()));
+        self.session("postgres").run("select pg_reload_conf()");
     }
 
     /// Makes a database with the extension in it and opens a session there.
@@ -449,13 +504,11 @@ impl Postgres {
     fn require_password(&self, password: &str) {
         let session = self.session("postgres");
         session.run(&format!("alter user postgres password '{password}'"));
-        let rules = "local all all trust\nlocal replication all trust\n\
-                     host all all 127.0.0.1/32 scram-sha-256\n\
-                     host replication all 127.0.0.1/32 scram-sha-256\n";
-        let file = data_of(&self.folder).join("pg_hba.conf");
-        std::fs::write(&file, rules)
-            .unwrap_or_else(|e| panic!("cannot write {}: {e}", file.display()));
-        session.run("select pg_reload_conf()");
+        self.let_in(
+            "local all all trust\nlocal replication all trust\n\
+             host all all 127.0.0.1/32 scram-sha-256\n\
+             host replication all 127.0.0.1/32 scram-sha-256\n",
+        );
         eventually(
             "the password is asked for",
             SOON,

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::check::Check;
@@ -16,8 +17,8 @@ use crate::assemble;
 use crate::cli::{ErrorMode, SinkKind};
 use crate::error::{Error, Result};
 use crate::kafka::{
-    Connection, Inspection, KafkaOptions, Misfit, Purpose, TopicMaker, Watch, configuring,
-    producer, record_limit,
+    Connection, Inspection, KafkaOptions, Misfit, NoCreation, Purpose, TopicMaker, Watch,
+    configuring, producer, record_limit,
 };
 use crate::sink::Keying;
 use crate::state::STATE_TOPIC;
@@ -87,6 +88,12 @@ impl Cluster {
     /// How it is reached.
     pub(super) fn options(&self) -> &KafkaOptions {
         &self.options
+    }
+
+    /// Whether the state's topic is there. To read it makes a topic of Kafka's own, that of
+    /// consumers' offsets, where there is none.
+    pub(super) fn has_state(&self) -> bool {
+        self.existing().any(|topic| topic.purpose == Purpose::State)
     }
 
     fn configuring(&self, topic: &str, setting: &str, value: &str) -> String {
@@ -172,9 +179,8 @@ fn topics(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         };
         if found.partitions.is_none() {
             new += 1;
-            if let Err(error) = cluster.maker.check_creation(&name, purpose) {
-                let cure = Cure::shell(found.command.clone());
-                findings.push(Finding::refusal(&error).cured_by(cure));
+            if let Some(no) = cluster.maker.check_creation(&name, purpose)? {
+                findings.push(not_to_be_made(cluster, &found, &no));
             }
         }
         inspected.push(found);
@@ -193,9 +199,32 @@ fn topics(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// A topic that is missing and that a stream could not make.
+fn not_to_be_made(cluster: &Cluster, topic: &Inspection, no: &NoCreation) -> Finding {
+    let finding = Finding::refusal(&no.error);
+    let cure = match no.code {
+        Some(RDKafkaErrorCode::InvalidReplicationFactor) => {
+            Cure::option(format!("--topic-replication {}", cluster.brokers))
+        }
+        Some(RDKafkaErrorCode::InvalidPartitions) => Cure::option("--topic-partitions 1"),
+        Some(RDKafkaErrorCode::InvalidTopic) => Cure::option("--topic-prefix headwater."),
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed,
+        ) => allow(&cluster.options, &topic.name, NEEDED),
+        // Whoever asks, the cluster's policy says no.
+        Some(RDKafkaErrorCode::PolicyViolation) => return finding,
+        None | Some(_) => Cure::shell(topic.command.clone()),
+    };
+    finding.cured_by(cure)
+}
+
+/// What a stream does with a topic.
+const NEEDED: &[&str] = &["Create", "Describe", "DescribeConfigs", "Read", "Write"];
+
 /// A topic that the user may not even look at, with all that a stream needs of it.
 fn forbidden(cluster: &Cluster, topic: &str, error: &Error) -> Finding {
-    let cure = allow(&cluster.options, topic, &["Create", "Describe", "Write"]);
+    let cure = allow(&cluster.options, topic, NEEDED);
     Finding::refusal(error).cured_by(cure)
 }
 

@@ -8,7 +8,7 @@ use super::finding::{Cure, Finding};
 use crate::error::{Error, Result};
 use crate::source::connection::Connection;
 use crate::source::plugin::PLUGIN;
-use crate::source::preconditions::{self, STREAM_WAL_SENDERS};
+use crate::source::preconditions::{self, OutputPlugins, STREAM_WAL_SENDERS};
 use crate::source::sql;
 use crate::stream;
 use crate::terminal::bytes;
@@ -59,15 +59,6 @@ pub(super) const CHECKS: &[Check] = &[
         look: wal_senders,
     },
     Check {
-        id: "output_plugins",
-        title: "`output_plugin_libraries` lists `headwater`, on the releases that have this setting \
-                (14.24, 15.19, 16.15, 17.11, 18.6 and later); on older ones it stands nowhere, since \
-                they would not start with it",
-        cure: "`ALTER SYSTEM` with what is listed already, reload; on older ones the `sed` that takes \
-               the line away",
-        look: output_plugins,
-    },
-    Check {
         id: "extension",
         title: "the extension of this client's release is installed on the server and created in the \
                 database",
@@ -79,6 +70,15 @@ pub(super) const CHECKS: &[Check] = &[
         title: "the server loads `headwater.so`, of this client's release",
         cure: "`make install`",
         look: library,
+    },
+    Check {
+        id: "output_plugins",
+        title: "`output_plugin_libraries` lists `headwater`, on the releases that have this setting \
+                (14.24, 15.19, 16.15, 17.11, 18.6 and later); on older ones it stands nowhere, since \
+                they would not start with it",
+        cure: "`ALTER SYSTEM` with what is listed already, reload; on older ones the `sed` that takes \
+               the line away",
+        look: output_plugins,
     },
     Check {
         id: "slot_wal_limit",
@@ -171,12 +171,19 @@ fn wal_senders(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
 
 fn output_plugins(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     let facts = exam.facts()?;
-    if facts.output_plugins.is_none() {
-        return unlisted(exam.connection()?);
+    match facts.output_plugins {
+        OutputPlugins::Any => return unlisted(exam.connection()?),
+        OutputPlugins::Hidden => {
+            return Ok(vec![Finding::skipped(
+                "the role may not see output_plugin_libraries: the extension shows it to a role that \
+                 may replicate",
+            )]);
+        }
+        OutputPlugins::Listed(_) => {}
     }
     let found = match (facts.check_output_plugins(), facts.output_plugins_to_list()) {
         (Err(error), Some(all)) => {
-            let all: Vec<String> = all.into_iter().map(|name| sql::literal(name)).collect();
+            let all: Vec<String> = all.into_iter().map(sql::literal).collect();
             let cure = Cure::reloaded("output_plugin_libraries", &all.join(", "));
             Finding::refusal(&error).cured_by(cure).with_hint(format!(
                 "Every role with REPLICATION may then load {PLUGIN}.so and choose its options."

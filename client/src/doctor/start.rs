@@ -86,10 +86,11 @@ fn slot(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
                 database: exam.facts()?.database.clone(),
                 slot: name.clone(),
             };
-            let stop = exam.stop;
-            Some(state::read(exam.cluster()?.options(), &key, &mut || {
-                stop.check()
-            })?)
+            let (cluster, stop) = (exam.cluster()?, exam.stop);
+            Some(match cluster.has_state() {
+                false => None,
+                true => state::read(cluster.options(), &key, &mut || stop.check())?,
+            })
         }
     };
     let recorded = match &state {

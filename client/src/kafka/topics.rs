@@ -16,7 +16,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use headwater_protocol::topic::MAX_NAME_BYTES;
 
-pub(crate) use self::inspect::{Inspection, Settings};
+use self::inspect::Settings;
+pub(crate) use self::inspect::{Inspection, NoCreation};
 use super::login::Login;
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Result, kafka};

@@ -31,6 +31,17 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('wal_level'), \
        pg_catalog.current_setting('server_encoding') \
      FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER";
 
+/// Which output plugins a server loads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputPlugins {
+    /// Any: the release knows no `output_plugin_libraries`.
+    Any,
+    /// Those that `output_plugin_libraries` lists.
+    Listed(String),
+    /// Those that are listed, and the role may not see the list.
+    Hidden,
+}
+
 /// What the session sees of the server, of its database and of its role.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -48,8 +59,8 @@ pub struct Facts {
     pub database: String,
     /// The extension's version in this database.
     pub extension: Option<String>,
-    /// `output_plugin_libraries`; none on a server that loads any library.
-    pub output_plugins: Option<String>,
+    /// Which output plugins the server loads.
+    pub output_plugins: OutputPlugins,
     /// Replication slots that are still to be had.
     pub free_slots: i32,
     /// `max_replication_slots`
@@ -114,6 +125,32 @@ pub fn check_library(installed: &str) -> Result<()> {
     ))
 }
 
+impl OutputPlugins {
+    /// The first release of each major one that knows the list, as `server_version_num` has it.
+    const SINCE: [i32; 5] = [140_024, 150_019, 160_015, 170_011, 180_006];
+
+    /// Where no setting is seen: it is shown to superusers and members of pg_read_all_settings
+    /// alone, and by the extension to whoever may replicate.
+    fn unseen(connection: &Connection) -> Self {
+        if !OutputPlugins::are_listed(connection.server_version()) {
+            return OutputPlugins::Any;
+        }
+        let rows = connection.query("SELECT headwater.output_plugins()");
+        let listed = rows.and_then(|rows| Ok(rows.optional(0, 0)?.map(str::to_owned)));
+        match listed {
+            Ok(Some(listed)) => OutputPlugins::Listed(listed),
+            Ok(None) | Err(_) => OutputPlugins::Hidden,
+        }
+    }
+
+    fn are_listed(version: i32) -> bool {
+        let of_major = OutputPlugins::SINCE
+            .into_iter()
+            .find(|since| since / 10_000 == version / 10_000);
+        of_major.map_or(version >= 190_000, |since| version >= since)
+    }
+}
+
 impl Facts {
     /// Asks the server.
     pub fn read(connection: &Connection) -> Result<Self, SqlError> {
@@ -126,7 +163,10 @@ impl Facts {
             user: rows.text(0, 3)?.to_owned(),
             database: rows.text(0, 4)?.to_owned(),
             extension: rows.optional(0, 5)?.map(str::to_owned),
-            output_plugins: rows.optional(0, 6)?.map(str::to_owned),
+            output_plugins: match rows.optional(0, 6)? {
+                Some(listed) => OutputPlugins::Listed(listed.to_owned()),
+                None => OutputPlugins::unseen(connection),
+            },
             free_slots: rows.parse(0, 7)?,
             free_senders: rows.parse(0, 8)?,
             max_slots: rows.parse(0, 9)?,
@@ -161,7 +201,8 @@ impl Facts {
 
     /// That the server loads the plugin, as far as its list decides.
     pub fn check_output_plugins(&self) -> Result<()> {
-        let (Some(listed), Some(missing)) = (&self.output_plugins, self.output_plugins_to_list())
+        let (OutputPlugins::Listed(listed), Some(missing)) =
+            (&self.output_plugins, self.output_plugins_to_list())
         else {
             return Ok(());
         };
@@ -176,9 +217,11 @@ impl Facts {
     }
 
     /// What `output_plugin_libraries` has to be: what it lists and the plugin, since setting it
-    /// replaces all. None where the plugin is listed, or the server knows no such list.
+    /// replaces all. None where the plugin is listed, or the list is not known.
     pub fn output_plugins_to_list(&self) -> Option<Vec<&str>> {
-        let listed = self.output_plugins.as_deref()?;
+        let OutputPlugins::Listed(listed) = &self.output_plugins else {
+            return None;
+        };
         let plugins = listed
             .split(',')
             .map(|name| name.trim().trim_matches('"'))
@@ -274,4 +317,24 @@ fn room(setting: &str, value: i32, free: i32, needed: i32) -> Result<()> {
         "{setting} is {value}, of which {free} free: {needed} needed"
     ))
     .with_hint(format!("Raise {setting} and restart the server.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_with_a_list_are_told_from_those_without() {
+        for (version, listed) in [
+            (140_023, false),
+            (140_024, true),
+            (150_018, false),
+            (150_020, true),
+            (180_005, false),
+            (180_006, true),
+            (190_000, true),
+        ] {
+            assert_eq!(OutputPlugins::are_listed(version), listed, "{version}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Purpose, REQUEST_TIMEOUT, TopicMaker};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What was seen of one topic.
 #[derive(Debug)]
@@ -23,6 +23,15 @@ pub(crate) struct Inspection {
     pub(crate) settings: Option<Settings>,
     /// The command by which a person makes it.
     pub(crate) command: String,
+}
+
+/// Why a stream could not make a topic.
+#[derive(Debug)]
+pub(crate) struct NoCreation {
+    /// What its start would end with.
+    pub(crate) error: Error,
+    /// What the cluster said; none where the command line forbids it.
+    pub(crate) code: Option<RDKafkaErrorCode>,
 }
 
 /// One partition of a topic.
@@ -105,13 +114,20 @@ impl TopicMaker {
         })
     }
 
-    /// Whether a stream could make the topic, which does not exist.
+    /// Whether a stream could make the topic, which does not exist: none, or why not.
     ///
     /// # Errors
-    /// Why not, with what to do about it.
-    pub(crate) fn check_creation(&self, name: &str, purpose: Purpose) -> Result<()> {
+    /// Kafka does not answer.
+    pub(crate) fn check_creation(
+        &self,
+        name: &str,
+        purpose: Purpose,
+    ) -> Result<Option<NoCreation>> {
         if !self.options.create_topics {
-            return Err(self.missing(name, purpose));
+            return Ok(Some(NoCreation {
+                error: self.missing(name, purpose),
+                code: None,
+            }));
         }
         let topic = self.new_topic(name, purpose);
         let checked = self.administer(name, |admin, options| {
@@ -119,8 +135,11 @@ impl TopicMaker {
             pollster::block_on(admin.create_topics([&topic], &options))
         })?;
         match checked.into_iter().next() {
-            Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
-            Some(Err((_, code))) => Err(self.refused("cannot be created", name, purpose, code)),
+            Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(None),
+            Some(Err((_, code))) => Ok(Some(NoCreation {
+                error: self.refused("cannot be created", name, purpose, code),
+                code: Some(code),
+            })),
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Topics that are there and not as they should be, those that are not, and what is on record.
+
+use headwater_tests::Registry;
+use headwater_tests::postgres::Options;
+use headwater_tests::registry::Compatibility;
+
+use super::printed::User;
+use crate::world::kafka;
+
+fn add(user: &mut User<'_>, options: &[&str]) {
+    user.arguments
+        .extend(options.iter().map(|&it| it.to_owned()));
+}
+
+#[test]
+fn each_topic_that_is_not_fit_is_named_and_mended() {
+    let mut postgres = Options::default().start();
+    let sql = postgres.database("topics");
+    sql.run("create table items (id int primary key); create table other (id int primary key)");
+    let kafka = kafka();
+    let (conninfo, brokers) = (postgres.conninfo("topics"), kafka.brokers());
+    let options = [
+        "-d", &conninfo, "-b", &brokers, "--slot", "topics", "--sample", "0",
+    ];
+    let mut user = User::new(&mut postgres, &options).with_tools_of(kafka);
+    add(&mut user, &["--topic-prefix", "fit."]);
+
+    add(&mut user, &["--topic-replication", "3"]);
+    user.hears_and_mends("topics", "fail", "\"fit.items\"");
+
+    kafka.create_topic(
+        "fit.items",
+        1,
+        &[
+            ("cleanup.policy", "delete"),
+            ("max.message.bytes", "500000"),
+            ("min.insync.replicas", "2"),
+        ],
+    );
+    user.hears_and_mends("cleanup_policy", "warning", "\"fit.items\"");
+    user.hears_and_mends("message_size", "fail", "500000");
+    user.hears_and_mends("replicas", "fail", "min.insync.replicas=2");
+    add(&mut user, &["--topic-partitions", "4"]);
+    user.hears_and_mends("partitions", "warning", "\"fit.items\"");
+
+    let is_made = || kafka.topics().unwrap().contains_key("fit.other");
+    assert!(!is_made(), "the doctor makes no topic");
+    add(&mut user, &["--no-create-topics"]);
+    user.hears_and_mends("topics", "fail", "\"fit.other\"");
+    assert!(is_made());
+
+    // A slot of which nothing is on record could have lost changes.
+    sql.run("select pg_create_logical_replication_slot('topics', 'headwater')");
+    let report = user.asks();
+    assert_eq!(report.exit_code, 3, "{:#?}", report.fails());
+    user.hears_and_mends("slot", "fail", "nothing is on record");
+    sql.run("select pg_drop_replication_slot('topics')");
+    sql.run("select pg_create_logical_replication_slot('topics', 'test_decoding')");
+    user.hears_and_mends("slot", "fail", "test_decoding");
+
+    sql.run("select pg_create_logical_replication_slot('topics_2', 'headwater')");
+    sql.run("create table load as select g from generate_series(1, 20000) g");
+    sql.run("drop table load");
+    add(&mut user, &["--max-retained-wal", "1MB"]);
+    user.hears_and_mends("retained_wal", "warning", "\"topics_2\"");
+}
+
+#[test]
+fn a_registry_that_refuses_nothing_is_named_and_mended() {
+    let mut postgres = Options::default().start();
+    let sql = postgres.database("schemas");
+    sql.run("create table items (id int primary key, name text)");
+    let registry = Registry::new(Compatibility::None);
+    let (conninfo, brokers) = (postgres.conninfo("schemas"), kafka().brokers());
+    let options = [
+        "-d",
+        &conninfo,
+        "-b",
+        &brokers,
+        "-S",
+        "schemas",
+        "--topic-prefix",
+        "doctor.",
+    ];
+    let mut user = User::new(&mut postgres, &options);
+    let url = registry.url();
+    add(
+        &mut user,
+        &["--sample", "0", "--format", "avro", "-r", &url],
+    );
+    user.is_well("schemas");
+    user.hears_and_mends("compatibility", "warning", "NONE");
+
+    let schema = r#"{"type":"record","name":"other","fields":[{"name":"id","type":"bytes"}]}"#;
+    registry.register("doctor.items-value", schema).unwrap();
+    let found = user.hears("schemas", "fail");
+    assert!(found[0].found.contains("doctor.items-value"), "{found:?}");
+}

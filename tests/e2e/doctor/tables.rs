@@ -1,0 +1,78 @@
+//! What the tables are like, under the options of a stream.
+
+use super::printed::User;
+use headwater_tests::postgres::Options;
+
+#[test]
+fn each_table_that_is_not_fit_is_named_and_mended() {
+    let mut postgres = Options::default().start();
+    let sql = postgres.database("fit");
+    sql.run("create table items (id int primary key)");
+    let conninfo = postgres.conninfo("fit");
+    let options = ["-d", &conninfo, "--sink", "stdout", "--sample", "0"];
+    let mut user = User::new(&mut postgres, &options);
+
+    sql.run("create table nothing_unique (n int); insert into nothing_unique values (1), (1)");
+    sql.run("create table has_index (n int not null unique, m int unique)");
+    sql.run(
+        "create table has_key (n int primary key); alter table has_key replica identity nothing",
+    );
+    user.hears_and_mends(
+        "keys",
+        "fail",
+        "public.has_index, public.has_key, public.nothing_unique",
+    );
+
+    sql.run("create table parts (id int primary key) partition by range (id)");
+    sql.run("create table parts_1 partition of parts for values from (0) to (10)");
+    sql.run("alter table parts_1 replica identity nothing");
+    user.hears_and_mends("identity", "fail", "public.parts_1");
+
+    sql.run("create unlogged table quick (id int primary key)");
+    user.hears_and_mends("left_out", "warning", "public.quick");
+
+    sql.run("create table wide (id int primary key, body text)");
+    let found = &user.asks().checks;
+    let toast = found.iter().find(|found| found.id == "toast").unwrap();
+    assert_eq!(toast.severity, "ok", "rows are read again: {toast:?}");
+    user.arguments
+        .extend(["--toast".to_owned(), "mark".to_owned()]);
+    user.hears("toast", "warning");
+    *user.arguments.last_mut().unwrap() = "require-full".to_owned();
+    user.hears_and_mends("toast", "fail", "public.wide");
+
+    sql.run("create table shapes (id int primary key, place point, places point[], name text)");
+    let report = user.asks();
+    let types = &report.of("types")[0].found;
+    for (column, is_named) in [
+        ("place (point)", true),
+        ("places (point[])", true),
+        ("name", false),
+    ] {
+        assert_eq!(types.contains(column), is_named, "{column} in {types}");
+    }
+    sql.run("drop table shapes");
+
+    sql.run("create schema a; create schema a_b");
+    sql.run("create table a.b_c (id int primary key); create table a_b.c (id int primary key)");
+    user.hears_and_mends("topic_names", "fail", "\"a_b\".\"c\"");
+
+    user.arguments
+        .extend(["--snapshot-mode".to_owned(), "chunked".to_owned()]);
+    user.hears_and_mends("chunks", "fail", "chunked");
+
+    user.arguments.extend(["-t".to_owned(), "itmes".to_owned()]);
+    user.hears("patterns", "fail");
+}
+
+#[test]
+fn text_of_an_unknown_encoding_is_named() {
+    let mut postgres = Options::default().start();
+    postgres
+        .session("postgres")
+        .run("create database ascii encoding 'SQL_ASCII' locale 'C' template template0");
+    postgres.session("ascii").run("create extension headwater");
+    let conninfo = postgres.conninfo("ascii");
+    let options = ["-d", &conninfo, "--sink", "stdout", "--sample", "0"];
+    User::new(&mut postgres, &options).hears_and_mends("encoding", "fail", "SQL_ASCII");
+}
