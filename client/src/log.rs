@@ -1,7 +1,13 @@
 //! What the client says of itself: lines on stderr, as text or JSON. Lower case,
 //! facts as fields, never the value of a row.
+//!
+//! In JSON a line is an object with `timestamp`, `level`, `message` and the fields of the event
+//! beside them. Messages are constant, what varies is in the fields, so that a program can
+//! tell events apart by `message`. The error that ends the process is such a line, too, and so is
+//! a panic: whoever reads the lines needs no other way to read the last one.
 
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -34,7 +40,10 @@ pub fn init(format: LogFormat, verbosity: u8) {
         .with_writer(std::io::stderr);
     let result = match format {
         LogFormat::Text => lines.compact().try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json => {
+            std::panic::set_hook(Box::new(log_panic));
+            lines.with_ansi(false).json().flatten_event(true).try_init()
+        }
     };
     if result.is_err() {
         tracing::debug!("the log is set up already");
@@ -47,4 +56,31 @@ pub fn warn(warning: &Error) {
         Some(hint) => tracing::warn!(hint, "{warning}"),
         None => tracing::warn!("{warning}"),
     }
+}
+
+/// Says why the process ends, and what mends it.
+pub fn last_words(format: LogFormat, error: &Error) {
+    let hint = error.hint();
+    match format {
+        LogFormat::Text => {
+            eprintln!("headwater: error: {error}");
+            if let Some(hint) = hint {
+                eprintln!("hint: {hint}");
+            }
+        }
+        LogFormat::Json => {
+            let exit_code = error.kind().exit_code();
+            tracing::error!(%error, hint, exit_code, "ended by an error");
+        }
+    }
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(
+        location,
+        reason = panic.payload_as_str(),
+        thread = std::thread::current().name(),
+        "panicked"
+    );
 }

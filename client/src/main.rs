@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use headwater::config::{self, Environment, Refusal};
 use headwater::error::Error;
-use headwater::log;
+use headwater::log::{self, LogFormat};
 
 // One thread allocates a record and its headers for librdkafka, another frees them when
 // they are acknowledged: of the client's CPU, a third went into the C library's allocator.
@@ -19,7 +19,8 @@ fn main() -> ExitCode {
     let settings = match config::load(&words, &Environment::of_process()) {
         Ok(settings) => settings,
         Err(Refusal::CommandLine(error)) => error.exit(),
-        Err(Refusal::Settings(error)) => return failed(&error),
+        // In what form lines are to be is among what cannot be read.
+        Err(Refusal::Settings(error)) => return failed(LogFormat::Text, &error),
     };
     let general = &settings.cli.general;
     log::init(general.log_format, general.verbose);
@@ -28,14 +29,11 @@ fn main() -> ExitCode {
     }
     match settings.cli.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => failed(general.log_format, &error),
     }
 }
 
-fn failed(error: &Error) -> ExitCode {
-    eprintln!("headwater: error: {error}");
-    if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
-    }
+fn failed(format: LogFormat, error: &Error) -> ExitCode {
+    log::last_words(format, error);
     ExitCode::from(error.kind().exit_code())
 }

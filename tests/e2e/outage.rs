@@ -80,7 +80,7 @@ fn waits(name: &str, outage: Duration) {
     });
     let said = client.stderr();
     client.terminate().expect(0, &["answers again"]);
-    let waits = said.matches("waiting for Kafka at").count();
+    let waits = said.matches("waiting for Kafka").count();
     // A broker that wakes answers what is left of its connections, and drops them then.
     assert!((2..=4).contains(&waits), "once for each outage: {said}");
     let records = topic::read(&kafka, &topic);

@@ -136,7 +136,7 @@ impl Connection {
             && !self.out.swap(true, Ordering::Relaxed)
         {
             self.outages.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("waiting for Kafka at {}: {reason}", self.brokers);
+            tracing::warn!(brokers = self.brokers, reason, "waiting for Kafka");
         }
     }
 
@@ -156,8 +156,9 @@ impl Connection {
                 None => complaint.reason.clone(),
             };
             tracing::warn!(
-                "waiting for Kafka at {}, which refuses: {reason}",
-                self.brokers
+                brokers = self.brokers,
+                reason,
+                "waiting for Kafka, which refuses"
             );
         }
     }
@@ -176,7 +177,7 @@ impl Connection {
     pub(crate) fn alive(&self) {
         if self.out.load(Ordering::Relaxed) && self.out.swap(false, Ordering::Relaxed) {
             self.away.store(false, Ordering::Relaxed);
-            tracing::info!("Kafka at {} answers again", self.brokers);
+            tracing::info!(brokers = self.brokers, "Kafka answers again");
         }
     }
 
