@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cli::{FormatMode, KafkaArguments, SinkKind, StreamOptions};
 use crate::error::Result;
 use crate::kafka::KafkaOptions;
+use crate::metrics::Metrics;
 use crate::registry::{self, Registrar, Registry};
 use crate::sink::{KafkaSink, Sink, StdoutSink};
 use crate::state::{KafkaSchemaIds, KafkaState, SchemaIds, StateKey, StateStore};
@@ -54,6 +55,7 @@ pub fn registrar(
     options: &StreamOptions,
     database: &str,
     stop: &Stop,
+    metrics: &Metrics,
 ) -> Result<Option<Registrar>> {
     if options.format == FormatMode::Json {
         return Ok(None);
@@ -67,7 +69,7 @@ pub fn registrar(
         database,
         &options.slot,
     )?;
-    Registrar::start(registry, ids, stop).map(Some)
+    Registrar::start(registry, ids, stop, metrics).map(Some)
 }
 
 fn state_key(prefix: &str, database: &str, slot: &str) -> StateKey {

@@ -152,7 +152,7 @@ impl Target {
         Ok(Target {
             sink,
             dead_letters,
-            registrar: assemble::registrar(options, database, stop)?,
+            registrar: assemble::registrar(options, database, stop, metrics)?,
             store,
         })
     }

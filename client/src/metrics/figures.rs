@@ -169,6 +169,10 @@ impl ByTable {
         }
     }
 
+    pub(super) fn total(&self) -> u64 {
+        self.named.values().sum::<u64>() + self.others
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         let others = (self.others > 0).then_some((OTHERS, self.others));
         let named = self.named.iter().map(|(table, count)| (&**table, *count));
@@ -229,5 +233,6 @@ mod tests {
         assert_eq!(found.len(), NAMED + 1);
         assert!(found.contains(&("public.t0", 2)));
         assert_eq!(found.last(), Some(&(OTHERS, 4)));
+        assert_eq!(letters.total(), NAMED as u64 + 5);
     }
 }

@@ -276,8 +276,9 @@ mod tests {
             ("headwater_retained_wal_bytes", Some("90")),
             ("headwater_safe_wal_bytes", None),
             ("headwater_snapshot_rows", None),
+            ("headwater_dead_letters_total", Some("1")),
             (
-                "headwater_dead_letters_total{table=\"public.t\"}",
+                "headwater_table_dead_letters_total{table=\"public.t\"}",
                 Some("1"),
             ),
         ] {

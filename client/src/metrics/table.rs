@@ -366,7 +366,9 @@ pub const GROUPS: &[Group] = &[
     Group {
         title: "What a person has to look at",
         about: "Tables are named by a label only where something is wrong with them, and at most 100 of \
-                them: beyond that, `(others)`, or the number alone.",
+                them: beyond that, `(others)`, or the number alone. A series that begins with 1 has \
+                no increase for Prometheus: alerts go by the numbers without a label, which are there \
+                from the start.",
         metrics: &[
             counter(
                 "headwater_quarantined_changes_total",
@@ -374,13 +376,18 @@ pub const GROUPS: &[Group] = &[
                 "Changes that the server could not encode, or was told to leave out (--quarantine).",
                 |it, samples| samples.put(it.figures.stream.tally.quarantined),
             ),
+            counter(
+                "headwater_dead_letters_total",
+                COUNT,
+                "Changes that could not be delivered and are kept as dead letters (--on-error quarantine).",
+                |it, samples| samples.put(it.figures.dead_letters.total()),
+            ),
             Metric {
                 labels: &["table"],
                 ..counter(
-                    "headwater_dead_letters_total",
+                    "headwater_table_dead_letters_total",
                     COUNT,
-                    "Changes that could not be delivered and are kept as dead letters (--on-error \
-                     quarantine), by table.",
+                    "Those of one table, or `logical messages`.",
                     |it, samples| {
                         for (table, count) in it.figures.dead_letters.iter() {
                             samples.put_with(&[table], count);

@@ -46,6 +46,7 @@ use self::clerk::Clerk;
 use self::desk::{Found, Office, Part, Question};
 use super::{Refused, Registry};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::state::SchemaIds;
 use crate::stop::Stop;
 
@@ -126,7 +127,8 @@ impl Schemas {
 #[derive(Clone)]
 pub struct Registrar(Arc<Office>);
 impl Registrar {
-    /// Begins with what `store` has on record; none is kept without one. `stop` ends it.
+    /// Begins with what `store` has on record; none is kept without one. `stop` ends it; what comes
+    /// of its questions is counted in `metrics`.
     ///
     /// # Errors
     /// The record cannot be read.
@@ -134,6 +136,7 @@ impl Registrar {
         registry: Registry,
         mut store: Option<Box<dyn SchemaIds>>,
         stop: &Stop,
+        metrics: &Metrics,
     ) -> Result<Self> {
         let records = match &mut store {
             Some(store) => store.load()?,
@@ -146,6 +149,7 @@ impl Registrar {
             registry,
             store,
             stop: stop.clone(),
+            metrics: metrics.clone(),
         };
         std::thread::Builder::new()
             .name("registry".to_owned())

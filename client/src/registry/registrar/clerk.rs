@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::desk::{Answer, Known, Office, Part, Question, Used};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
 use crate::registry::refused::{Grounds, OtherId, SharedId};
 use crate::registry::{Refused, Registered, Registry, allowed, difference, promise};
 use crate::state::SchemaIds;
@@ -21,6 +22,7 @@ pub(super) struct Clerk {
     pub(super) registry: Registry,
     pub(super) store: Option<Box<dyn SchemaIds>>,
     pub(super) stop: Stop,
+    pub(super) metrics: Metrics,
 }
 
 /// Whatever ends the thread, a panic too, nobody waits for it any more. Where it was asked to stop,
@@ -38,7 +40,9 @@ impl Clerk {
     pub(super) fn work(mut self) {
         let mut backoff = Backoff::default();
         while let Some(question) = self.next() {
-            match self.ask(&question) {
+            let asked = self.ask(&question);
+            self.count(&asked);
+            match asked {
                 Ok(answer) => {
                     if std::mem::take(&mut self.office.lock().is_down) {
                         tracing::info!(
@@ -65,6 +69,18 @@ impl Clerk {
                 }
             }
         }
+    }
+
+    fn count(&self, asked: &Result<Answer>) {
+        self.metrics.count(|figures| {
+            let registry = &mut figures.registry;
+            registry.questions += 1;
+            match asked {
+                Ok(Answer::Id(_)) => {}
+                Ok(Answer::Refused(_)) => registry.refusals += 1,
+                Err(_) => registry.errors += 1,
+            }
+        });
     }
 
     /// The question whose turn it is; none when it is time to end.

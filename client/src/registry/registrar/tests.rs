@@ -65,7 +65,7 @@ fn registrar(url: String, memory: &Memory) -> Registrar {
     };
     let registry = Registry::new(&options).unwrap().unwrap();
     let store: Box<dyn SchemaIds> = Box::new(memory.clone());
-    Registrar::start(registry, Some(store), &Stop::default()).unwrap()
+    Registrar::start(registry, Some(store), &Stop::default(), &Metrics::default()).unwrap()
 }
 
 fn awaited(registrar: &Registrar) -> Result<Result<Ids, Arc<Refused>>> {
@@ -391,7 +391,13 @@ fn nobody_waits_for_a_thread_that_has_panicked() {
         ..RegistryOptions::default()
     };
     let registry = Registry::new(&options).unwrap().unwrap();
-    let registrar = Registrar::start(registry, Some(Box::new(Panics)), &Stop::default()).unwrap();
+    let registrar = Registrar::start(
+        registry,
+        Some(Box::new(Panics)),
+        &Stop::default(),
+        &Metrics::default(),
+    )
+    .unwrap();
     let error = awaited(&registrar).unwrap_err();
     assert!(error.to_string().contains("has ended"), "{error}");
 }
