@@ -109,7 +109,8 @@ demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on t
 test: setup ## unit, property and end-to-end tests, on throwaway servers
 	@setup/packages.sh test
 	@setup/registry.sh
-	@setup/fastavro.sh
+	@setup/python.sh fastavro
+	@setup/python.sh prometheus_client
 	@$(MAKE) --no-print-directory client server-panics server
 	@# Most end-to-end tests wait for a server most of the time.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked $(rust_only)
@@ -149,7 +150,7 @@ test-security: setup ## every way in to Kafka, tokens that end, the ACLs that do
 .PHONY: test-avro
 test-avro: setup ## a thousand random ALTERs under a registry, every row of every catalog in Avro; minutes
 	@setup/registry.sh
-	@setup/fastavro.sh
+	@setup/python.sh fastavro
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture --test-threads 1 avro::
 

@@ -58,10 +58,23 @@ pub fn kafka() -> PathBuf {
 ///
 /// If it was not fetched.
 pub fn fastavro() -> PathBuf {
-    let folder = target().join("fastavro");
+    python("fastavro")
+}
+
+/// The folder with Prometheus' library for Python.
+///
+/// # Panics
+///
+/// If it was not fetched.
+pub fn prometheus_client() -> PathBuf {
+    python("prometheus_client")
+}
+
+fn python(name: &str) -> PathBuf {
+    let folder = target().join(name);
     assert!(
         folder.is_dir(),
-        "no fastavro at {}: `setup/fastavro.sh` fetches it",
+        "no {name} at {}: `setup/python.sh {name}` fetches it",
         folder.display()
     );
     folder
