@@ -329,7 +329,7 @@ type Store = Option<Box<dyn StateStore>>;
 impl Launch<'_> {
     /// Gets to a slot that can be streamed from; none if a copy was all that was asked for.
     fn begin(&mut self, store: &mut Store) -> Result<Option<Begun>> {
-        retried(self.stop, || self.try_begin(store))
+        retried(self.stop, self.metrics, || self.try_begin(store))
     }
 
     fn try_begin(&mut self, store: &mut Store) -> Result<Option<Begun>> {
@@ -434,7 +434,7 @@ impl Launch<'_> {
                 ..begun.state(Phase::Copied, options)
             };
             // A copy of hours is not to be made again because a broker was away at its end.
-            retried(self.stop, || store.store(&state))?;
+            retried(self.stop, self.metrics, || store.store(&state))?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -466,7 +466,7 @@ impl Launch<'_> {
                 runs,
                 ..begun.state(Phase::Copied, options)
             };
-            retried(self.stop, || store.store(&state))?;
+            retried(self.stop, self.metrics, || store.store(&state))?;
         }
         self.promote(&copied)?;
         tracing::info!(
@@ -512,7 +512,7 @@ impl Launch<'_> {
             metrics: self.metrics,
         };
         let mut own_pid = None;
-        let (taken, state) = retried(self.stop, || {
+        let (taken, state) = retried(self.stop, self.metrics, || {
             let taken = match own_pid {
                 None => pipeline.take_slot(begun.position),
                 Some(pid) => pipeline.take_slot_again(begun.position, pid),
@@ -538,9 +538,10 @@ impl Launch<'_> {
 }
 
 /// Tries as often as connections break.
-fn retried<T>(stop: &Stop, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+fn retried<T>(stop: &Stop, metrics: &Metrics, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let mut backoff = Backoff::default();
     loop {
+        metrics.turns();
         match attempt() {
             Err(error) if error.kind() == ErrorKind::Disconnected => {
                 backoff.report(&error);

@@ -124,6 +124,11 @@ impl Health {
         }
     }
 
+    /// The main thread does not hang, and gets no further.
+    pub(super) fn turns(&mut self, now: Instant) {
+        self.turned = now;
+    }
+
     /// Work goes on that nothing is delivered by: a topic is read, say.
     pub(super) fn works(&mut self, now: Instant) {
         (self.turned, self.moved) = (now, now);
@@ -380,6 +385,18 @@ mod tests {
         );
         health.works(later);
         assert_eq!(health.ready(later), Ok(()));
+    }
+
+    #[test]
+    fn a_copy_whose_end_cannot_be_recorded_is_alive_and_not_ready() {
+        let begin = Instant::now();
+        let mut health = Health::new(begin);
+        health.enter(Activity::Snapshot, begin);
+        // Hours of copying are not to be killed because a broker is away at their end.
+        let now = begin + 100 * TURN;
+        health.turns(now);
+        assert_eq!(health.live(now), Ok(()));
+        assert!(health.ready(now).is_err());
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl Metrics {
         self.lock().health.connected(is_connected, Instant::now());
     }
 
+    /// The main thread tries again what does not get any further.
+    pub(crate) fn turns(&self) {
+        self.lock().health.turns(Instant::now());
+    }
+
     /// The main thread does something that takes its time and has got a little further.
     pub(crate) fn works(&self) {
         self.lock().health.works(Instant::now());

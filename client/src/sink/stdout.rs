@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{
-    Delivered, GhostSearch, Ghosts, Headers, Keying, Record, SendError, Sink, Token, TopicId,
+    Delivered, GhostSearch, Ghosts, Headers, Keying, Load, Record, SendError, Sink, Token, TopicId,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,6 +33,10 @@ struct Lines {
     accepted: Vec<Delivered>,
     /// What was written and is not yet reported.
     delivered: Vec<Delivered>,
+    /// Records so far.
+    taken: u64,
+    written: u64,
+    written_bytes: u64,
     is_writing: bool,
     is_closed: bool,
     failure: Option<(io::ErrorKind, String)>,
@@ -91,13 +95,18 @@ impl Shared {
             lines.is_writing = true;
             drop(lines);
             let written = out.write_all(&bytes).and_then(|()| out.flush());
+            let length = bytes.len() as u64;
             bytes.clear();
             // A giant row's memory is not kept.
             bytes.shrink_to(2 * BUFFER_BYTES);
             lines = self.lock();
             lines.is_writing = false;
             match written {
-                Ok(()) => lines.delivered.append(&mut accepted),
+                Ok(()) => {
+                    lines.written += accepted.iter().map(|run| run.count).sum::<u64>();
+                    lines.written_bytes += length;
+                    lines.delivered.append(&mut accepted);
+                }
                 Err(error) => {
                     lines.failure = Some((error.kind(), error.to_string()));
                     self.changed.notify_all();
@@ -131,6 +140,7 @@ impl Lines {
         self.buffer.push(b'\t');
         self.field(record.value);
         self.buffer.push(b'\n');
+        self.taken += 1;
         match self.accepted.last_mut() {
             Some(last) if last.token == token => last.count += 1,
             _ => self.accepted.push(Delivered { token, count: 1 }),
@@ -176,6 +186,18 @@ impl Sink for StdoutSink {
             self.0.changed.notify_all();
         }
         Ok(())
+    }
+
+    fn load(&self) -> Load {
+        let lines = self.0.lock();
+        Load {
+            delivered_records: lines.written,
+            delivered_bytes: lines.written_bytes,
+            in_flight_records: lines.taken - lines.written,
+            in_flight_bytes: lines.buffer.len() as u64,
+            limit_bytes: BUFFER_BYTES as u64,
+            ..Load::default()
+        }
     }
 
     fn deliveries(&self, into: &mut Vec<Delivered>) -> Result<()> {
@@ -296,6 +318,12 @@ mod tests {
         assert_eq!(
             String::from_utf8(page.0.lock().unwrap().clone()).unwrap(),
             "{\"id\":1}\t{\"a\":  2}\n{\"id\":1}\tnull\nnull\t{}\n"
+        );
+        let load = sink.load();
+        assert_eq!(
+            (load.delivered_records, load.in_flight_records),
+            (3, 0),
+            "{load:?}"
         );
         let mut delivered = Vec::new();
         sink.deliveries(&mut delivered).unwrap();
