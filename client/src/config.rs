@@ -43,7 +43,7 @@ pub(crate) use table::with_variables;
 
 use crate::cli::{self, Cli};
 use crate::error::{Error, ErrorKind, Result};
-use command_line::{CommandLine, without_variables};
+use command_line::{CommandLine, nothing_required, without_variables};
 use file::{File, Value};
 use layers::{Assignment, Layers, Property};
 use table::{CommandSettings, KAFKA, Secrecy, Setting, Table};
@@ -62,7 +62,7 @@ pub struct Settings {
 /// # Errors
 /// What clap says; or an error of kind `Usage` that names the variable or the line.
 pub fn load(words: &[OsString], environment: &Environment) -> Result<Settings, Refusal> {
-    let resolved = Resolved::new(words, environment)?;
+    let resolved = Resolved::new(words, environment, Purpose::Run)?;
     Ok(Settings {
         cli: Cli::from_arg_matches(&resolved.matches).map_err(Refusal::CommandLine)?,
         warnings: resolved.warnings,
@@ -86,9 +86,25 @@ struct Resolved {
     warnings: Vec<Error>,
 }
 
+/// What settings are looked up for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To run the command.
+    Run,
+    /// To show them: the command may lack what it cannot run without.
+    Show,
+}
+
 impl Resolved {
-    fn new(words: &[OsString], environment: &Environment) -> Result<Self, Refusal> {
-        let root = cli::command();
+    fn new(
+        words: &[OsString],
+        environment: &Environment,
+        purpose: Purpose,
+    ) -> Result<Self, Refusal> {
+        let root = match purpose {
+            Purpose::Run => cli::command(),
+            Purpose::Show => nothing_required(cli::command()),
+        };
         let Some(line) = CommandLine::read(&root, words) else {
             return Err(wrong(root, words));
         };

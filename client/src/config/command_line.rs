@@ -138,6 +138,11 @@ pub(crate) fn without_variables(root: Command) -> Command {
         .mut_subcommands(|command| command.mut_args(without))
 }
 
+/// The tree in which commands run without what they require.
+pub(crate) fn nothing_required(root: Command) -> Command {
+    root.mut_subcommands(|command| command.mut_args(|arg| arg.required(false)))
+}
+
 fn lenient(command: Command) -> Command {
     let groups: Vec<_> = command.get_groups().map(|it| it.get_id().clone()).collect();
     groups

@@ -40,10 +40,12 @@ fn complaint(entry: &Entry, table: &Table) -> Option<(String, Option<String>)> {
             format!("{key} means different things to different commands"),
             Some(format!("Put it into {}.", tables_of(table, key))),
         )),
-        [key] => match table.having(key).next() {
-            Some(_) => None,
-            None => Some(unknown_key(key, &table.keys())),
-        },
+        [key] if table.having(key).next().is_some() => None,
+        [name] if name == KAFKA || table.command(name).is_some() => Some((
+            format!("{name} is a table"),
+            Some(format!("Write [{name}], once, and its keys below.")),
+        )),
+        [key] => Some(unknown_key(key, &table.keys())),
         [KAFKA, ..] => None,
         [name, KAFKA, _, ..] if table.command(name).is_some() => {
             match table.command(name)?.properties {
@@ -67,6 +69,9 @@ fn complaint(entry: &Entry, table: &Table) -> Option<(String, Option<String>)> {
         }
         [name, ..] if table.command(name).is_some() => {
             Some((format!("unknown key \"{}\"", path.join(".")), None))
+        }
+        [key, ..] if table.having(key).next().is_some() => {
+            Some((format!("{key} is a key, and no table"), None))
         }
         [name, ..] => {
             let commands = table.commands.iter().map(|command| command.name.as_str());

@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use super::layers::Property;
 use super::secret::{self, REDACTED};
 use super::table::{KAFKA, Kind, Secrecy, Setting};
-use super::{Environment, Refusal, Resolved};
+use super::{Environment, Purpose, Refusal, Resolved};
 
 /// The column in which places begin, where there is room: it leaves forty for them on a terminal.
 const COLUMN: usize = 40;
@@ -19,13 +19,13 @@ const COLUMN: usize = 40;
 /// What `headwater config print` prints.
 ///
 /// # Errors
-/// What keeps the command from running keeps it from being described.
+/// What is wrong keeps a command from being described; what is missing does not.
 pub fn print(
     words: &[OsString],
     environment: &Environment,
     as_json: bool,
 ) -> Result<String, Refusal> {
-    let resolved = Resolved::new(words, environment)?;
+    let resolved = Resolved::new(words, environment, Purpose::Show)?;
     Ok(match as_json {
         true => resolved.json(),
         false => resolved.toml(),

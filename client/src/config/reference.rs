@@ -145,7 +145,8 @@ workers = 4
 
 `HEADWATER_` and the option's name in capitals, with underscores. An empty variable is none. Options that
 are there or not take true or false, 1 or 0, yes or no, on or off: `HEADWATER_NO_CREATE_TOPICS=false`
-takes back what the file says. A variable that no option has is a warning, since the environment is not
+takes back what the file says. One of those that can be repeated is taken as if it stood once on the command
+line: `HEADWATER_TABLE='orders,sales.*'`. A variable that no option has is a warning, since the environment is not
 the client's alone.
 
 Kubernetes tells every pod of each service of its namespace by variables. Of a service by the name of

@@ -239,6 +239,11 @@ fn unknown_keys_and_wrong_values_are_named_with_their_line_and_what_is_like_them
             "[drop]\ntoast = \"mark\"\n",
             "h.toml:2: headwater drop has no option --toast. Put it into [stream].",
         ),
+        ("slot.x = 1\n", "h.toml:1: slot is a key, and no table"),
+        (
+            "[[verify]]\nlimit = 1\n",
+            "h.toml:1: verify is a table. Write [verify], once, and its keys below.",
+        ),
         (
             "headers = \"on\"\n",
             "h.toml:1: headers means different things to different commands. Put it into [stream] or [tail].",
@@ -400,6 +405,11 @@ fn what_is_printed_says_where_each_setting_is_from_and_is_a_file_itself() {
             .unwrap_or_else(|| panic!("{setting} in {shown}"));
         assert!(line.ends_with(&format!("# {place}")), "{line}");
     }
+    // What a command requires is not required to describe it.
+    let mut words = super::tests::words("tail");
+    words.extend(["--config".into(), files.settings().into()]);
+    let of_tail = print(&words, &environment, false).unwrap();
+    assert!(of_tail.starts_with("# headwater tail\n"), "{of_tail}");
     let longest = shown.lines().map(str::len).max();
     assert!(longest <= Some(80), "{shown}");
     assert!(load_with(&shown, [], "verify").is_ok());
