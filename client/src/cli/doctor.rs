@@ -17,8 +17,7 @@ use super::StreamOptions;
 #[command(after_help = "Examples:\n  \
     headwater doctor -d shop -b kafka:9092\n  \
     headwater doctor -d postgres://cdc@db/shop -b kafka:9092 -t 'orders*' --toast require-full\n  \
-    headwater doctor -d shop -b kafka:9092 --format avro -r http://registry:8081 --json\n\n\
-    Options are read from HEADWATER_* too: --topic-prefix from HEADWATER_TOPIC_PREFIX.")]
+    headwater doctor -d shop -b kafka:9092 --format avro -r http://registry:8081 --json")]
 pub struct DoctorOptions {
     /// The stream that is to run.
     #[command(flatten)]

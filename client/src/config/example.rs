@@ -124,7 +124,7 @@ fn sample(row: &Row<'_>) -> &'static str {
 }
 
 /// By key, and by the name of the value.
-const SAMPLES: [(&str, &str); 23] = [
+const SAMPLES: [(&str, &str); 24] = [
     ("dbname", "host=db.example dbname=shop user=streamer"),
     ("host", "db.example"),
     ("port", "5432"),
@@ -147,6 +147,7 @@ const SAMPLES: [(&str, &str); 23] = [
     ("N", "1"),
     ("NAME", "name"),
     ("PATTERN", "public.*"),
+    ("SECONDS", "2"),
     ("URL", "http://registry.example:8081"),
 ];
 

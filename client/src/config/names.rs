@@ -60,7 +60,13 @@ fn complaint(entry: &Entry, table: &Table) -> Option<(String, Option<String>)> {
             } else if table.having(key).next().is_some() {
                 Some((
                     format!("headwater {name} has no option --{key}"),
-                    Some(format!("Put it into {}.", tables_of(table, key))),
+                    Some(match table.is_ambiguous(key) {
+                        true => format!("Put it into {}.", tables_of(table, key)),
+                        false => format!(
+                            "Put it before the first table, or into {}.",
+                            tables_of(table, key)
+                        ),
+                    }),
                 ))
             } else {
                 let keys: Vec<&str> = command.settings.iter().map(|s| s.key.as_str()).collect();
