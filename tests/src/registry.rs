@@ -37,6 +37,8 @@ pub enum Compatibility {
     Forward,
     /// Both.
     Full,
+    /// Both, of every schema of the subject and not of the newest alone.
+    FullTransitive,
 }
 
 impl fmt::Display for Compatibility {
@@ -46,6 +48,7 @@ impl fmt::Display for Compatibility {
             Compatibility::Backward => "BACKWARD",
             Compatibility::Forward => "FORWARD",
             Compatibility::Full => "FULL",
+            Compatibility::FullTransitive => "FULL_TRANSITIVE",
         })
     }
 }

@@ -116,8 +116,9 @@ impl Single {
         )
     }
 
-    fn means_the_same(&self, reader: &Single) -> bool {
-        self.logical == reader.logical && !self.is_text_for_bytes(reader)
+    fn is_misread_as(&self, reader: &Single) -> bool {
+        let means_the_same = self.logical == reader.logical && !self.is_text_for_bytes(reader);
+        self.resolves_to(reader) && !means_the_same
     }
 }
 
@@ -253,14 +254,12 @@ impl<'s> Resolution<'s> {
                     self.resolve(field, written, branch);
                 }
             }
-            (Type::Single(written), Type::Single(read)) => {
-                if written.resolves_to(read) && !written.means_the_same(read) {
-                    self.found.push(Misread {
-                        field: field.to_owned(),
-                        written: written.to_string(),
-                        read: read.to_string(),
-                    });
-                }
+            (Type::Single(written), Type::Single(read)) if written.is_misread_as(read) => {
+                self.found.push(Misread {
+                    field: field.to_owned(),
+                    written: written.to_string(),
+                    read: read.to_string(),
+                });
             }
             (Type::Array(written), Type::Array(read)) | (Type::Map(written), Type::Map(read)) => {
                 self.resolve(field, written, read);

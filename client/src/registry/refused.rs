@@ -11,8 +11,9 @@ const TOLD_BYTES: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     table: String,
-    subject: String,
     reason: String,
+    /// Ways on, as the beginning of a sentence.
+    cure: String,
 }
 
 /// Why a schema is not taken.
@@ -86,10 +87,20 @@ impl Refused {
         if !words.is_empty() {
             reason = format!("{reason} ({said}: {})", listed(words));
         }
+        let cure = match grounds {
+            Grounds::Misread { .. } => format!(
+                "Make the column as it was and add one of the new type, copy the values and drop the old \
+                 one; if every reader takes each record by the schema that it names, set the \
+                 compatibility level of subject {subject} to NONE for the change"
+            ),
+            _ => format!(
+                "Make the table as it was, set another compatibility level for subject {subject}"
+            ),
+        };
         Refused {
             table: table.to_owned(),
-            subject: subject.to_owned(),
             reason,
+            cure,
         }
     }
 
@@ -105,9 +116,8 @@ impl Refused {
             format!("{} cannot be sent: {}", self.table, self.reason()),
         )
         .with_hint(format!(
-            "Make the table as it was, set another compatibility level for subject {}, or begin new \
-             topics under another --topic-prefix and --slot. {others}",
-            self.subject
+            "{}, or begin new topics under another --topic-prefix and --slot. {others}",
+            self.cure
         ))
     }
 }
@@ -208,6 +218,27 @@ mod tests {
              orders-value has for topic \"orders\" at level FULL: public.orders.Row: field a changed \
              from int to string (the registry says: TYPE_MISMATCH)"
         );
+    }
+
+    #[test]
+    fn what_would_be_misread_is_told_with_a_way_on_of_its_own() {
+        let grounds = Grounds::Misread {
+            level: Some("FULL".to_owned()),
+            difference: vec!["public.t.Row: field a changed from date(int) to int".to_owned()],
+            misread: vec!["field public.t.Row.a: int is read as date(int) by version 1".to_owned()],
+        };
+        let error = Refused::new("public.t", "t", "t-value", &grounds).error("Others go on.");
+        assert_eq!(
+            error.to_string(),
+            "public.t cannot be sent: its schema is not compatible with what subject t-value has for \
+             topic \"t\" at level FULL: public.t.Row: field a changed from date(int) to int (the \
+             registry takes it, and readers would misread it: field public.t.Row.a: int is read as \
+             date(int) by version 1)"
+        );
+        let cure = error.hint().unwrap();
+        assert!(cure.contains("add one of the new type"), "{cure}");
+        assert!(cure.contains("subject t-value to NONE"), "{cure}");
+        assert!(cure.ends_with("--slot. Others go on."), "{cure}");
     }
 
     #[test]

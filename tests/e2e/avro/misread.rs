@@ -1,7 +1,7 @@
 //! ALTERs that a registry takes although readers would misread values: the client refuses each at
 //! the levels that promise otherwise.
 
-use headwater_tests::registry::Compatibility::{self, Backward, Forward, Full};
+use headwater_tests::registry::Compatibility::{self, Backward, Forward, Full, FullTransitive};
 use headwater_tests::topic;
 
 use super::stream;
@@ -148,5 +148,48 @@ fn what_readers_would_misread_is_refused_though_the_registry_takes_it() {
             assert!(reason.contains(told), "{change}: no {told:?} in {reason:?}");
         }
         assert_eq!(versions, 1, "{change} is registered");
+    }
+}
+
+/// A column that was dropped comes again under its name with another type.
+#[test]
+fn only_a_transitive_level_looks_behind_the_newest_schema() {
+    let world = World::new("avro_misread_later");
+    let tables = [("newest", Full, 3), ("every", FullTransitive, 2)];
+    for (table, ..) in tables {
+        world.sql.run(&format!(
+            "create table {table} (id int primary key, c date); insert into {table} values (1)"
+        ));
+    }
+    let letters = format!("{}.letters", world.name);
+    let options = ["--on-error", "quarantine", "--dead-letter-topic", &letters];
+    let mut client = stream(&world, &registry().url(), &options);
+    client.streams();
+    let subject = |table: &str| format!("{}-value", world.topic(table));
+    for (table, level, _) in tables {
+        registry().set_compatibility_of(&subject(table), level);
+        world.sql.run(&format!(
+            "alter table {table} drop c; insert into {table} values (2);
+             alter table {table} add c int; insert into {table} values (3)"
+        ));
+    }
+    world.catches_up();
+    client.terminate().expect(0, &[]);
+    let letters = topic::read(world.kafka, &letters);
+    let reasons: Vec<_> = letters.iter().map(|it| it.header("hw.reason")).collect();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    for told in [
+        "every-value",
+        "FULL_TRANSITIVE",
+        "date(int) of version 1 is read as int",
+    ] {
+        assert!(reasons[0].contains(told), "no {told:?} in {reasons:?}");
+    }
+    for (table, _, versions) in tables {
+        assert_eq!(
+            registry().versions(&subject(table)).len(),
+            versions,
+            "{table}"
+        );
     }
 }
