@@ -25,6 +25,9 @@ pub(crate) struct Layout {
     /// The transaction that last altered each column of the key.
     key_altered: Vec<u32>,
     selected: bool,
+    /// Whether the server's settings let it be sent: if not, its name is none of the reader's
+    /// business either.
+    permitted: bool,
     /// Whether changes reach the WAL.
     logged: bool,
     /// Whether there are rows under it. A partitioned table gives name and key to those of
@@ -34,6 +37,8 @@ pub(crate) struct Layout {
 
 #[derive(Clone, Debug)]
 struct LayoutColumn {
+    /// The table has it, and this part of it has not: its number means nothing.
+    is_absent: bool,
     /// `attnum`, which a column keeps under any name.
     number: i16,
     name: String,
@@ -71,6 +76,7 @@ impl Layout {
                 .columns
                 .iter()
                 .map(|column| LayoutColumn {
+                    is_absent: column.attribute.is_absent(),
                     number: column.attribute.number(),
                     name: column.name.clone(),
                     type_oid: column.type_oid,
@@ -88,6 +94,7 @@ impl Layout {
                 .map(|column| relation.last_altered(column.attribute))
                 .collect(),
             selected: plan.selected,
+            permitted: plan.refusal.is_none(),
             logged: relation.is_logged(),
             has_rows: !relation.is_partitioned(),
         }
@@ -133,7 +140,11 @@ impl Layout {
     }
 
     fn name(&self) -> String {
-        format!("{}.{}", self.schema, self.table)
+        if self.permitted {
+            format!("{}.{}", self.schema, self.table)
+        } else {
+            "another table".to_owned()
+        }
     }
 
     fn key_columns(&self) -> impl Iterator<Item = &LayoutColumn> {
@@ -229,7 +240,7 @@ fn differences(before: &Layout, after: &Layout, resent: bool) -> Vec<String> {
     if resent || !before.has_rows {
         return reasons;
     }
-    for column in &before.columns {
+    for column in before.columns.iter().filter(|column| !column.is_absent) {
         let name = &column.name;
         match after.columns.iter().find(|new| new.number == column.number) {
             None => reasons.push(format!("column \"{name}\" was dropped")),

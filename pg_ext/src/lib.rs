@@ -12,6 +12,7 @@
 
 #![deny(unsafe_code)]
 
+mod access;
 mod codec;
 mod emit;
 mod encode;

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 
 use headwater_protocol::frame::{Column, Relation, ReplicaIdentity};
 use headwater_protocol::json;
-use headwater_protocol::options::{Partitions, PluginOptions};
+use headwater_protocol::options::Partitions;
 
+use crate::access::{Access, Refusal, Scope};
 use crate::codec::{Codec, CodecCompiler, member_prefix};
 use crate::pg::{
     Attribute, ColumnDescription, DatabaseEncoding, OpenRelation, OwnerRef, RelationRef, ancestors,
@@ -35,8 +36,13 @@ pub(crate) struct RelationPlan {
     /// Whether the relation's replica identity brings the whole key of an old row. A
     /// partition's may lack columns of the table's key.
     pub(crate) old_rows_have_key: bool,
-    /// Whether the options ask for the relation.
+    /// Whether the options ask for the relation, and it may be sent.
     pub(crate) selected: bool,
+    /// Why nothing of the table may be sent.
+    pub(crate) refusal: Option<Refusal>,
+    /// Whether a column of the key may not be sent: no row of the table has another key, and none
+    /// is sent.
+    pub(crate) key_is_excluded: bool,
     /// Whether all names are what the catalog holds. Others can be shown, but two of them
     /// may look the same.
     pub(crate) names_are_exact: bool,
@@ -66,12 +72,9 @@ pub(crate) struct ColumnPlan {
 impl RelationPlan {
     /// The plan of a relation in a stream: whether its rows are asked for is the options' to
     /// say.
-    pub(crate) fn of_stream(
-        relation: RelationRef<'_>,
-        encoding: DatabaseEncoding,
-        options: &PluginOptions,
-    ) -> Self {
-        RelationPlan::compile(relation, encoding, options, |schema, table| {
+    pub(crate) fn of_stream(relation: RelationRef<'_>, scope: Scope<'_>) -> Self {
+        let options = scope.options;
+        RelationPlan::compile(relation, scope, |schema, table| {
             relation.is_streamed(options.partitions) && options.selects(schema, table)
         })
     }
@@ -79,40 +82,63 @@ impl RelationPlan {
     /// The plan of a relation's rows, named and keyed as the relation that they belong to.
     ///
     /// `selects` says of a schema and a table whether its rows are asked for; the plan of
-    /// one that is not has no columns.
+    /// one that is not has no columns. Nor has any those that may not be sent: they are as if
+    /// the table had none of them.
     pub(crate) fn compile(
         relation: RelationRef<'_>,
-        encoding: DatabaseEncoding,
-        options: &PluginOptions,
+        scope: Scope<'_>,
         selects: impl FnOnce(&str, &str) -> bool,
     ) -> Self {
+        let Scope {
+            options,
+            limits,
+            encoding,
+        } = scope;
         let owner = relation.owner();
         let is_owned = owner.is_some();
         let owner = owner.as_ref().map_or(relation, OwnerRef::as_ref);
-        let mut depends_on = match options.partitions {
-            Partitions::Root => ancestors(owner),
-            Partitions::Leaf => Vec::new(),
+        let by_root = options.partitions == Partitions::Root;
+        let mut depends_on = if by_root || limits.excludes_columns() {
+            ancestors(owner)
+        } else {
+            Vec::new()
         };
-        let root = depends_on.last().copied().and_then(OpenRelation::open);
+        let root = depends_on
+            .last()
+            .filter(|_| by_root)
+            .copied()
+            .and_then(OpenRelation::open);
         let head = root.as_ref().map_or(owner, OpenRelation::as_ref);
         let schema = head.schema(encoding);
         let table = head.name(encoding);
-        let selected = is_owned && selects(&schema, &table);
-        let (key_numbers, described) = if selected {
+        let access = access_to(head, owner, &depends_on, scope);
+        let selected = is_owned && access.refusal().is_none() && selects(&schema, &table);
+        let (key_numbers, mut described) = if selected {
             (head.key_columns(), head.columns(encoding))
         } else {
             (Vec::new(), Vec::new())
         };
+        described.retain(|column| access.table_has(&column.name));
         let place = |number: &i16| {
             described
                 .iter()
                 .position(|column| column.attribute.number() == *number)
         };
-        let key: Vec<usize> = key_numbers.iter().filter_map(place).collect();
-        let described = match &root {
+        let mut key: Vec<usize> = key_numbers.iter().filter_map(place).collect();
+        let mut key_is_excluded = key.len() < key_numbers.len();
+        if key_is_excluded {
+            key.clear();
+        }
+        let mut described = match &root {
             Some(_) => placed_in(owner, described, encoding),
             None => described,
         };
+        for (index, column) in described.iter_mut().enumerate() {
+            if !access.part_has(&column.name) {
+                column.attribute = Attribute::ABSENT;
+                key_is_excluded |= key.contains(&index);
+            }
+        }
         let mut codecs = CodecCompiler::new(encoding, options);
         let mut key_codecs: HashMap<usize, Codec> = key
             .iter()
@@ -162,6 +188,8 @@ impl RelationPlan {
             old_rows_have_key,
             columns,
             selected,
+            refusal: access.refusal(),
+            key_is_excluded,
             names_are_exact: head.has_exact_names(encoding),
             source,
             descriptor_address: relation.descriptor_address(),
@@ -191,6 +219,32 @@ impl RelationPlan {
                 .collect(),
         }
     }
+}
+
+/// What may be sent of the table `head` from the relation `owner`, above which these are.
+fn access_to<'l>(
+    head: RelationRef<'_>,
+    owner: RelationRef<'_>,
+    above: &[u32],
+    scope: Scope<'l>,
+) -> Access<'l> {
+    let above = if scope.limits.excludes_columns() {
+        above
+    } else {
+        &[]
+    };
+    let above: Vec<Option<OpenRelation>> = above
+        .iter()
+        .filter(|id| **id != head.id())
+        .map(|id| OpenRelation::open(*id))
+        .collect();
+    let is_part = owner.id() != head.id();
+    let related: Vec<Option<RelationRef<'_>>> = above
+        .iter()
+        .map(|relation| relation.as_ref().map(OpenRelation::as_ref))
+        .chain(is_part.then_some(Some(owner)))
+        .collect();
+    Access::of(head, &related, is_part, scope)
 }
 
 /// The columns of a partitioned table with the places that they have in a partition, whose

@@ -15,9 +15,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use headwater_protocol::options::PluginOptions;
-
-use crate::pg::{DatabaseEncoding, RelationRef, Stale, is_quiet, take_invalidated};
+use crate::access::Scope;
+use crate::pg::{RelationRef, Stale, is_quiet, take_invalidated};
 use crate::plan::RelationPlan;
 
 /// A plan and what the reader of the stream knows of it.
@@ -42,12 +41,7 @@ pub(crate) struct PlanCache {
 
 impl PlanCache {
     /// The relation's plan as of the snapshot in force.
-    pub(crate) fn get(
-        &mut self,
-        relation: RelationRef<'_>,
-        options: &PluginOptions,
-        encoding: DatabaseEncoding,
-    ) -> &mut CachedPlan {
+    pub(crate) fn get(&mut self, relation: RelationRef<'_>, scope: Scope<'_>) -> &mut CachedPlan {
         self.apply_invalidations();
         let id = relation.id();
         let current = self
@@ -57,7 +51,7 @@ impl PlanCache {
         if !current {
             // Lookups within may note further invalidations; they are applied at the next
             // change, before this plan is used again.
-            let plan = RelationPlan::of_stream(relation, encoding, options);
+            let plan = RelationPlan::of_stream(relation, scope);
             // Nothing was reported between the beginnings of two plans of one epoch, nor while
             // either was compiled.
             let epoch = is_quiet().then_some(self.epoch);
@@ -82,6 +76,12 @@ impl PlanCache {
         for cached in self.plans.values_mut() {
             cached.announced = false;
         }
+    }
+
+    /// Every plan is to be compiled anew: what decides them besides the catalogs has changed.
+    pub(crate) fn forget(&mut self) {
+        self.plans.clear();
+        self.epoch += 1;
     }
 
     fn apply_invalidations(&mut self) {

@@ -5,14 +5,17 @@
 //! still moves, because the server reports progress.
 
 use headwater_protocol::frame::{Commit, Message, Op, QuarantinedMessage, Stale, Truncate, write};
+use headwater_protocol::limits::Limits;
 use headwater_protocol::options::{Envelope, Origin, Output, PluginOptions};
 use headwater_protocol::{ChangeId, Lsn, reserved};
 
+use crate::access::Scope;
 use crate::emit::Batch;
 use crate::encode::{EncodeError, Encoder, RowChange, Source, ValueEncoder};
 use crate::layout::Finding;
 use crate::pg::{
-    DatabaseEncoding, OutputSettings, RelationRef, TupleBuffer, TupleRef, Writer, report_stale,
+    DatabaseEncoding, OutputSettings, RelationRef, TupleBuffer, TupleRef, Writer, current_limits,
+    limits_generation, report_stale,
 };
 use crate::plan_cache::PlanCache;
 use crate::preamble::Preamble;
@@ -59,6 +62,9 @@ pub(crate) struct MessageView<'cb> {
 /// The state of one decoding session.
 pub(crate) struct Session {
     options: PluginOptions,
+    limits: Limits,
+    /// Of the settings that `limits` were read from.
+    limits_generation: u64,
     plans: PlanCache,
     watch: DdlWatch,
     encoder: Encoder,
@@ -96,6 +102,8 @@ impl Session {
             preamble: Preamble::new(connection.server_version),
             schemas: SchemaCompiler::new(&options, encoding),
             options,
+            limits_generation: limits_generation(),
+            limits: current_limits(),
             plans: PlanCache::default(),
             watch: DdlWatch::default(),
             old: TupleBuffer::default(),
@@ -113,8 +121,19 @@ impl Session {
     pub(crate) fn begin(&mut self, changed: &[u32]) {
         self.transaction = Progress::default();
         self.encoder.values.calls().settings().enter();
-        let encoding = self.encoder.values.encoding();
-        self.watch.begin(changed, &self.options, encoding);
+        // Read at the begin alone: a reload in the middle of a transaction, which a walsender takes
+        // notice of as it writes, does not split it.
+        if self.limits_generation != limits_generation() {
+            self.limits_generation = limits_generation();
+            self.limits = current_limits();
+            self.plans.forget();
+        }
+        let scope = Scope {
+            options: &self.options,
+            limits: &self.limits,
+            encoding: self.encoder.values.encoding(),
+        };
+        self.watch.begin(changed, scope);
     }
 
     pub(crate) fn change(
@@ -135,7 +154,12 @@ impl Session {
             return self.stay_in_touch(writer);
         }
         let encoding = self.encoder.values.encoding();
-        let cached = self.plans.get(relation, &self.options, encoding);
+        let scope = Scope {
+            options: &self.options,
+            limits: &self.limits,
+            encoding,
+        };
+        let cached = self.plans.get(relation, scope);
         if !cached.plan.selected {
             return self.stay_in_touch(writer);
         }
@@ -197,11 +221,15 @@ impl Session {
             return self.stay_in_touch(writer);
         }
         let source = transaction.source(seq);
-        let encoding = self.encoder.values.encoding();
+        let scope = Scope {
+            options: &self.options,
+            limits: &self.limits,
+            encoding: self.encoder.values.encoding(),
+        };
         let frames = self.options.output == Output::Frames;
         let (mut whole, mut parts) = (Vec::new(), Vec::new());
         for relation in relations {
-            let cached = self.plans.get(*relation, &self.options, encoding);
+            let cached = self.plans.get(*relation, scope);
             let plan = &cached.plan;
             // A table that stands for its partitions comes with them, and so does one
             // between: its name would add nothing.
@@ -351,12 +379,16 @@ impl Session {
     /// Says of which tables the transaction changed rows without a change of theirs. Lines
     /// have no place for it: there the server's log names them.
     fn name_stale(&mut self, transaction: TransactionView, writer: &mut Writer<'_>) {
-        let encoding = self.encoder.values.encoding();
+        let scope = Scope {
+            options: &self.options,
+            limits: &self.limits,
+            encoding: self.encoder.values.encoding(),
+        };
         for Finding {
             table,
             gone,
             reason,
-        } in self.watch.finish(&self.options, encoding)
+        } in self.watch.finish(scope)
         {
             if self.options.output == Output::Lines {
                 report_stale(table.schema(), table.table(), transaction.end_lsn, &reason);

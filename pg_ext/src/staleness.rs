@@ -45,8 +45,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headwater_protocol::options::PluginOptions;
-
+use crate::access::Scope;
 use crate::layout::{Finding, Layout, compare};
 use crate::pg::{DatabaseEncoding, OpenRelation, RelationRef};
 use crate::plan::RelationPlan;
@@ -69,15 +68,10 @@ struct Watched {
 
 impl DdlWatch {
     /// A transaction begins that changes these relations.
-    pub(crate) fn begin(
-        &mut self,
-        changed: &[u32],
-        options: &PluginOptions,
-        encoding: DatabaseEncoding,
-    ) {
+    pub(crate) fn begin(&mut self, changed: &[u32], scope: Scope<'_>) {
         self.relations.clear();
         for id in changed {
-            let layouts = layout(*id, options, encoding).into_iter().collect();
+            let layouts = layout(*id, scope).into_iter().collect();
             let watched = Watched { layouts, resent: 0 };
             self.relations.insert(*id, watched);
         }
@@ -104,18 +98,14 @@ impl DdlWatch {
     }
 
     /// The transaction ends: the tables that it made stale.
-    pub(crate) fn finish(
-        &mut self,
-        options: &PluginOptions,
-        encoding: DatabaseEncoding,
-    ) -> Vec<Finding> {
+    pub(crate) fn finish(&mut self, scope: Scope<'_>) -> Vec<Finding> {
         let mut found = Vec::new();
         let relations = std::mem::take(&mut self.relations);
         for (id, watched) in &relations {
             if watched.layouts.is_empty() {
                 continue;
             }
-            let after = layout(*id, options, encoding);
+            let after = layout(*id, scope);
             for (index, before) in watched.layouts.iter().enumerate() {
                 let resent = index < watched.resent;
                 compare(*id, before, after.as_ref(), resent, &mut found);
@@ -125,9 +115,7 @@ impl DdlWatch {
         found.retain(|finding: &Finding| seen.insert((finding.table.id(), finding.reason.clone())));
         if found.iter().any(|finding| finding.gone) {
             // Whatever has a name now that it had not is among the relations of the transaction.
-            let after = relations
-                .keys()
-                .filter_map(|id| layout(*id, options, encoding));
+            let after = relations.keys().filter_map(|id| layout(*id, scope));
             settle_gone(&mut found, &after.collect::<Vec<_>>());
         }
         found
@@ -150,9 +138,9 @@ fn settle_gone(found: &mut Vec<Finding>, after: &[Layout]) {
 }
 
 /// The layout of a table as of the snapshot in force; none for what is no table.
-fn layout(id: u32, options: &PluginOptions, encoding: DatabaseEncoding) -> Option<Layout> {
+fn layout(id: u32, scope: Scope<'_>) -> Option<Layout> {
     let relation = OpenRelation::open_table(id)?;
     let relation = relation.as_ref();
-    let plan = RelationPlan::of_stream(relation, encoding, options);
-    Some(Layout::of(&plan, relation, encoding))
+    let plan = RelationPlan::of_stream(relation, scope);
+    Some(Layout::of(&plan, relation, scope.encoding))
 }

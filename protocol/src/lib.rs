@@ -16,6 +16,7 @@ pub mod avro;
 mod change_id;
 pub mod frame;
 pub mod json;
+pub mod limits;
 mod lsn;
 pub mod options;
 pub mod reserved;

@@ -22,7 +22,7 @@
 //! where the last one ended and nothing is ever tried twice.
 
 mod error;
-mod parse;
+pub(crate) mod parse;
 
 use std::fmt;
 use std::str::FromStr;
@@ -72,16 +72,8 @@ pub struct TablePatterns {
 impl TablePatterns {
     /// Parses a comma list of one pattern or more.
     pub fn parse(text: &str) -> Result<Self, TablePatternError> {
-        let mut patterns = Vec::new();
-        let mut rest = text;
-        loop {
-            let (pattern, end) = parse::pattern(rest)?;
-            patterns.push(pattern);
-            match rest[end..].strip_prefix(',') {
-                Some(next) => rest = next,
-                None => return Ok(TablePatterns { patterns }),
-            }
-        }
+        let patterns = parse::list(text, parse::pattern)?;
+        Ok(TablePatterns { patterns })
     }
 
     /// Whether one of the patterns matches. Names are given unquoted, as the catalog
@@ -187,7 +179,7 @@ impl fmt::Display for TablePattern {
 /// A pattern for one name: the literal runs between its wildcards, of which there is
 /// one fewer. Only the first and the last may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct NamePattern {
+pub(crate) struct NamePattern {
     literals: Vec<String>,
 }
 
@@ -202,7 +194,12 @@ impl NamePattern {
         self.literals.len() == 1
     }
 
-    fn matches(&self, name: &str) -> bool {
+    /// Whether it is `*` alone, which every name matches.
+    pub(crate) fn is_any(&self) -> bool {
+        matches!(self.literals.as_slice(), [first, last] if first.is_empty() && last.is_empty())
+    }
+
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let [first, between @ .., last] = self.literals.as_slice() else {
             return self.literals.iter().any(|literal| literal == name);
         };

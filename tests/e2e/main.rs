@@ -24,6 +24,7 @@ mod guarantees;
 mod handoff;
 mod idle;
 mod invalidation;
+mod limits;
 mod lines;
 mod messages;
 mod metrics;

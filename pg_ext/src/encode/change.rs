@@ -248,6 +248,9 @@ fn can_be_said(plan: &RelationPlan, change: &RowChange<'_>) -> Result<(), Encode
     if !plan.names_are_exact {
         return Err(EncodeError::NameNotUtf8);
     }
+    if plan.key_is_excluded {
+        return Err(EncodeError::KeyExcluded);
+    }
     old_row_suffices(plan, change)
 }
 

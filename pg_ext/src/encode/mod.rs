@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use headwater_protocol::ValueError;
 use headwater_protocol::frame::Op;
+use headwater_protocol::limits::{EXCLUDE_COLUMNS, TABLES};
 use headwater_protocol::options::{Envelope, Format, PluginOptions};
 
 use crate::pg::{
@@ -87,6 +88,8 @@ pub(crate) enum EncodeError {
     OldRowNotInWal,
     DeleteWithoutKey,
     Panicked,
+    /// A column of the key may not be sent. Which one is not said.
+    KeyExcluded,
     NameNotUtf8,
     /// The option `quarantine` names the change.
     Named,
@@ -149,6 +152,12 @@ impl fmt::Display for EncodeError {
             ),
             EncodeError::OldRowNotInWal => f.write_str(
                 "the WAL does not hold the old row: the replica identity does not ask for it",
+            ),
+            EncodeError::KeyExcluded => write!(
+                f,
+                "the server's setting {EXCLUDE_COLUMNS} has a column of its key: take that out of it, \
+                 give the table a replica identity index without the column, or leave the table out \
+                 of {TABLES}"
             ),
             EncodeError::NameNotUtf8 => f.write_str(
                 "the name of the schema, of the table or of a column cannot be converted to UTF-8",

@@ -101,7 +101,7 @@ impl DatabaseEncoding {
 /// Runs what reads the catalogs. A walsender starts a session, and is handed a message
 /// that belongs to no transaction, outside any: there `read` gets one of its own, which
 /// has no xid and ends at once.
-fn in_transaction<T>(read: impl FnOnce() -> T) -> T {
+pub(super) fn in_transaction<T>(read: impl FnOnce() -> T) -> T {
     // SAFETY: started and committed in pairs; an ERROR in between ends the session, which
     // aborts the transaction. Both switch the current memory context, which is put back.
     unsafe {

@@ -13,6 +13,7 @@ use headwater_protocol::options::{Output, Partitions, PluginOptions};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
+use super::limits::{current_limits, limits_generation};
 use super::memory::give_to;
 use super::options::{parse_pairs, text};
 use super::panics::{Place, panic_point};
@@ -21,7 +22,8 @@ use super::relation::RelationRef;
 use super::report::refuse;
 use super::settings::OutputSettings;
 use super::tuple::{Origin, TupleBuffer, TupleRef};
-use crate::encode::{Encoder, RowChange, Source, ValueEncoder};
+use crate::access::Scope;
+use crate::encode::{EncodeError, Encoder, RowChange, Source, ValueEncoder};
 use crate::plan::RelationPlan;
 use crate::preamble::describe;
 use crate::schema::SchemaCompiler;
@@ -105,7 +107,7 @@ pub unsafe extern "C-unwind" fn headwater_encode(
         } else {
             query
         };
-        if (*query).row_type != row_type {
+        if (*query).row_type != row_type || (*query).limits_generation != limits_generation() {
             *query = EncodeQuery::new(row_type, argument(fcinfo, 1));
         }
         panic_point(Place::Function);
@@ -144,6 +146,7 @@ impl RowType {
 /// What one query's calls share.
 struct EncodeQuery {
     row_type: RowType,
+    limits_generation: u64,
     /// A copy in the function's memory: no reference is held, so none can leak.
     descriptor: pg_sys::TupleDesc,
     plan: RelationPlan,
@@ -187,6 +190,7 @@ impl EncodeQuery {
             });
             EncodeQuery {
                 row_type,
+                limits_generation: limits_generation(),
                 descriptor,
                 plan,
                 encoder,
@@ -249,10 +253,28 @@ impl Drop for EncodeQuery {
     }
 }
 
-/// The plan of a table that was asked for by name, whatever the options select.
+/// The plan of a table that was asked for by name, whatever the options select. One that the
+/// server's settings do not let be sent ends the command.
 pub(super) fn compile(relation: RelationRef<'_>, options: &PluginOptions) -> RelationPlan {
-    let encoding = DatabaseEncoding::current(options.encoding);
-    RelationPlan::compile(relation, encoding, options, |_, _| true)
+    let scope = Scope {
+        options,
+        limits: &current_limits(),
+        encoding: DatabaseEncoding::current(options.encoding),
+    };
+    let plan = RelationPlan::compile(relation, scope, |_, _| true);
+    let reason = match plan.refusal {
+        Some(refusal) => refusal.to_string(),
+        None if plan.key_is_excluded => EncodeError::KeyExcluded.to_string(),
+        None => return plan,
+    };
+    refuse(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!(
+            "no rows of table \"{}.{}\" are sent: {reason}",
+            plan.schema, plan.table
+        ),
+        Some("What Headwater may send is for a superuser to say.".to_owned()),
+    )
 }
 
 /// A `regclass`.

@@ -24,6 +24,7 @@ mod encoding;
 mod float;
 mod functions;
 mod invalidation;
+mod limits;
 mod memory;
 mod options;
 mod output_function;
@@ -44,6 +45,7 @@ pub(crate) use data_calls::{DataCalls, Raised, SqlState, server_error};
 pub(crate) use encoding::{DatabaseEncoding, NotUtf8};
 pub(crate) use float::{push_f32, push_f64};
 pub(crate) use invalidation::{Stale, is_quiet, take_invalidated};
+pub(crate) use limits::{current_limits, limits_generation};
 pub(crate) use memory::{make_room, out_of_memory};
 pub(crate) use output_function::OutputFunction;
 pub(crate) use panics::{Place, panic_point};
@@ -60,3 +62,12 @@ pub(crate) use types::{
 pub(crate) use writer::Writer;
 
 pgrx::pg_module_magic!();
+
+/// Called by the server once it has loaded the library, and again at the next use where this
+/// failed.
+#[pgrx::pg_guard]
+extern "C-unwind" fn _PG_init() {
+    limits::define();
+    #[cfg(feature = "panics")]
+    panics::define();
+}

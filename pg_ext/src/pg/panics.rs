@@ -42,6 +42,14 @@ pub(crate) enum Place {
 
 #[cfg(feature = "panics")]
 pub(crate) use on_demand::panic_point;
+#[cfg(feature = "panics")]
+pub(super) use on_demand::{define, is_setting};
+
+/// Whether this is the setting's name, in lower case.
+#[cfg(not(feature = "panics"))]
+pub(super) fn is_setting(_: &str) -> bool {
+    false
+}
 
 /// The place is reached.
 #[cfg(not(feature = "panics"))]
@@ -53,7 +61,7 @@ mod on_demand {
     use std::cell::Cell;
     use std::ffi::CString;
 
-    use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_guard};
+    use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
     use super::Place;
 
@@ -64,9 +72,13 @@ mod on_demand {
         static REACHED: Cell<u64> = const { Cell::new(0) };
     }
 
-    /// Called by the server once it has loaded the library.
-    #[pg_guard]
-    pub(crate) unsafe extern "C-unwind" fn _PG_init() {
+    /// Whether this is the setting's name, in lower case.
+    pub(crate) fn is_setting(name: &str) -> bool {
+        name == "headwater.test_panic"
+    }
+
+    /// Defines the setting.
+    pub(crate) fn define() {
         GucRegistry::define_string_guc(
             c"headwater.test_panic",
             c"Where Headwater panics: PLACE, or PLACE:N at every N-th call. For tests.",

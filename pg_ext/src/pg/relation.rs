@@ -48,6 +48,11 @@ impl Attribute {
         by_value: true,
     };
 
+    /// Whether this is [`Attribute::ABSENT`].
+    pub(crate) fn is_absent(self) -> bool {
+        self.index == Attribute::ABSENT.index
+    }
+
     /// Whether a value may be in a TOAST table, and then be left out of the WAL.
     pub(crate) fn may_stand_out_of_line(self) -> bool {
         self.length == -1

@@ -96,3 +96,51 @@ pub(super) unsafe fn attribute<'a>(
             .add(index)
     }
 }
+
+/// Every setting that the server has, placeholders among them.
+pub(super) fn config_variables() -> Vec<*mut pg_sys::config_generic> {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: the array has as many members.
+    let (variables, count) =
+        unsafe { (pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions()) };
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: a copy in the current memory context, and its length.
+    let (variables, count) = unsafe {
+        let mut count = 0;
+        (pg_sys::get_guc_variables(&raw mut count), count)
+    };
+    let count = usize::try_from(count).unwrap_or(0);
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(variables, count) }.to_vec()
+}
+
+/// Whether the reset value of a placeholder was given by who may set a parameter that is for
+/// superusers, as `set_config_option` judges when the parameter is defined: from 15 on roles that were
+/// granted it may. Looks at the catalogs only where a role that is none gave the value.
+///
+/// # Safety
+///
+/// `placeholder` is a variable of the server's.
+pub(super) unsafe fn may_set(placeholder: *const pg_sys::config_generic) -> bool {
+    // SAFETY: the caller's.
+    let context = unsafe { (*placeholder).reset_scontext };
+    if !matches!(
+        context,
+        pg_sys::GucContext::PGC_BACKEND | pg_sys::GucContext::PGC_USERSET
+    ) {
+        return true;
+    }
+    #[cfg(feature = "pg14")]
+    return false;
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: a lookup in the catalogs, within a transaction: a process without a database has
+    // no options of a client's.
+    unsafe {
+        let granted = pg_sys::pg_parameter_aclcheck(
+            (*placeholder).name,
+            (*placeholder).reset_srole,
+            pg_sys::AclMode::from(pg_sys::ACL_SET),
+        );
+        granted == pg_sys::AclResult::ACLCHECK_OK
+    }
+}

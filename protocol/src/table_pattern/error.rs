@@ -1,15 +1,32 @@
-//! What is wrong with a table pattern.
+//! What is wrong with a pattern of a table or of a column.
 
 use std::fmt;
 
-/// The text is not a list of table patterns.
+/// The text is not a list of table patterns, or of column patterns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablePatternError {
     pub(super) kind: TablePatternErrorKind,
+    pub(super) of: PatternOf,
     pub(super) text: String,
 }
 
-/// What is wrong with a table pattern.
+/// What a pattern is to match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PatternOf {
+    Table,
+    Column,
+}
+
+impl PatternOf {
+    fn name(self) -> &'static str {
+        match self {
+            PatternOf::Table => "table",
+            PatternOf::Column => "column",
+        }
+    }
+}
+
+/// What is wrong with a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TablePatternErrorKind {
@@ -17,8 +34,10 @@ pub enum TablePatternErrorKind {
     EmptyName,
     /// A double quote without its partner.
     UnclosedQuote,
-    /// More than a schema and a table.
+    /// More than a schema and a table, or than those and a column.
     TooManyNames,
+    /// A column without its table or the table's schema.
+    TooFewNames,
     /// A character that stands in a name only between double quotes.
     Unexpected(char),
 }
@@ -36,17 +55,26 @@ impl TablePatternError {
 
     /// What to write instead, as a sentence.
     pub fn hint(&self) -> &'static str {
-        match self.kind {
-            TablePatternErrorKind::EmptyName => {
+        match (self.kind, self.of) {
+            (
+                TablePatternErrorKind::EmptyName
+                | TablePatternErrorKind::TooManyNames
+                | TablePatternErrorKind::TooFewNames,
+                PatternOf::Column,
+            ) => {
+                "Write schema.table.column, with * for any number of characters, patterns separated \
+                 by commas; a name that holds a dot goes into double quotes."
+            }
+            (TablePatternErrorKind::EmptyName | TablePatternErrorKind::TooFewNames, _) => {
                 "Write schema.table, with * for any number of characters, patterns separated by commas."
             }
-            TablePatternErrorKind::UnclosedQuote => {
+            (TablePatternErrorKind::UnclosedQuote, _) => {
                 "Close the double quote; a double quote within a name is written twice."
             }
-            TablePatternErrorKind::TooManyNames => {
+            (TablePatternErrorKind::TooManyNames, _) => {
                 "Write schema.table; a name that holds a dot goes into double quotes."
             }
-            TablePatternErrorKind::Unexpected(_) => {
+            (TablePatternErrorKind::Unexpected(_), _) => {
                 "A name that holds anything but letters, digits, _ and $ goes into double quotes."
             }
         }
@@ -55,27 +83,18 @@ impl TablePatternError {
 
 impl fmt::Display for TablePatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = &self.text;
+        let (text, of) = (&self.text, self.of.name());
         match self.kind {
             TablePatternErrorKind::EmptyName if text.is_empty() => {
-                f.write_str("a table pattern is empty")
+                return write!(f, "a {of} pattern is empty");
             }
-            TablePatternErrorKind::EmptyName => {
-                write!(f, "a name is missing in table pattern \"{text}\"")
-            }
-            TablePatternErrorKind::UnclosedQuote => {
-                write!(
-                    f,
-                    "a double quote is not closed in table pattern \"{text}\""
-                )
-            }
-            TablePatternErrorKind::TooManyNames => {
-                write!(f, "too many names in table pattern \"{text}\"")
-            }
-            TablePatternErrorKind::Unexpected(c) => {
-                write!(f, "unexpected {c:?} in table pattern \"{text}\"")
-            }
+            TablePatternErrorKind::EmptyName => f.write_str("a name is missing")?,
+            TablePatternErrorKind::UnclosedQuote => f.write_str("a double quote is not closed")?,
+            TablePatternErrorKind::TooManyNames => f.write_str("too many names")?,
+            TablePatternErrorKind::TooFewNames => f.write_str("too few names")?,
+            TablePatternErrorKind::Unexpected(c) => write!(f, "unexpected {c:?}")?,
         }
+        write!(f, " in {of} pattern \"{text}\"")
     }
 }
 

@@ -1,12 +1,66 @@
 //! The parser of the grammar that the module above gives.
 
+use super::error::PatternOf;
 use super::{
     DEFAULT_SCHEMA, NamePattern, TablePattern, TablePatternError, TablePatternErrorKind, is_letter,
 };
 
+/// Parses a comma list of one pattern or more.
+pub(crate) fn list<P>(
+    text: &str,
+    pattern: fn(&str) -> Result<(P, usize), TablePatternError>,
+) -> Result<Vec<P>, TablePatternError> {
+    let mut patterns = Vec::new();
+    let mut rest = text;
+    loop {
+        let (pattern, end) = pattern(rest)?;
+        patterns.push(pattern);
+        match rest[end..].strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return Ok(patterns),
+        }
+    }
+}
+
+/// Parses one pattern of a column, `schema.table.column`, as [`pattern`] does one of a table.
+pub(crate) fn column_pattern(
+    text: &str,
+) -> Result<(TablePattern, NamePattern, usize), TablePatternError> {
+    let mut parser = Parser {
+        text,
+        position: 0,
+        of: PatternOf::Column,
+    };
+    let mut names = Vec::new();
+    loop {
+        names.push(parser.name()?);
+        if !parser.eat('.') {
+            break;
+        }
+    }
+    let end = parser.position;
+    match parser.peek() {
+        None | Some(',') => {}
+        Some(other) => return Err(parser.error(TablePatternErrorKind::Unexpected(other))),
+    }
+    let count = names.len();
+    let mut names = names.into_iter();
+    match (names.next(), names.next(), names.next(), names.next()) {
+        (Some(schema), Some(table), Some(column), None) => {
+            Ok((TablePattern { schema, table }, column, end))
+        }
+        _ if count < 3 => Err(parser.error(TablePatternErrorKind::TooFewNames)),
+        _ => Err(parser.error(TablePatternErrorKind::TooManyNames)),
+    }
+}
+
 /// Parses one pattern up to a comma or the end and says where that is.
 pub(super) fn pattern(text: &str) -> Result<(TablePattern, usize), TablePatternError> {
-    let mut parser = Parser { text, position: 0 };
+    let mut parser = Parser {
+        text,
+        position: 0,
+        of: PatternOf::Table,
+    };
     let first = parser.name()?;
     let pattern = if parser.eat('.') {
         TablePattern {
@@ -29,6 +83,7 @@ pub(super) fn pattern(text: &str) -> Result<(TablePattern, usize), TablePatternE
 struct Parser<'a> {
     text: &'a str,
     position: usize,
+    of: PatternOf,
 }
 
 impl Parser<'_> {
@@ -110,6 +165,7 @@ impl Parser<'_> {
     fn error(&self, kind: TablePatternErrorKind) -> TablePatternError {
         TablePatternError {
             kind,
+            of: self.of,
             text: self.text.trim_ascii().to_owned(),
         }
     }
