@@ -4,10 +4,13 @@
 //! What is copied and streamed is always a leaf. Under `--partitions root` its rows are
 //! sent as those of the partitioned table at the top, whose name the patterns are about and
 //! whose key they have.
+//!
+//! What the server's settings do not let be sent is no part of it, by the same code too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use headwater_protocol::frame::ReplicaIdentity;
+use headwater_protocol::limits::{self, Limits};
 use headwater_protocol::options::Partitions;
 use headwater_protocol::table_pattern::TablePatterns;
 
@@ -88,6 +91,34 @@ pub struct Catalog {
     partitioned: Vec<TableName>,
     /// Tables that a pattern can name in vain, with what to do about it.
     misnamed: Vec<(TableName, String)>,
+    /// Tables that would be captured and that the server does not send, by the setting that says
+    /// so.
+    withheld: BTreeMap<TableName, &'static str>,
+}
+
+/// The limits of the server as they are for this session, and for any other of its role.
+const LIMITS: &str = "SELECT COALESCE(pg_catalog.current_setting('headwater.tables', true), ''), \
+       COALESCE(pg_catalog.current_setting('headwater.exclude_columns', true), '')";
+
+fn server_limits(connection: &Connection) -> Result<Limits, SqlError> {
+    let rows = connection.query(LIMITS)?;
+    // What does not parse is refused by the server, wherever it would matter, and with the reason.
+    Ok(Limits::parse(rows.text(0, 0)?, rows.text(0, 1)?).unwrap_or_default())
+}
+
+/// The setting that keeps a table from being sent. `names` are all that it has: its own, and
+/// those of the partitioned tables above.
+fn withholding<'a>(
+    limits: &Limits,
+    sent_as: &TableName,
+    mut names: impl Iterator<Item = &'a TableName>,
+) -> Option<&'static str> {
+    if !limits.names(&sent_as.schema, &sent_as.table) {
+        return Some(limits::TABLES);
+    }
+    names
+        .any(|name| limits.hides(&name.schema, &name.table))
+        .then_some(limits::EXCLUDE_COLUMNS)
 }
 
 /// The size is the file's, not `relpages`, which may be stale; rows are estimated as
@@ -150,6 +181,19 @@ fn ancestries(connection: &Connection) -> Result<HashMap<u32, Ancestry>, SqlErro
     Ok(ancestries)
 }
 
+/// How many of the tables that are not sent a warning spells out: a limit may leave one of
+/// thousands.
+const NAMED: usize = 10;
+
+/// What the setting says of a table that is not sent.
+fn verdict(setting: &str) -> &'static str {
+    if setting == limits::TABLES {
+        "does not name"
+    } else {
+        "has all columns of"
+    }
+}
+
 /// A relation that others may be partitions of.
 struct Head {
     name: TableName,
@@ -161,6 +205,7 @@ impl Catalog {
     pub fn read(connection: &Connection, plugin: &Plugin) -> Result<Self, SqlError> {
         let rows = connection.query(RELATIONS)?;
         let ancestries = ancestries(connection)?;
+        let limits = server_limits(connection)?;
         let mut heads: HashMap<u32, Head> = HashMap::new();
         for row in 0..rows.len() {
             let head = Head {
@@ -176,16 +221,26 @@ impl Catalog {
         let mut catalog = Catalog::default();
         for row in 0..rows.len() {
             let oid = rows.parse(row, 0)?;
-            let ancestry = ancestries.get(&oid).filter(|_| by_root);
+            let ancestry = ancestries.get(&oid);
             let above = ancestry.map_or(&[][..], |ancestry| &ancestry.ancestors);
             // One that came between the two queries is seen by the next pair of them.
-            let above: Vec<&Head> = above.iter().filter_map(|oid| heads.get(oid)).collect();
+            let mut above: Vec<&Head> = above.iter().filter_map(|oid| heads.get(oid)).collect();
             let Some(own) = heads.get(&oid) else {
                 continue;
             };
+            let names: Vec<&TableName> = above.iter().map(|head| &head.name).collect();
+            let names = names.into_iter().chain([&own.name]);
+            let ancestry = ancestry.filter(|_| by_root);
+            if !by_root {
+                above.clear();
+            }
             let head = above.first().copied().unwrap_or(own);
             catalog.note_misnamed(&own.name, &head.name, rows.text(row, 3)?, by_root);
             if !plugin.selects(&head.name.schema, &head.name.table) {
+                continue;
+            }
+            if let Some(setting) = withholding(&limits, &head.name, names) {
+                catalog.withheld.insert(head.name.clone(), setting);
                 continue;
             }
             match (rows.text(row, 3)?, rows.text(row, 4)?) {
@@ -231,12 +286,13 @@ impl Catalog {
     }
 
     /// Refuses a pattern that captures nothing, and names in a warning what a pattern
-    /// matches but has no changes to decode.
+    /// matches but has no changes to decode, and what the server does not send.
     pub fn check_patterns(&self, included: Option<&TablePatterns>) -> Result<()> {
         for (name, what) in &self.left_out {
             let table = name.display();
             tracing::warn!(%table, "{what} table is left out: its changes are not in the WAL");
         }
+        self.note_withheld();
         self.check_matches(included)
     }
 
@@ -248,6 +304,17 @@ impl Catalog {
                 || self.partitioned.iter().any(matches)
             {
                 continue;
+            }
+            if let Some((name, setting)) = self.withheld.iter().find(|(name, _)| matches(name)) {
+                return Err(Error::failed(format!(
+                    "table {} is not sent: the server's setting {setting} {} it",
+                    name.display(),
+                    verdict(setting)
+                ))
+                .with_hint(
+                    "What the server sends is for a superuser to say, with ALTER DATABASE … SET or in \
+                     postgresql.conf.",
+                ));
             }
             let error = Error::failed(format!("no table matches pattern {pattern}"));
             let misnamed = self.misnamed.iter().find(|(name, _)| matches(name));
@@ -286,6 +353,25 @@ impl Catalog {
     pub fn unchangeable(&self) -> Vec<&Table> {
         let tables = self.tables.iter();
         tables.filter(|table| table.can_leave_unchanged).collect()
+    }
+
+    fn note_withheld(&self) {
+        for setting in [limits::TABLES, limits::EXCLUDE_COLUMNS] {
+            let withheld = self.withheld.iter().filter(|(_, by)| **by == setting);
+            let names: Vec<String> = withheld.map(|(name, _)| name.display()).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let more = match names.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = names[..names.len().min(NAMED)].join(", ");
+            tracing::warn!(
+                "the server does not send what its setting {setting} {}: {named}{more}",
+                verdict(setting)
+            );
+        }
     }
 
     /// The captured tables that have no key, in words; empty if all have one.
