@@ -177,10 +177,18 @@ fn wrong(root: clap::Command, words: &[OsString]) -> Refusal {
 
 fn known_file(path: &Path, table: &Table) -> Result<File> {
     let file = File::read(path)?;
-    let mut unknown = names::unknown(&file, table).into_iter();
-    match unknown.next() {
-        Some(error) => Err(error),
-        None => Ok(file),
+    let mut unknown = names::unknown(&file, table);
+    match unknown.len() {
+        0 => Ok(file),
+        1 => Err(unknown.remove(0)),
+        count => {
+            let first = unknown.remove(0);
+            let more = format!("headwater config check names {} more.", count - 1);
+            let hint = first
+                .hint()
+                .map_or(more.clone(), |hint| format!("{hint} {more}"));
+            Err(first.with_hint(hint))
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) enum Kind {
 pub(crate) enum Secrecy {
     /// To everybody.
     Open,
-    /// A part of it may be a password.
+    /// A part of it may be a password: clap's mark for it is `hide_env_values`.
     Partly,
     /// Never; it is not taken from the command line either, which every user of the machine sees.
     Secret,

@@ -267,6 +267,11 @@ fn unknown_keys_and_wrong_values_are_named_with_their_line_and_what_is_like_them
     ] {
         assert_eq!(refused(file, [], "stream"), expected);
     }
+    let error = refused("slott = 1\nbroker = 2\n", [], "stream");
+    assert_eq!(
+        error,
+        "h.toml:1: unknown key \"slott\". Did you mean slot? headwater config check names 1 more."
+    );
     let error = refused("headers = \"on\"\n", [], "stream");
     assert!(
         error.starts_with("h.toml:1: headers means different things to different commands."),
@@ -562,4 +567,19 @@ fn the_example_is_right_as_it_is_and_with_every_key_uncommented() {
         .max_by_key(|line| line.chars().count())
         .unwrap_or_default();
     assert!(longest.chars().count() <= 80, "{longest}");
+}
+
+#[test]
+fn the_file_that_the_reference_shows_is_right() {
+    let reference = reference();
+    let shown = reference.split("```toml\n").nth(1).unwrap();
+    let files = Files::new(shown.split("```").next().unwrap());
+    let environment = Environment::from([("KAFKA_PASSWORD", "x")]);
+    let report = check(Some(&files.settings()), &environment);
+    let errors: Vec<String> = report.errors.iter().map(ToString::to_string).collect();
+    let errors = files.shorten(&errors.join("\n"));
+    // There is no such secret here.
+    let expected =
+        "h.toml:2: /run/secrets/postgres cannot be read: No such file or directory (os error 2)";
+    assert_eq!(errors, expected);
 }

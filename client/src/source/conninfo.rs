@@ -150,6 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn a_password_of_its_own_overrides_the_strings_and_is_not_shown() {
+        for (dbname, expected) in [
+            ("password=a", r"password=a password='it\'s'"),
+            ("postgres://u:a@db/x", "postgres://u:a@db/x?password=it%27s"),
+        ] {
+            let conninfo = Conninfo {
+                dbname: Some(dbname.to_owned()),
+                password: "it's".parse().ok(),
+                ..Conninfo::default()
+            };
+            assert_eq!(conninfo.complete(&[], &[]), expected);
+            assert!(!format!("{conninfo:?}").contains("it's"), "{conninfo:?}");
+        }
+    }
+
+    #[test]
     fn values_in_a_uri_are_percent_encoded() {
         let conninfo = Conninfo {
             dbname: Some("postgres://".to_owned()),
