@@ -1,12 +1,13 @@
 //! What a start would find now: its slot and what is on record of it, transactions that it would
 //! wait for, and the WAL that slots keep.
 
+use std::time::Duration;
+
 use super::check::Check;
 use super::examination::Examination;
 use super::finding::{Cure, Finding};
 pub(super) use super::sample::Sample;
 use super::sample::{SlotSize, Transaction};
-use super::words::count;
 use crate::cli::SinkKind;
 use crate::error::{ErrorKind, Result};
 use crate::source::sql;
@@ -31,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "retained_wal",
         title: "no slot keeps WAL for nobody, nor nears the limit behind which it is lost",
-        cure: "`pg_drop_replication_slot`, or `--max-retained-wal`",
+        cure: "`pg_drop_replication_slot`, a higher `max_slot_wal_keep_size` or `--max-retained-wal`",
         look: retained_wal,
     },
 ];
@@ -170,87 +171,152 @@ fn retained_wal(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     if second.slots.is_empty() {
         return Ok(vec![Finding::ok("no replication slot keeps WAL")]);
     }
-    let mut findings = Vec::new();
-    for slot in &second.slots {
-        let growth = second.growth(first, &slot.name);
-        let limit = limit.filter(|_| slot.name == own);
-        if let Some(finding) = judge(slot, growth, limit, slot.name == own) {
-            findings.push(finding);
-        }
-    }
-    let all: u64 = second
-        .slots
-        .iter()
-        .map(|slot| slot.retained)
-        .max()
-        .unwrap_or(0);
-    let slots = count(second.slots.len(), "slot keeps", "slots keep");
-    let fastest = second
-        .slots
-        .iter()
-        .map(|slot| second.growth(first, &slot.name))
-        .max();
-    if findings.is_empty() {
-        findings.push(Finding::ok(format!(
-            "{slots} {} of WAL at most, {} more a second",
-            bytes(all),
-            bytes(fastest.unwrap_or(0))
-        )));
-    }
-    Ok(findings)
+    let judged = second.slots.iter().map(|slot| {
+        let whose = match slot.name == own {
+            true => Whose::Own(limit),
+            false => Whose::Other,
+        };
+        judge(slot, second.growth(first, &slot.name), whose)
+    });
+    Ok(judged.collect())
 }
 
-/// None where nothing is wrong with it.
-fn judge(slot: &SlotSize, growth: u64, limit: Option<u64>, is_own: bool) -> Option<Finding> {
-    let SlotSize {
-        name,
-        retained,
-        left,
-        ..
-    } = slot;
-    let keeps = format!("slot \"{name}\" keeps {} of WAL", bytes(*retained));
-    let more = match (growth, left) {
-        (0, _) => String::new(),
-        (growth, None) => format!(", {} more a second", bytes(growth)),
-        (growth, Some(left)) => format!(
-            ", {} more a second: it is lost in {}",
-            bytes(growth),
-            duration(std::time::Duration::from_secs(left / growth))
-        ),
-    };
-    let drop = Cure::sql(format!(
-        "SELECT pg_catalog.pg_drop_replication_slot({});",
-        sql::literal(name)
-    ));
-    if slot.status == "lost" {
-        let found = format!("slot \"{name}\" has lost WAL that it needs");
-        // What becomes of the stream's own is said by the check of the slot.
-        return (!is_own).then(|| Finding::warning(found).cured_by(drop));
+/// Whose a slot is.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// The stream's, which lets it keep so much (`--max-retained-wal`).
+    Own(Option<u64>),
+    /// Somebody else's.
+    Other,
+}
+
+/// `growth` is in bytes a second.
+fn judge(slot: &SlotSize, growth: u64, whose: Whose) -> Finding {
+    let (name, retained, left) = (&slot.name, slot.retained, slot.left);
+    let mut keeps = format!("slot \"{name}\" keeps {} of WAL", bytes(retained));
+    if growth > 0 {
+        keeps.push_str(&format!(", {} more a second", bytes(growth)));
+        if let Some(left) = left {
+            let seconds = Duration::from_secs(left / growth);
+            keeps.push_str(&format!(": it is lost in {}", duration(seconds)));
+        }
     }
     let is_near = |limit: u64| retained.saturating_mul(100) >= limit.saturating_mul(NEAR_PERCENT);
-    if let Some(limit) = limit.filter(|limit| is_near(*limit)) {
-        let found = format!("{keeps}{more}, and --max-retained-wal is {}", bytes(limit));
-        return Some(Finding::warning(found).cured_by(Cure::option(format!(
-            "--max-retained-wal {}MB",
-            retained.saturating_mul(2).max(1 << 20) >> 20
-        ))));
+    if slot.status == "lost" {
+        let finding = Finding::warning(format!("slot \"{name}\" has lost WAL that it needs"));
+        return match whose {
+            // What becomes of it is said where a start is decided.
+            Whose::Own(_) => finding,
+            Whose::Other => finding.cured_by(dropping(name)),
+        };
+    }
+    if let Whose::Own(Some(limit)) = whose
+        && is_near(limit)
+    {
+        let doubled = (retained >> 20).max(1).saturating_mul(2);
+        return Finding::warning(format!(
+            "{keeps}, and --max-retained-wal is {}",
+            bytes(limit)
+        ))
+        .cured_by(Cure::option(format!("--max-retained-wal {doubled}MB")));
     }
     if slot.status == "unreserved" || left.is_some_and(|left| is_near(retained + left)) {
-        return Some(
-            Finding::warning(format!("{keeps}{more}, and max_slot_wal_keep_size is near"))
-                .with_hint("Have its client catch up, or raise max_slot_wal_keep_size."),
+        let doubled = (retained >> 20).max(1).saturating_mul(2);
+        return Finding::warning(format!("{keeps}, and max_slot_wal_keep_size is near"))
+            .cured_by(Cure::reloaded(
+                "max_slot_wal_keep_size",
+                &format!("'{doubled}MB'"),
+            ))
+            .with_hint("Where the disk can spare it. Or have the slot's client catch up.");
+    }
+    if slot.is_active || retained < IDLE_BYTES {
+        return Finding::ok(keeps);
+    }
+    let finding = Finding::warning(format!("{keeps}, and nobody reads from it"));
+    match whose {
+        Whose::Own(_) => {
+            finding.with_hint("Start the stream. Only where it is not to go on: headwater drop.")
+        }
+        Whose::Other => finding
+            .cured_by(dropping(name))
+            .with_hint("Only where its client does not come back: it would miss changes."),
+    }
+}
+
+fn dropping(slot: &str) -> Cure {
+    Cure::sql(format!(
+        "SELECT pg_catalog.pg_drop_replication_slot({});",
+        sql::literal(slot).trim_start()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Severity;
+
+    const GB: u64 = 1 << 30;
+
+    fn slot(retained: u64, left: Option<u64>, status: &str) -> SlotSize {
+        SlotSize {
+            name: "s".to_owned(),
+            is_active: false,
+            status: status.to_owned(),
+            retained,
+            left,
+        }
+    }
+
+    #[test]
+    fn a_slot_says_what_it_keeps_and_when_it_is_lost() {
+        let slot = slot(GB / 2, Some(GB), "reserved");
+        let finding = judge(&slot, 1 << 20, Whose::Other);
+        assert_eq!(finding.severity, Severity::Ok);
+        assert_eq!(
+            finding.found,
+            "slot \"s\" keeps 512 MB of WAL, 1.0 MB more a second: it is lost in 17 min 4 s"
         );
     }
-    if !slot.is_active && *retained >= IDLE_BYTES {
-        let finding = Finding::warning(format!("{keeps}{more}, and nobody reads from it"));
-        let hint = match is_own {
-            true => "Start the stream. Only where it is not to go on: headwater drop.",
-            false => "Only where its client does not come back: that would lose changes.",
+
+    #[test]
+    fn what_nobody_reads_from_is_to_be_dropped_and_ones_own_is_to_be_started() {
+        let forgotten = slot(3 * GB, None, "extended");
+        let other = judge(&forgotten, 0, Whose::Other);
+        assert_eq!(other.severity, Severity::Warning);
+        let cure = other.cure.map(|cure| cure.text);
+        let drop = "SELECT pg_catalog.pg_drop_replication_slot('s');";
+        assert_eq!(cure.as_deref(), Some(drop));
+        let own = judge(&forgotten, 0, Whose::Own(None));
+        assert_eq!((own.severity, own.cure), (Severity::Warning, None));
+        let read = SlotSize {
+            is_active: true,
+            ..forgotten
         };
-        return Some(match is_own {
-            true => finding.with_hint(hint),
-            false => finding.cured_by(drop).with_hint(hint),
-        });
+        assert_eq!(judge(&read, 0, Whose::Other).severity, Severity::Ok);
     }
-    None
+
+    #[test]
+    fn a_limit_that_is_near_comes_with_a_higher_one() {
+        for (slot, whose, cure) in [
+            (
+                slot(3 * GB, Some(GB), "extended"),
+                Whose::Other,
+                "ALTER SYSTEM SET max_slot_wal_keep_size = '6144MB';\nSELECT pg_reload_conf();",
+            ),
+            (
+                slot(GB, Some(0), "unreserved"),
+                Whose::Own(None),
+                "ALTER SYSTEM SET max_slot_wal_keep_size = '2048MB';\nSELECT pg_reload_conf();",
+            ),
+            (
+                slot(3 * GB, None, "extended"),
+                Whose::Own(Some(4 * GB)),
+                "--max-retained-wal 6144MB",
+            ),
+        ] {
+            let finding = judge(&slot, 0, whose);
+            assert_eq!(finding.severity, Severity::Warning);
+            assert_eq!(finding.cure.map(|cure| cure.text).as_deref(), Some(cure));
+        }
+    }
 }

@@ -54,7 +54,10 @@ fn a_stock_server_comes_to_stream_by_what_is_printed() {
     assert_eq!(command[..2], ["headwater", "stream"], "{next}");
     let mut client = Client::start(&command[1..]);
     client.streams();
-    let sql = postgres.session("shop");
+    let beside = user.asks();
+    assert_eq!(beside.exit_code, 0, "{:#?}", beside.fails());
+    let found = &beside.of("slot")[0].found;
+    assert!(found.contains("is streamed from"), "{found}");
     sql.run("insert into orders values ('quince', 5)");
     eventually("both rows are in Kafka", SOON, || {
         let records = topic::read(kafka(), "first.orders");
