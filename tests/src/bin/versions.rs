@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use headwater_protocol::frame::{Frame, Frames};
 use headwater_tests::postgres::Options;
@@ -14,6 +14,7 @@ use headwater_tests::session::Session;
 use headwater_tests::types::bytes;
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Installation, Postgres};
+use serde_json::Value;
 
 /// One row with something of each kind, and what Postgres says of it.
 const ROW: &str = "(1, 'text', 1.50, '2024-02-29 12:00+00', '{\"a\": 1}', null)";
@@ -23,13 +24,14 @@ const COLUMNS: &str = "id int primary key, a text, b numeric, c timestamptz, d j
 type Check = fn(&Postgres);
 
 /// What is tried, in this order; each fails alone.
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("loads", loads),
     ("lines", lines),
     ("frames", frames),
     ("encode", encode),
     ("virtual", virtual_columns),
     ("client", client),
+    ("doctor", doctor),
     // The last one: it leaves settings behind.
     ("types", types),
 ];
@@ -204,6 +206,45 @@ fn client(postgres: &Postgres) {
         check(passed, || format!("{confirmed}, not {end}"))
     });
     client.terminate().expect(0, &[]);
+}
+
+/// Every question of the doctor can be asked, by a role that may do no more than it needs. On a
+/// release that does not know `output_plugin_libraries` it finds the line that would keep the
+/// server from starting again.
+fn doctor(postgres: &Postgres) {
+    let sql = postgres.database("doctor");
+    sql.run(&format!("create table t ({COLUMNS})"));
+    sql.run("create role streamer login replication; grant select on t to streamer");
+    let conninfo = postgres.conninfo("doctor");
+    let doctor = |conninfo: &str, more: &[&str]| {
+        let own = [
+            "doctor", "-d", conninfo, "--sink", "stdout", "--sample", "0",
+        ];
+        Client::run(own.iter().chain(more))
+    };
+    let ended = doctor(&conninfo.replace("user=postgres", "user=streamer"), &[]);
+    ended.expect(0, &[]);
+    assert!(!ended.stdout.contains(" skip "), "{}", ended.stdout);
+    if postgres.installation().lists_output_plugins() {
+        return;
+    }
+    let file = sql.value("show config_file");
+    let own = std::fs::read_to_string(&file).unwrap_or_default();
+    let line = "output_plugin_libraries = 'pgoutput, test_decoding, headwater'";
+    let written = std::fs::write(&file, format!("{own}\n{line}\n"));
+    assert!(written.is_ok(), "cannot write {file}: {written:?}");
+    let ended = doctor(&conninfo, &["--json"]);
+    ended.expect(1, &["output_plugins"]);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+    let checks = report["checks"].as_array().into_iter().flatten();
+    let mut broken = checks.filter(|check| check["severity"] == "fail");
+    let cure = broken
+        .next()
+        .and_then(|check| check["cure"]["text"].as_str());
+    headwater_tests::installation::output(
+        Command::new("sh").args(["-c", cure.unwrap_or("exit 1")]),
+    );
+    doctor(&conninfo, &[]).expect(0, &[]);
 }
 
 fn types(postgres: &Postgres) {
