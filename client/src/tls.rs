@@ -402,3 +402,63 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: i32, depth: u32, names: &[&str]) -> Refusal {
+        let seen = Seen {
+            code,
+            words: "what OpenSSL says",
+            depth,
+            subject: "CN=one".to_owned(),
+            issuer: "CN=issuer".to_owned(),
+            begins: "Jan 1".to_owned(),
+            ends: "Jan 2".to_owned(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let trust = Trust {
+            authorities: Authorities::System,
+            checks_host: true,
+        };
+        seen.judged("db.example", 5432, &trust)
+    }
+
+    #[test]
+    fn a_flaw_is_told_with_whose_it_is() {
+        for (refusal, told) in [
+            (refusal(code::HAS_EXPIRED, 0, &[]), "it ended on Jan 2"),
+            (
+                refusal(code::HAS_EXPIRED, 1, &[]),
+                "that of CN=one, who vouches for it, ended on Jan 2",
+            ),
+            (refusal(code::NOT_YET_VALID, 0, &[]), "it begins on Jan 1"),
+            (
+                refusal(code::HOSTNAME_MISMATCH, 0, &["a", "b", "c", "d", "e", "f"]),
+                "it is for a, b, c, d and 2 more, and not for db.example",
+            ),
+            (
+                refusal(code::HOSTNAME_MISMATCH, 0, &[]),
+                "it is for no host, and not for db.example",
+            ),
+            (
+                refusal(18, 0, &[]),
+                "its issuer, CN=issuer, is not among those whom this system trusts",
+            ),
+            (refusal(7, 0, &[]), "what OpenSSL says"),
+        ] {
+            let expected = format!("the certificate of db.example:5432 is refused: {told}");
+            assert_eq!(refusal.to_string(), expected);
+            assert!(!refusal.cure("--ca FILE").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_no_refusal() {
+        assert!(!lasts("unexpected EOF") && !lasts("Connection reset by peer"));
+        assert!(lasts(
+            "error:0A000086:SSL routines::certificate verify failed"
+        ));
+    }
+}

@@ -4,6 +4,7 @@
 //! is refused in each of them with what is wrong with it, whose it is and what mends it: the
 //! certificate of an authority that nobody named, one that has ended, one of another host.
 
+mod documented;
 mod kafka;
 mod postgres;
 mod registry;

@@ -46,6 +46,15 @@ pub(crate) struct Connection {
     complaint: Mutex<Option<Complaint>>,
 }
 
+/// Properties that name a file, or a folder.
+const FILES: [&str; 5] = [
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "ssl.crl.location",
+];
+
 /// What `security.protocol` asks for.
 #[derive(Debug)]
 enum Transport {
@@ -82,7 +91,7 @@ impl Connection {
         Ok(Connection {
             brokers: options.brokers().to_owned(),
             login: Login::of(options)?,
-            transport: Transport::of(options),
+            transport: Transport::of(options)?,
             herald: false,
             met: AtomicBool::new(false),
             out: AtomicBool::new(false),
@@ -333,20 +342,34 @@ fn broker_of(complaint: &str) -> Option<(&str, u16)> {
 
 impl Transport {
     /// As librdkafka reads its properties.
-    fn of(options: &KafkaOptions) -> Self {
+    ///
+    /// # Errors
+    /// Of kind `Usage` where a file cannot be read: OpenSSL would say so in words about itself.
+    fn of(options: &KafkaOptions) -> Result<Self> {
         let is = |name, value: &str| {
             options
                 .property(name)
                 .is_some_and(|own| own.eq_ignore_ascii_case(value))
         };
         if !is("security.protocol", "SSL") && !is("security.protocol", "SASL_SSL") {
-            return Transport::Clear;
+            return Ok(Transport::Clear);
+        }
+        let given = |name| {
+            let value = options.property(name)?;
+            (!value.is_empty() && value != "probe").then_some(value)
+        };
+        for name in FILES {
+            if let Some(file) = given(name) {
+                std::fs::File::open(file).map_err(|error| {
+                    let text = format!("-X {name}={file} cannot be read");
+                    Error::new(ErrorKind::Usage, text).with_source(error)
+                })?;
+            }
         }
         if is("enable.ssl.certificate.verification", "false") {
-            return Transport::Unverified;
+            return Ok(Transport::Unverified);
         }
-        let given = |name| options.property(name).filter(|value| !value.is_empty());
-        let place = given("ssl.ca.location").filter(|place| *place != "probe");
+        let place = given("ssl.ca.location");
         let authorities = match (given("ssl.ca.pem"), place.map(PathBuf::from)) {
             (Some(text), _) => Authorities::Pem(text.to_owned()),
             (None, Some(place)) if place.is_dir() => Authorities::Folder(place),
@@ -354,10 +377,10 @@ impl Transport {
             (None, None) => Authorities::System,
         };
         let checks_host = !is("ssl.endpoint.identification.algorithm", "none");
-        Transport::Verified(Trust {
+        Ok(Transport::Verified(Trust {
             authorities,
             checks_host,
-        })
+        }))
     }
 }
 
@@ -425,16 +448,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn herald(brokers: &str) -> Connection {
-        let options = KafkaOptions {
+    fn options(brokers: &str) -> KafkaOptions {
+        KafkaOptions {
             brokers: brokers.to_owned(),
             properties: Vec::new(),
             partitions: None,
             replication: None,
             create_topics: true,
             headers: true,
-        };
-        Connection::herald(&options).unwrap()
+        }
+    }
+
+    fn herald(brokers: &str) -> Connection {
+        Connection::herald(&options(brokers)).unwrap()
     }
 
     fn transport(connection: &Connection, reason: &str) {
@@ -505,6 +531,23 @@ mod tests {
         assert!(connection.out.load(Ordering::Relaxed));
         connection.alive();
         assert!(!connection.out.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let properties = [
+            ("security.protocol", "SSL"),
+            ("ssl.key.location", "/nowhere/client.key"),
+        ];
+        let error = Transport::of(&KafkaOptions {
+            properties: properties
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            ..options("one:9092")
+        });
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("/nowhere/client.key"), "{error}");
     }
 
     #[test]

@@ -188,3 +188,69 @@ fn check_mechanism(options: &KafkaOptions) -> Result<()> {
 fn usage(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, text)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn login(properties: &[(&str, &str)]) -> Result<Login> {
+        Login::of(&KafkaOptions {
+            brokers: "one:9092".to_owned(),
+            properties: properties
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            partitions: None,
+            replication: None,
+            create_topics: true,
+            headers: true,
+        })
+    }
+
+    #[test]
+    fn a_login_that_cannot_work_is_wrong_usage_and_says_what_works() {
+        const SASL: (&str, &str) = ("security.protocol", "sasl_ssl");
+        const TOKENS: (&str, &str) = ("sasl.mechanism", "OAUTHBEARER");
+        const OIDC: (&str, &str) = ("sasl.oauthbearer.method", "OIDC");
+        for (properties, says) in [
+            (&[SASL][..], "Kerberos"),
+            (&[SASL, ("sasl.mechanisms", "GSSAPI")], "Kerberos"),
+            (&[SASL, TOKENS], "where tokens come from"),
+            (&[SASL, TOKENS, OIDC], "token.endpoint.url"),
+            (
+                &[
+                    SASL,
+                    TOKENS,
+                    OIDC,
+                    ("sasl.oauthbearer.grant.type", "jwt-bearer"),
+                ],
+                "jwt-bearer is not supported",
+            ),
+        ] {
+            let error = login(properties).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{properties:?}");
+            assert!(error.to_string().contains(says), "{properties:?}: {error}");
+            assert!(error.hint().is_some(), "{properties:?}");
+        }
+    }
+
+    #[test]
+    fn librdkafka_sees_to_every_other_login() {
+        for properties in [
+            &[][..],
+            &[("security.protocol", "SSL")],
+            &[
+                ("security.protocol", "SASL_SSL"),
+                ("sasl.mechanism", "PLAIN"),
+            ],
+            &[
+                ("security.protocol", "SASL_PLAINTEXT"),
+                ("sasl.mechanism", "OAUTHBEARER"),
+                ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+            ],
+        ] {
+            assert!(login(properties).unwrap().grant.is_none(), "{properties:?}");
+        }
+    }
+}

@@ -87,9 +87,8 @@ fn pass_on(mut client: SslStream<TcpStream>, target: u16) -> io::Result<()> {
     target.set_read_timeout(Some(TURN))?;
     let mut buffer = [0; 16 * 1024];
     loop {
-        match turn(&mut client, &mut target, &mut buffer)? {
-            Some(0) => target.shutdown(Shutdown::Write)?,
-            Some(_) | None => {}
+        if turn(&mut client, &mut target, &mut buffer)? == Some(0) {
+            target.shutdown(Shutdown::Write)?;
         }
         if turn(&mut target, &mut client, &mut buffer)? == Some(0) {
             // The client's part of the farewell is its own affair.
