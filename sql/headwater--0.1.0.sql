@@ -96,4 +96,31 @@ CREATE FUNCTION headwater.output_plugins() RETURNS text
 COMMENT ON FUNCTION headwater.output_plugins() IS
     'what output_plugin_libraries lists, for roles that may replicate';
 
+-- What pg_replication_slots, which everybody may read, has of slots of this plugin, with the distances
+-- that people ask it for. The WAL's end is that of the primary, or what a standby has replayed.
+CREATE VIEW headwater.slots AS
+    SELECT s.slot_name AS slot,
+           s.database,
+           s.active,
+           s.active_pid,
+           s.restart_lsn,
+           s.confirmed_flush_lsn,
+           pg_catalog.pg_wal_lsn_diff(w.wal_end, s.restart_lsn)::bigint AS retained_wal_bytes,
+           pg_catalog.pg_wal_lsn_diff(w.wal_end, s.confirmed_flush_lsn)::bigint AS lag_bytes,
+           s.wal_status,
+           s.safe_wal_size
+    FROM pg_catalog.pg_replication_slots AS s,
+         (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                      ELSE pg_catalog.pg_current_wal_lsn() END) AS w (wal_end)
+    WHERE s.plugin OPERATOR(pg_catalog.=) 'headwater';
+COMMENT ON VIEW headwater.slots IS
+    'the replication slots of all databases whose plugin is headwater: who reads them, how far they are and what they keep';
+COMMENT ON COLUMN headwater.slots.retained_wal_bytes IS
+    'WAL that the server keeps for the slot; null if it has lost what it needs';
+COMMENT ON COLUMN headwater.slots.lag_bytes IS
+    'WAL written since the last position that the reader has acknowledged';
+COMMENT ON COLUMN headwater.slots.safe_wal_size IS
+    'bytes that can be written before the slot is in danger of losing WAL; null without max_slot_wal_keep_size';
+GRANT SELECT ON headwater.slots TO PUBLIC;
+
 GRANT USAGE ON SCHEMA headwater TO PUBLIC;

@@ -49,6 +49,7 @@ mod secrets;
 mod security;
 mod settings;
 mod sizes;
+mod slots_view;
 mod snapshot_again;
 mod snapshot_kills;
 mod stale;
