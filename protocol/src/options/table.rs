@@ -84,7 +84,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "tables",
         argument: Argument::Tables(|draft, tables| draft.options.tables = Some(tables)),
         default: "all but system schemas",
-        meaning: "the tables whose changes are sent",
+        meaning: "the tables whose changes are sent, of those that the server's setting \
+                  [`headwater.tables`](limits.md) allows",
     },
     OptionSpec {
         name: "exclude_tables",

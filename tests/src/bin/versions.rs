@@ -24,7 +24,7 @@ const COLUMNS: &str = "id int primary key, a text, b numeric, c timestamptz, d j
 type Check = fn(&Postgres);
 
 /// What is tried, in this order; each fails alone.
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 9] = [
     ("loads", loads),
     ("lines", lines),
     ("frames", frames),
@@ -32,6 +32,7 @@ const CHECKS: [(&str, Check); 8] = [
     ("virtual", virtual_columns),
     ("client", client),
     ("doctor", doctor),
+    ("limits", limits),
     // The last one: it leaves settings behind.
     ("types", types),
 ];
@@ -96,6 +97,31 @@ fn changed(postgres: &Postgres, name: &str) -> Session {
     ));
     sql.run(&format!("insert into t values {ROW}"));
     sql
+}
+
+/// A role that may replicate sees what a superuser left it, and cannot say otherwise.
+fn limits(postgres: &Postgres) {
+    let sql = changed(postgres, "limits");
+    sql.run(
+        "create role limited login replication; alter database limits set headwater.exclude_columns = '*.*.a'",
+    );
+    let read = |user: &str, before: &str, options: &str| {
+        let read = "select data from pg_logical_slot_peek_changes('limits', null, null)";
+        let mut psql = postgres.program("psql", "limits");
+        psql.env("PGUSER", user).env("PGOPTIONS", options);
+        let output = psql.args(["-qAt", "-c", before, "-c", read]).output();
+        let output = output.unwrap_or_else(|e| panic!("cannot run psql: {e}"));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let all = "-c headwater.exclude_columns=";
+    let unlimited = read("postgres", "select", all);
+    assert!(unlimited.contains("\"a\":\"text\""), "{unlimited}");
+    for before in ["select", "set headwater.exclude_columns = ''"] {
+        let limited = read("limited", before, "");
+        let (is_read, is_left_out) = (limited.contains("\"b\":1.50"), !limited.contains("text"));
+        assert!(is_read && is_left_out, "{before}: {limited}");
+    }
+    assert_eq!(read("limited", "select", all), "");
 }
 
 fn oracle(sql: &Session) -> String {
