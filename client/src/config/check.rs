@@ -13,6 +13,13 @@ use super::table::{CommandSettings, Table};
 use super::{Environment, names, readable_secret};
 use crate::cli::{self, Cli};
 use crate::error::{Error, ErrorKind, Result};
+use crate::terminal::{COLUMNS, CURE, FAIL, OK, WARNING, paint, plain, wrap};
+
+/// The width of a key, and of a place: what is left of a terminal's takes names of commands.
+const WIDTH: usize = 26;
+
+/// Before what mends a finding.
+const INDENT: &str = "  ";
 
 /// What a check has found.
 #[derive(Debug, Default)]
@@ -143,33 +150,44 @@ impl Report {
         }
     }
 
-    /// The report as lines of at most eighty columns, where names allow it.
+    /// The report as lines for a terminal: what is wrong, what is set, and whether all is well.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (kind, findings) in [("error", &self.errors), ("warning", &self.warnings)] {
+        for (word, style, findings) in [
+            ("error", FAIL, &self.errors),
+            ("warning", WARNING, &self.warnings),
+        ] {
             for finding in findings {
-                lines.push(format!("{kind}: {finding}"));
-                lines.extend(finding.hint().map(|hint| format!("  {hint}")));
+                let sentence = wrap(&format!("{word}: {finding}"), COLUMNS);
+                lines.extend(
+                    sentence
+                        .into_iter()
+                        .map(|line| match line.strip_prefix(word) {
+                            Some(rest) => format!("{}{rest}", paint(style, word)),
+                            None => line,
+                        }),
+                );
+                let hint = finding.hint().unwrap_or_default();
+                let hint = wrap(hint, COLUMNS - INDENT.len()).into_iter();
+                lines.extend(hint.map(|line| format!("{INDENT}{}", paint(CURE, &line))));
             }
         }
         for set in &self.set {
-            let line = format!("{:<26} {:<26} ", set.key, set.place);
-            let mut rest = match set.commands.len() == self.commands {
+            let commands = match set.commands.len() == self.commands {
                 true => "all".to_owned(),
                 false => set.commands.join(", "),
             };
-            // Words go to the next line where they end.
-            let mut indent = line;
-            while indent.len() + rest.len() > 80 {
-                let room = 80_usize.saturating_sub(indent.len());
-                let Some(end) = rest.get(..room).and_then(|part| part.rfind(' ')) else {
-                    break;
-                };
-                lines.push(format!("{indent}{}", &rest[..end]));
-                rest = rest[end + 1..].to_owned();
-                indent = " ".repeat(54);
+            let (key, place) = (plain(&set.key), plain(&set.place));
+            let mut left = format!("{key:<WIDTH$} {place:<WIDTH$} ");
+            for commands in wrap(&commands, COLUMNS - 2 * (WIDTH + 1)) {
+                lines.push(format!("{left}{commands}"));
+                left = " ".repeat(2 * (WIDTH + 1));
             }
-            lines.push(format!("{indent}{rest}"));
+        }
+        if self.errors.is_empty() {
+            let count = self.set.len();
+            let settings = if count == 1 { "setting" } else { "settings" };
+            lines.push(format!("{}: {count} {settings}", paint(OK, "ok")));
         }
         lines
     }

@@ -8,6 +8,7 @@ use super::command_line::sentence;
 use super::{Environment, Refusal, check, print};
 use crate::cli::{self, CompletionsOptions, ConfigOptions, ConfigQuestion, PrintOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::terminal;
 
 /// Runs `headwater config`, with the file of `--config`.
 ///
@@ -19,23 +20,18 @@ pub fn run(options: &ConfigOptions, file: Option<&Path>) -> Result<()> {
         ConfigQuestion::Check => {
             let report = check(file, &environment);
             let lines = report.lines();
-            write(
-                lines
-                    .iter()
-                    .map(|line| format!("{line}\n"))
-                    .collect::<String>()
-                    .as_bytes(),
-            )?;
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            write(terminal::stdout(), text.as_bytes())?;
             report.verdict()
         }
         ConfigQuestion::Print(options) => {
             let words = words(options, file);
             match print(&words, &environment, options.json) {
-                Ok(text) => write(text.as_bytes()),
+                Ok(text) => write(io::stdout(), text.as_bytes()),
                 Err(Refusal::Settings(error)) => Err(error),
                 // Help of the other command is no error.
                 Err(Refusal::CommandLine(error)) if !error.use_stderr() => {
-                    write(error.render().to_string().as_bytes())
+                    write(io::stdout(), error.render().to_string().as_bytes())
                 }
                 Err(Refusal::CommandLine(error)) => {
                     Err(Error::new(ErrorKind::Usage, sentence(&error)))
@@ -53,7 +49,7 @@ pub fn complete(options: &CompletionsOptions) -> Result<()> {
     let mut script = Vec::new();
     let mut command = visible(&cli::command());
     clap_complete::generate(options.shell, &mut command, "headwater", &mut script);
-    write(&script)
+    write(io::stdout(), &script)
 }
 
 /// The tree without hidden options, which the generators show: secrets are not taken from the command
@@ -92,8 +88,7 @@ fn words(options: &PrintOptions, file: Option<&Path>) -> Vec<OsString> {
     words
 }
 
-fn write(bytes: &[u8]) -> Result<()> {
-    let mut stdout = io::stdout().lock();
+fn write(mut stdout: impl Write, bytes: &[u8]) -> Result<()> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Error::new(

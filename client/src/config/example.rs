@@ -5,9 +5,7 @@ use std::fmt::Write;
 use super::rows::{Row, groups};
 use super::table::{KAFKA, Kind, Secrecy, Table};
 use crate::cli;
-
-/// The width of its comments.
-const WIDTH: usize = 80;
+use crate::terminal::{COLUMNS, wrap};
 
 /// The file, whole: every key commented out, with its default or, where it has none, an example.
 pub fn example() -> String {
@@ -25,7 +23,7 @@ pub fn example() -> String {
             .filter(|row| own_table(row, &table).is_none())
             .peekable();
         if rows.peek().is_some() {
-            let rule = "-".repeat(WIDTH.saturating_sub(group.heading.len() + 6));
+            let rule = "-".repeat(COLUMNS.saturating_sub(group.heading.len() + 6));
             // Writing to a String cannot fail.
             let _ = writeln!(text, "\n# -- {} {rule}", group.heading);
         }
@@ -66,20 +64,8 @@ fn entry(row: &Row<'_>, text: &mut String) {
     let _ = writeln!(text, "#{} = {}", row.setting.key, value(row));
 }
 
-/// Lines of at most [`WIDTH`] columns.
 fn comment(sentence: &str, indent: &str, text: &mut String) {
-    let mut line = String::new();
-    for word in sentence.split_whitespace() {
-        if !line.is_empty() && indent.len() + line.len() + 1 + word.len() > WIDTH {
-            let _ = writeln!(text, "{indent}{line}");
-            line.clear();
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    if !line.is_empty() {
+    for line in wrap(sentence, COLUMNS - indent.len()) {
         let _ = writeln!(text, "{indent}{line}");
     }
 }
