@@ -105,6 +105,11 @@ demo: setup ## rows written in psql arrive in a real Kafka: the whole path, on t
 	$(CARGO) build --locked --release -p headwater-tests --bin demo
 	@FORMAT='$(FORMAT)' $(TARGET)/release/demo
 
+.PHONY: pictures
+pictures: setup ## the README's pictures of terminals, from a real run
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture pictures::
+
 .PHONY: test
 test: setup ## unit, property and end-to-end tests, on throwaway servers
 	@setup/packages.sh test

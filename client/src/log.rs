@@ -14,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
 use crate::error::Error;
+use crate::progress;
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -37,7 +38,7 @@ pub fn init(format: LogFormat, verbosity: u8) {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(progress::above_bar);
     let result = match format {
         LogFormat::Text => lines.compact().try_init(),
         LogFormat::Json => {

@@ -1,17 +1,49 @@
-//! How far a copy of tables is: a bar on a terminal, lines in the log otherwise.
+//! How far long work is: a bar on a terminal, lines in the log otherwise.
+//!
+//! A bar stands below what is written to the terminal. So while there is one, lines of the log go
+//! to the terminal through [`above_bar`], which takes the bar away for the moment: without that
+//! they would be written into it.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+use crate::terminal;
 
 /// One line this often where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The progress of one copy.
+/// The bar that is on the terminal: one piece of work is long at a time.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Rows of tables.
+    Rows,
+    /// Records of topics.
+    Records,
+    /// Topics as a whole.
+    Topics,
+}
+
+impl Unit {
+    fn plural(self) -> &'static str {
+        match self {
+            Unit::Rows => "rows",
+            Unit::Records => "records",
+            Unit::Topics => "topics",
+        }
+    }
+}
+
+/// The progress of one piece of work.
 pub struct Progress {
     what: &'static str,
+    unit: Unit,
     start: Instant,
     display: Display,
 }
@@ -25,11 +57,11 @@ enum Display {
 }
 
 impl Progress {
-    /// Begins now, under the name of what goes on. `expected` is an estimate of the rows, none
-    /// where a table was never analyzed.
-    pub fn new(what: &'static str, expected: Option<u64>) -> Self {
+    /// Begins now, under the name of what goes on. `expected` is how many of the unit there are, or
+    /// an estimate; none where nobody knows.
+    pub fn new(what: &'static str, unit: Unit, expected: Option<u64>) -> Self {
         let display = if std::io::stderr().is_terminal() {
-            Display::Bar(bar(what, expected))
+            Display::Bar(shown(bar(what, unit, expected)))
         } else {
             Display::Lines {
                 expected,
@@ -38,89 +70,188 @@ impl Progress {
         };
         Progress {
             what,
+            unit,
             start: Instant::now(),
             display,
         }
     }
 
-    /// So many rows are copied.
-    pub fn update(&mut self, rows: u64) {
+    /// So many are done.
+    pub fn update(&mut self, done: u64) {
         let elapsed = self.start.elapsed();
         match &mut self.display {
             Display::Bar(bar) => {
-                if bar.length().is_some_and(|length| length < rows) {
-                    bar.set_length(rows);
+                if bar.length().is_some_and(|length| length < done) {
+                    bar.set_length(done);
                 }
-                bar.set_position(rows);
+                bar.set_position(done);
             }
             Display::Lines { expected, next } if elapsed >= *next => {
                 *next = elapsed + LINE_INTERVAL;
-                let rate = rate(rows, elapsed);
+                let rate = rate(done, elapsed);
                 let left = expected
-                    .and_then(|expected| expected.saturating_sub(rows).checked_div(rate.max(1)));
-                tracing::info!(
-                    rows,
-                    expected = *expected,
-                    rows_per_second = rate,
-                    seconds_left = left,
-                    "{}",
-                    self.what
-                );
+                    .and_then(|expected| expected.saturating_sub(done).checked_div(rate.max(1)));
+                match self.unit {
+                    Unit::Topics => {
+                        tracing::info!(topics = done, expected = *expected, "{}", self.what);
+                    }
+                    Unit::Rows | Unit::Records => tracing::info!(
+                        rows = done,
+                        expected = *expected,
+                        rows_per_second = rate,
+                        seconds_left = left,
+                        "{}",
+                        self.what
+                    ),
+                }
             }
             Display::Lines { .. } => {}
         }
     }
 
+    /// What goes on beside it, on a terminal: what is waited for.
+    pub fn say(&self, what: &'static str) {
+        if let Display::Bar(bar) = &self.display
+            && bar.message() != what
+        {
+            bar.set_message(what);
+        }
+    }
+
     /// All of them are through, which `done` says.
-    pub fn finish(self, rows: u64, done: &str) {
+    pub fn finish(self, count: u64, done: &str) {
         if let Display::Bar(bar) = &self.display {
-            bar.finish_and_clear();
+            clear(bar);
         }
         let elapsed = self.start.elapsed();
         tracing::info!(
-            rows,
+            rows = count,
             seconds = elapsed.as_secs(),
-            rows_per_second = rate(rows, elapsed),
+            rows_per_second = rate(count, elapsed),
             "{done}"
         );
     }
 }
 
 impl Drop for Progress {
-    /// A copy that fails leaves no half-drawn bar above its error.
+    /// Work that fails leaves no half-drawn bar above its error.
     fn drop(&mut self) {
         if let Display::Bar(bar) = &self.display {
-            bar.finish_and_clear();
+            clear(bar);
         }
     }
 }
 
-fn bar(what: &'static str, expected: Option<u64>) -> ProgressBar {
+/// Says on a terminal, until it is dropped, that something is waited for, and for how long by
+/// now. Elsewhere a line of the log has to do.
+pub fn waiting(what: &'static str, for_what: String) -> impl Drop {
+    let progress = Progress::new(what, Unit::Rows, None);
+    if let Display::Bar(bar) = &progress.display {
+        bar.set_style(style("{prefix:9} {spinner} {msg}, {elapsed}"));
+        bar.set_message(for_what);
+        // Whoever waits has other things to do than to turn a spinner.
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+    progress
+}
+
+/// Standard error, for lines: above the bar, where there is one.
+pub fn above_bar() -> impl Write {
+    AboveBar
+}
+
+struct AboveBar;
+
+impl Write for AboveBar {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // The bar's own lock is taken behind ours nowhere else.
+        let bar = drawn().clone();
+        match bar {
+            Some(bar) => bar.suspend(|| io::stderr().write(line)),
+            None => io::stderr().write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+fn drawn() -> MutexGuard<'static, Option<ProgressBar>> {
+    BAR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shown(bar: ProgressBar) -> ProgressBar {
+    *drawn() = Some(bar.clone());
+    bar
+}
+
+fn clear(bar: &ProgressBar) {
+    bar.finish_and_clear();
+    *drawn() = None;
+}
+
+/// At most 80 columns, with a number of nine digits and a rate of six.
+fn bar(what: &'static str, unit: Unit, expected: Option<u64>) -> ProgressBar {
     let (bar, template) = match expected {
-        Some(rows) => (
-            ProgressBar::new(rows),
-            "{prefix} {bar:30} {human_pos} of about {human_len} rows, {rate} rows/s, {eta} left",
+        Some(expected) => (
+            ProgressBar::new(expected),
+            "{prefix:9} {bar:16} {share:>5}  {counts}{msg}",
         ),
         None => (
             ProgressBar::new_spinner(),
-            "{prefix} {spinner} {human_pos} rows, {rate} rows/s, {elapsed}",
+            "{prefix:9} {spinner} {counts}, {elapsed}{msg}",
         ),
     };
-    let style = ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key("rate", whole_rows_a_second);
+    let style = style(template).with_key(
+        "counts",
+        move |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // A line that cannot be drawn is drawn again.
+            let _ = out.write_str(&counts(unit, state));
+        },
+    );
     bar.with_style(style).with_prefix(what)
 }
 
-/// The crate's own rate has four decimals.
-fn whole_rows_a_second(state: &ProgressState, out: &mut dyn fmt::Write) {
-    // A line that cannot be drawn is drawn again.
-    let _ = write!(out, "{}", HumanCount(state.per_sec() as u64));
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█░")
+        .with_key(
+            "share",
+            |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let share = terminal::share(state.pos(), state.len().unwrap_or(0));
+                let _ = out.write_str(&share);
+            },
+        )
+        .with_key(
+            "elapsed",
+            |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = out.write_str(&terminal::duration(state.elapsed()));
+            },
+        )
 }
 
-fn rate(rows: u64, elapsed: Duration) -> u64 {
+fn counts(unit: Unit, state: &ProgressState) -> String {
+    let (done, name) = (terminal::count(state.pos()), unit.plural());
+    if unit == Unit::Topics {
+        return match state.len() {
+            Some(all) => format!("{done} of {all} {name}"),
+            None => format!("{done} {name}"),
+        };
+    }
+    let rate = terminal::count(state.per_sec().round() as u64);
+    let mut text = format!("{done} {name}, {rate}/s");
+    let is_going = state.pos() > 0 && state.len().is_some_and(|all| all > state.pos());
+    if is_going {
+        text.push_str(&format!(", {} left", terminal::duration(state.eta())));
+    }
+    text
+}
+
+fn rate(done: u64, elapsed: Duration) -> u64 {
     let milliseconds = u64::try_from(elapsed.as_millis())
         .unwrap_or(u64::MAX)
         .max(1);
-    rows.saturating_mul(1000) / milliseconds
+    done.saturating_mul(1000) / milliseconds
 }

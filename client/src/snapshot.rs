@@ -11,13 +11,13 @@ use headwater_protocol::table_pattern::TablePatterns;
 use crate::assemble;
 use crate::cli::{SinkKind, SnapshotOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::snapshot_request::{Scope, SnapshotRequest};
 use crate::source::catalog::Catalog;
 use crate::source::connection::{Connection, Connector};
 use crate::source::plugin::Plugin;
 use crate::source::slot::Slot;
-use crate::state::{Ended, State, StateStore};
+use crate::state::{Ended, Part, Run, State, StateStore};
 use crate::stop::Stop;
 
 /// Between two looks at the record, which is written once a second.
@@ -128,7 +128,7 @@ fn wait(
     expected: Option<u64>,
     stop: &Stop,
 ) -> Result<()> {
-    let mut progress = Progress::new("snapshot", expected);
+    let mut progress = Progress::new("snapshot", Unit::Rows, expected);
     loop {
         match store.load() {
             Ok(Some(state)) => {
@@ -138,9 +138,12 @@ fn wait(
                 }
                 let run = state.runs.queue.iter().find(|run| run.request.id == id);
                 match run {
-                    Some(run) => progress.update(run.sent.rows),
+                    Some(run) => {
+                        progress.update(run.sent.rows);
+                        progress.say(doing(run));
+                    }
                     None if state.position >= end => return Err(unheard()),
-                    None => {}
+                    None => progress.say(", waiting for the stream to take it up"),
                 }
             }
             Ok(None) => return Err(unheard()),
@@ -154,6 +157,15 @@ fn wait(
             stop.check()?;
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+/// Beside the rows that are sent.
+fn doing(run: &Run) -> &'static str {
+    match run.place.as_ref().map(|place| &place.part) {
+        None if run.sent.rows == 0 => ", waiting for its turn",
+        Some(Part::Ghosts(_)) => "; looking for rows that are gone",
+        _ => "",
     }
 }
 

@@ -61,7 +61,7 @@ pub fn run(options: &StatusOptions) -> Result<()> {
             print(&report, options.json)?;
             verdict(&report, options.strict)
         }
-        Some(interval) => match std::io::stdout().is_terminal() && !options.json {
+        Some(interval) => match !options.json && can_draw() {
             true => watch(&mut sources, interval, &stop),
             false => repeat(&mut sources, options, interval, &stop),
         },
@@ -79,6 +79,12 @@ fn verdict(report: &Report, strict: bool) -> Result<()> {
         Level::Warning if strict => Err(Error::failed("there are warnings")),
         Level::Ok | Level::Warning => Ok(()),
     }
+}
+
+/// A terminal that knows no more than lines is one of paper.
+fn can_draw() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !is_dumb
 }
 
 /// Draws in place until a signal comes, which leaves the last report on the terminal.
@@ -104,11 +110,11 @@ fn watch(sources: &mut Sources, interval: Duration, stop: &Stop) -> Result<()> {
 fn shown(report: &Report, interval: Duration) -> Vec<String> {
     let clock = report.at % 86_400;
     let head = format!(
-        "headwater status, {:02}:{:02}:{:02} UTC, every {}; Ctrl-C ends",
+        "headwater status, {:02}:{:02}:{:02} UTC, every {} s; Ctrl-C ends",
         clock / 3600,
         clock / 60 % 60,
         clock % 60,
-        terminal::duration(interval)
+        interval.as_secs_f64()
     );
     let mut lines = vec![terminal::paint(terminal::HEADING, &head), String::new()];
     lines.extend(report.lines());
@@ -228,7 +234,7 @@ impl Sources {
             Some(address) => {
                 let questions = client::Questions::new(address);
                 let source = Source::ask(interval, stop, move || questions.look())?;
-                Some((address.clone(), source))
+                Some((address.to_string(), source))
             }
         };
         Ok(Sources {

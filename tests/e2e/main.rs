@@ -36,6 +36,7 @@ mod outage;
 mod panics;
 mod parity;
 mod partitions;
+mod pictures;
 mod poison;
 mod rebuild;
 mod refusals;

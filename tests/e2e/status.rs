@@ -49,6 +49,18 @@ fn levels(report: &Value) -> Vec<&str> {
     troubles.map(|it| it["level"].as_str().unwrap()).collect()
 }
 
+/// The names of all fields, at whatever depth.
+fn fields(value: &Value) -> Vec<&String> {
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(name, value)| std::iter::once(name).chain(fields(value)))
+            .collect(),
+        Value::Array(array) => array.iter().flat_map(fields).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn rows(screen: &vt100::Screen) -> Vec<String> {
     screen.rows(0, COLUMNS).collect()
 }
@@ -139,6 +151,13 @@ fn what_is_wrong_comes_with_what_mends_it() {
     assert_eq!(stream["quarantined"]["records"], 1, "{report}");
     assert_eq!(stream["stale"][0]["table"], "t", "{report}");
     assert_eq!(exit, Exit::Code(0));
+    let page = include_str!("../../docs/status.md");
+    for field in fields(&report) {
+        assert!(
+            page.contains(&format!("{field}`")),
+            "docs/status.md lacks {field}"
+        );
+    }
     let strict = world.status(&[&["--strict"][..], &letters].concat());
     assert_eq!(strict.exit, Exit::Code(1), "{}", strict.stderr);
     client.terminate().expect(0, &[]);
@@ -194,4 +213,41 @@ fn who_does_not_answer_hides_nobody_else() {
     assert_eq!(stream["state"], "unknown", "{report}");
     assert_eq!(stream["phase"], "streaming", "{report}");
     assert!(stream["position"].is_string(), "{report}");
+}
+
+#[test]
+fn a_snapshot_shows_a_bar_and_leaves_whole_lines_behind() {
+    const ROWS: u32 = 100_000;
+    let world = World::new("status_bar");
+    world.sql.run(&format!(
+        "create table t (id int primary key, n int);
+         insert into t select n, n from generate_series(1, {ROWS}) n"
+    ));
+    world.sql.run("analyze t");
+    let mut terminal = Terminal::start(world.arguments(&[]));
+    let screen = terminal.shows("the bar", |screen| {
+        let bar = rows(screen)
+            .into_iter()
+            .find(|row| row.starts_with("snapshot "));
+        bar.is_some_and(|bar| bar.contains("█░") && bar.contains(" left"))
+    });
+    let bars = rows(&screen);
+    let bars: Vec<&String> = bars.iter().filter(|row| row.contains('░')).collect();
+    assert_eq!(bars.len(), 1, "drawn in place: {bars:#?}");
+    let first = screen.contents();
+    assert!(first.contains("snapshot begins tables=1"), "{first}");
+
+    let screen = terminal.shows_text("streaming slot=status_bar");
+    let left = screen.contents();
+    assert!(!left.contains(['█', '░']), "{left}");
+    for line in [
+        "snapshot begins tables=1",
+        "every row of the snapshot is delivered rows=100000",
+        "snapshot complete, streaming changes rows=100000",
+    ] {
+        assert!(left.contains(line), "no {line:?} in {left}");
+    }
+    terminal.types(CTRL_C);
+    let (exit, _) = terminal.ends();
+    assert_eq!(exit, Exit::Code(0));
 }

@@ -20,6 +20,7 @@ pub mod keeper;
 pub mod lines;
 pub mod memory;
 pub mod metrics;
+pub mod picture;
 pub mod port;
 pub mod postgres;
 pub mod random;

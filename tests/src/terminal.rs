@@ -44,22 +44,26 @@ impl Terminal {
     ///
     /// If it was not built, or there is no terminal to be had.
     pub fn start<A: AsRef<str>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        Terminal::sized(ROWS, arguments)
+        Terminal::sized(ROWS, COLUMNS, arguments)
     }
 
-    /// As [`Terminal::start`], with so many rows.
+    /// As [`Terminal::start`], of another size.
     ///
     /// # Panics
     ///
     /// As there.
-    pub fn sized<A: AsRef<str>>(rows: u16, arguments: impl IntoIterator<Item = A>) -> Self {
+    pub fn sized<A: AsRef<str>>(
+        rows: u16,
+        columns: u16,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap_or_else(|e| panic!("cannot open a terminal: {e}"));
         grantpt(&master).unwrap_or_else(|e| panic!("cannot have a terminal: {e}"));
         unlockpt(&master).unwrap_or_else(|e| panic!("cannot unlock a terminal: {e}"));
         let size = Winsize {
             ws_row: rows,
-            ws_col: COLUMNS,
+            ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
@@ -81,7 +85,7 @@ impl Terminal {
             .start();
         let keyboard = File::from(master);
         let shown = Arc::new(Shown {
-            emulator: Mutex::new(emulator(rows)),
+            emulator: Mutex::new(emulator(rows, columns)),
             changed: Condvar::new(),
         });
         let display = keyboard
@@ -170,9 +174,9 @@ impl Terminal {
     }
 }
 
-fn emulator(rows: u16) -> vt100::Parser {
+fn emulator(rows: u16, columns: u16) -> vt100::Parser {
     let least = NonZero::<u16>::MIN;
-    let (rows, columns) = (NonZero::new(rows), NonZero::new(COLUMNS));
+    let (rows, columns) = (NonZero::new(rows), NonZero::new(columns));
     vt100::Parser::new(rows.unwrap_or(least), columns.unwrap_or(least), 0)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::stream::{topic_name, topic_prefix};
-use super::{ConnectionOptions, KafkaArguments, SinkKind};
+use super::{ConnectionOptions, KafkaArguments, MetricsAddress, SinkKind};
 
 /// Says how streams fare: how far behind they are, what they keep, what is wrong, what mends it.
 ///
@@ -24,27 +24,20 @@ pub struct StatusOptions {
     pub connection: ConnectionOptions,
 
     /// Only the stream of this replication slot; all of the server's where it is not given
-    #[arg(
-        short = 'S',
-        long,
-        value_name = "NAME",
-        env = "HEADWATER_SLOT",
-        help_heading = "Stream"
-    )]
+    #[arg(short = 'S', long, value_name = "NAME", help_heading = "Stream")]
     pub slot: Option<String>,
 
     /// Only streams with this prefix of topics
     #[arg(
         long,
         value_name = "PREFIX",
-        env = "HEADWATER_TOPIC_PREFIX",
         value_parser = topic_prefix,
         help_heading = "Stream"
     )]
     pub topic_prefix: Option<String>,
 
     /// Where the streams go: kafka has a record of them, stdout has none
-    #[arg(long, value_enum, default_value = "kafka", env = "HEADWATER_SINK")]
+    #[arg(long, value_enum, default_value = "kafka", help_heading = "Stream")]
     pub sink: SinkKind,
 
     /// The cluster that has the record.
@@ -56,24 +49,18 @@ pub struct StatusOptions {
     #[arg(
         long,
         value_name = "NAME",
-        env = "HEADWATER_DEAD_LETTER_TOPIC",
         value_parser = topic_name,
-        help_heading = "Sink"
+        help_heading = "Topics"
     )]
     pub dead_letter_topic: Option<String>,
 
-    /// Where a running client serves its metrics, HOST:PORT, as it was given there: throughput is
-    /// asked for here
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "HEADWATER_METRICS",
-        help_heading = "Client"
-    )]
-    pub metrics: Option<String>,
+    /// Ask the running client, too, which serves its metrics at this address, HOST:PORT, as it was
+    /// given there: it alone knows how much it sends
+    #[arg(long, value_name = "ADDR", help_heading = "Monitoring")]
+    pub metrics: Option<MetricsAddress>,
 
-    /// Look again every so many seconds until Ctrl-C, in place on a terminal, one report after the
-    /// other elsewhere
+    /// Look again every so many seconds until Ctrl-C, in place on a terminal, elsewhere one report
+    /// after the other; with --json one a line
     #[arg(
         long,
         value_name = "SECONDS",
@@ -88,7 +75,7 @@ pub struct StatusOptions {
     #[arg(long, help_heading = "Report")]
     pub strict: bool,
 
-    /// Print one JSON object, with --watch one a line
+    /// Print one JSON object
     #[arg(long, help_heading = "Report")]
     pub json: bool,
 }

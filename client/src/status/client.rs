@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ureq::Agent;
 
+use crate::cli::MetricsAddress;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long an answer may take: it comes from memory.
@@ -37,7 +38,7 @@ pub(super) struct Questions {
 
 impl Questions {
     /// Of the client that serves its metrics at `address`, as it was told to.
-    pub(super) fn new(address: &str) -> Self {
+    pub(super) fn new(address: &MetricsAddress) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT))
@@ -78,12 +79,13 @@ impl Questions {
 }
 
 /// An address to listen at may stand for all of a machine's: there is nobody to ask at those.
-fn reachable(address: &str) -> String {
-    let port = |any: &str| address.strip_prefix(any);
-    match port("0.0.0.0:").or(port("[::]:")).or(port(":")) {
-        Some(port) => format!("localhost:{port}"),
-        None => address.to_owned(),
-    }
+fn reachable(address: &MetricsAddress) -> String {
+    let host = match address.host.as_str() {
+        "0.0.0.0" | "::" => "localhost".to_owned(),
+        host => host.to_owned(),
+    };
+    let port = address.port;
+    MetricsAddress { host, port }.to_string()
 }
 
 fn silent(address: &str, error: ureq::Error) -> Error {
@@ -162,6 +164,8 @@ fn parse_labels<'a>(mut text: &'a str, labels: &mut BTreeMap<String, String>) ->
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -194,11 +198,12 @@ mod tests {
         for (given, asked) in [
             ("0.0.0.0:9187", "localhost:9187"),
             ("[::]:9187", "localhost:9187"),
-            (":9187", "localhost:9187"),
+            ("9187", "127.0.0.1:9187"),
             ("10.0.0.7:9187", "10.0.0.7:9187"),
             ("[::1]:9187", "[::1]:9187"),
         ] {
-            assert_eq!(reachable(given), asked);
+            let address = given.parse().unwrap();
+            assert_eq!(reachable(&address), asked);
         }
     }
 }

@@ -38,13 +38,21 @@ impl Report {
         for trouble in &self.troubles {
             lines.extend(trouble.lines());
         }
-        if self.troubles.is_empty() && !self.streams.is_empty() {
+        if self.is_well() {
             lines.push(paint(OK, "all is well"));
         }
         while lines.last().is_some_and(String::is_empty) {
             lines.pop();
         }
         lines
+    }
+
+    /// Everybody has answered, and nothing is wrong.
+    fn is_well(&self) -> bool {
+        let all_said = self.postgres.answer.is_some()
+            && self.kafka.as_ref().is_none_or(|it| it.answer.is_some())
+            && self.client.as_ref().is_none_or(|it| it.answer.is_some());
+        all_said && self.troubles.is_empty() && !self.streams.is_empty()
     }
 
     /// Who was asked, and what they said that is of no one stream.
@@ -76,7 +84,7 @@ impl Report {
         match under_way {
             Some(snapshot) => {
                 let name = format!("{} of {} tables", snapshot.tables_done, snapshot.tables);
-                lines.push(bar(
+                lines.extend(bar(
                     "snapshot",
                     &name,
                     snapshot.rows,
@@ -88,11 +96,11 @@ impl Report {
                     ),
                 ));
             }
-            None => lines.extend(self.copies.iter().map(Copy::line)),
+            None => lines.extend(self.copies.iter().flat_map(Copy::lines)),
         }
         for stream in &self.streams {
             if let Some(snapshot) = &stream.snapshot {
-                lines.push(snapshot.line());
+                lines.extend(snapshot.lines());
             }
         }
         lines
@@ -201,7 +209,7 @@ fn full_in(stream: &Stream) -> String {
 }
 
 impl Snapshot {
-    fn line(&self) -> String {
+    fn lines(&self) -> Vec<String> {
         let name = self.table.as_deref().unwrap_or("waits for its turn");
         match self.part {
             "rows" => bar(
@@ -223,7 +231,7 @@ impl Snapshot {
 }
 
 impl Copy {
-    fn line(&self) -> String {
+    fn lines(&self) -> Vec<String> {
         let text = format!("{} rows of this part", count(self.rows));
         bar("copy", &self.table, self.first_page, self.pages, &text)
     }
@@ -241,18 +249,21 @@ fn rows(rows: u64, estimate: Option<u64>, rate: Option<f64>) -> String {
     text
 }
 
-/// `label  name  ████░░░░  40 %  text`; without the bar where the whole is unknown.
-fn bar(label: &str, name: &str, part: u64, whole: Option<u64>, text: &str) -> String {
+/// `label  name  ████░░░░  40 %  text`, in two lines where one is too short; without the bar where
+/// the whole is unknown.
+fn bar(label: &str, name: &str, part: u64, whole: Option<u64>, text: &str) -> Vec<String> {
     let name = cut(&plain(name), NAME).into_owned();
-    let mut line = format!("{label:<LABEL$}{name}  ");
+    let mut line = format!("{label:<LABEL$}{name}");
     if let Some(whole) = whole {
         let full = u128::from(part.min(whole)) * BAR as u128 / u128::from(whole.max(1));
         let full = usize::try_from(full).unwrap_or(BAR);
         let bar = format!("{}{}", "█".repeat(full), "░".repeat(BAR - full));
-        line.push_str(&format!("{bar} {:>5}  ", share(part, whole)));
+        line.push_str(&format!("  {bar} {:>5}", share(part, whole)));
     }
-    line.push_str(text);
-    line
+    if width(&line) + 2 + width(text) <= COLUMNS {
+        return vec![format!("{line}  {text}")];
+    }
+    vec![line, format!("{:LABEL$}{text}", "")]
 }
 
 impl Trouble {
@@ -266,11 +277,54 @@ impl Trouble {
             let word = paint(level.style(), word);
             lines.push(format!("{word}{blanks}{text}"));
         }
-        if let Some(cure) = &self.cure {
-            lines.push(format!("{:LABEL$}{}", "", paint(CURE, cure)));
+        for cure in self.cure.iter().flat_map(|cure| cure.lines()) {
+            let cure = match cure.starts_with("headwater ") {
+                true => folded(cure, COLUMNS - LABEL),
+                false => wrap(cure, COLUMNS - LABEL),
+            };
+            lines.extend(
+                cure.iter()
+                    .map(|line| format!("{:LABEL$}{}", "", paint(CURE, line))),
+            );
         }
         lines
     }
+}
+
+/// A command of a shell in lines that can be pasted as they are: cut between words, with a
+/// backslash behind what goes on.
+fn folded(command: &str, columns: usize) -> Vec<String> {
+    let mut is_quoted = false;
+    let words = command.split(|c| {
+        is_quoted ^= c == '\'';
+        c == ' ' && !is_quoted
+    });
+    // An option and its value stay together.
+    let mut parts: Vec<String> = Vec::new();
+    for word in words {
+        match parts.last_mut() {
+            Some(option) if option.starts_with('-') && !word.starts_with('-') => {
+                option.push(' ');
+                option.push_str(word);
+            }
+            _ => parts.push(word.to_owned()),
+        }
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if width(line) + width(&part) + 3 <= columns => {
+                line.push(' ');
+                line.push_str(&part);
+            }
+            Some(line) => {
+                line.push_str(" \\");
+                lines.push(format!("  {part}"));
+            }
+            None => lines.push(part),
+        }
+    }
+    lines
 }
 
 /// `label     text`, wrapped, all of it faint but for the label.
@@ -293,5 +347,41 @@ pub(super) fn verdict(report: &Report) -> String {
     match worst {
         1 => "something is wrong".to_owned(),
         worst => format!("{worst} things are wrong"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_folded_between_its_words() {
+        let command = "headwater snapshot -d shop -t 'public.\"a b\"' -b kafka:9092";
+        assert_eq!(folded(command, 80), [command]);
+        assert_eq!(
+            folded(command, 34),
+            [
+                "headwater snapshot -d shop \\",
+                "  -t 'public.\"a b\"' \\",
+                "  -b kafka:9092",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_beside_a_bar_stands_below() {
+        assert_eq!(
+            bar("copy", "public.t", 1, Some(2), "7 rows"),
+            ["copy      public.t  ██████████░░░░░░░░░░  50 %  7 rows"]
+        );
+        let text = "1,234,567,890 rows, 123,456/s, 12 min left";
+        assert_eq!(
+            bar("copy", "public.t", 1, Some(2), text),
+            [
+                "copy      public.t  ██████████░░░░░░░░░░  50 %".to_owned(),
+                format!("          {text}")
+            ]
+        );
+        assert_eq!(bar("copy", "t", 1, None, "7 rows"), ["copy      t  7 rows"]);
     }
 }

@@ -216,11 +216,8 @@ fn standing(stream: &Stream, cures: &Commands) -> Option<Trouble> {
                     .retained_bytes
                     .map_or_else(|| "some".to_owned(), terminal::bytes)
             );
-            let cure = format!(
-                "{}, or to give it up: {}",
-                cures.stream(stream),
-                cures.drop(stream)
-            );
+            let (start, drop) = (cures.stream(stream), cures.drop(stream));
+            let cure = format!("{start}\nor, to give it up:\n{drop}");
             Some(Trouble::fail(message).cured_by(cure))
         }
         Standing::Streaming | Standing::Copying | Standing::Elsewhere | Standing::Unknown => None,

@@ -11,6 +11,7 @@ use headwater_protocol::Lsn;
 
 use crate::error::{Error, Result};
 use crate::kafka::KafkaOptions;
+use crate::progress;
 use crate::source::connection::Connector;
 use crate::source::slot::{Slot, System};
 use crate::state::{self, State, StateKey};
@@ -123,6 +124,7 @@ impl<'a> Passage<'a> {
     ) -> Result<()> {
         let start = Instant::now();
         let mut said = false;
+        let _shown = progress::waiting("waiting", format!("until the stream has passed {point}"));
         loop {
             let state = read(self.kafka, &self.key, self.stop)?;
             let state = state.filter(|state| self.is_same(state)).ok_or_else(|| {

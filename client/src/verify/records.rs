@@ -17,7 +17,7 @@ use super::values::Values;
 use crate::error::Result;
 use crate::kafka::{Connection, KafkaOptions, Reader, Reading};
 use crate::parallel::Jobs;
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::sink::{lacks_columns, read_lsn};
 use crate::stop::Stop;
 
@@ -77,7 +77,8 @@ impl<'a> Topics<'a> {
         point: Lsn,
         spill: &Spill,
     ) -> Result<Vec<Read>> {
-        let jobs = Jobs::new(self.partitions(subjects)?);
+        let (partitions, expected) = self.partitions(subjects)?;
+        let jobs = Jobs::new(partitions);
         let counts: Vec<Counts> = subjects.iter().map(|_| Counts::default()).collect();
         let ends = Mutex::new(HashMap::new());
         let total = || {
@@ -86,7 +87,7 @@ impl<'a> Topics<'a> {
                 .map(|count| count.records.load(Ordering::Relaxed))
                 .sum()
         };
-        let mut progress = Progress::new("verify: records", None);
+        let mut progress = Progress::new("verify: records", Unit::Records, expected);
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.workers)
                 .map(|_| {
@@ -133,14 +134,21 @@ impl<'a> Topics<'a> {
         Ok(counts.collect())
     }
 
-    /// The partitions of the topics that there are.
-    fn partitions(&self, subjects: &[Subject]) -> Result<Vec<(u32, i32)>> {
+    /// The partitions of the topics that there are, and how many offsets they have where nothing is
+    /// read yet.
+    fn partitions(&self, subjects: &[Subject]) -> Result<(Vec<(u32, i32)>, Option<u64>)> {
         let mut tick = || self.stop.check();
         let reader = self.reader()?;
         let mut all = Vec::new();
+        let mut expected = self.next.is_empty().then_some(0);
         for (number, subject) in (0..).zip(subjects) {
             match reader.find_partitions(&subject.topic, &mut tick)? {
-                Some(partitions) => all.extend(partitions.into_iter().map(|p| (number, p))),
+                Some(partitions) => {
+                    all.extend(partitions.into_iter().map(|p| (number, p)));
+                    if let Some(expected) = &mut expected {
+                        *expected += reader.count(&subject.topic, &mut tick)?.unwrap_or(0);
+                    }
+                }
                 None => tracing::warn!(
                     table = %subject.name.sql(),
                     topic = subject.topic,
@@ -148,7 +156,7 @@ impl<'a> Topics<'a> {
                 ),
             }
         }
-        Ok(all)
+        Ok((all, expected))
     }
 
     fn reader(&self) -> Result<Reader> {

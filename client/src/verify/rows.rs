@@ -13,7 +13,7 @@ use super::subject::{Subject, Subjects};
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::parallel::Jobs;
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::source::connection::Connection;
 use crate::source::key::Key;
 use crate::source::plugin::Plugin;
@@ -48,7 +48,7 @@ pub(super) fn scan(
             .map(|count| count.load(Ordering::Relaxed))
             .sum()
     };
-    let mut progress = Progress::new("verify: rows", subjects.estimated_rows());
+    let mut progress = Progress::new("verify: rows", Unit::Rows, subjects.estimated_rows());
     std::thread::scope(|scope| {
         let threads: Vec<_> = sessions
             .into_iter()

@@ -61,7 +61,7 @@ use crate::cli::{SnapshotMode, StreamOptions, UnkeyedMode};
 use crate::dead_letters::DeadLetters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Activity, Metrics};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::registry::Registrar;
 use crate::route::Router;
 use crate::sink::{Ghosts, Headers, Keying, Sink, Token, TopicId};
@@ -339,7 +339,7 @@ impl Snapshot<'_> {
             .iter()
             .map(|target| target.source.table.estimated_rows);
         let estimated_rows = estimates.sum();
-        let mut progress = Progress::new("snapshot", estimated_rows);
+        let mut progress = Progress::new("snapshot", Unit::Rows, estimated_rows);
         let (rows, stale) = Copy {
             targets,
             plugin: self.plugin,
@@ -387,8 +387,10 @@ impl Snapshot<'_> {
             unchanged: &[],
             fetched: false,
         };
-        for (topic, table) in topics {
+        let mut progress = Progress::new("sweep", Unit::Topics, Some(topics.len() as u64));
+        for (done, (topic, table)) in (0..).zip(topics) {
             let mut tick = || {
+                progress.update(done);
                 self.metrics.works();
                 self.stop.check()
             };
