@@ -24,6 +24,10 @@ use crate::tls::{self, Authorities, Greeting, Refusal, Trust};
 /// just starting (two to eight seconds), short enough to read the error in a terminal.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
 
+/// How many events are taken between two questions. librdkafka's log lines are events, too, and
+/// stand before the error that ends the waiting.
+pub(super) const EVENTS: usize = 16;
+
 /// How long one question may take before it is put again.
 pub(super) const QUESTION: Duration = Duration::from_millis(500);
 
@@ -436,7 +440,7 @@ pub(crate) fn producer<C: ProducerContext>(
         producer.client(),
         connection(producer.context()),
         &mut || {
-            producer.poll(Duration::ZERO);
+            (0..EVENTS).for_each(|_| producer.poll(Duration::ZERO));
             Ok(())
         },
     )?;

@@ -19,7 +19,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::connection::QUESTION;
+use super::connection::{EVENTS, QUESTION};
 use super::{Connection, KafkaOptions, Reading, Watch, creation_error, first_contact};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
 
@@ -55,7 +55,7 @@ impl Reader {
             .map_err(|error| creation_error(&error))?;
         // Nothing is assigned yet: a poll can only serve events.
         first_contact(consumer.client(), &connection, &mut || {
-            let _ = consumer.poll(Duration::ZERO);
+            (0..EVENTS).for_each(|_| drop(consumer.poll(Duration::ZERO)));
             tick()
         })?;
         Ok(Reader {
