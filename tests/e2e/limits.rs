@@ -200,13 +200,22 @@ fn no_option_and_no_setting_shows_a_reader_what_is_excluded() {
         "-c headwater.exclude_columns=a.b.c",
         "-c headwater.exclude_column=a.b.c",
     ] {
-        // Sessions of the tests have options of their own; a program has the environment's.
+        // Sessions of the tests have options of their own; a program has the environment's. What
+        // failed once fails again.
+        let read = format!("select data from pg_logical_slot_peek_changes('{name}', null, null)");
         let output = as_reader(name, "psql")
             .env("PGOPTIONS", options)
-            .args(["-At", "-c"])
-            .arg(format!(
-                "select data from pg_logical_slot_peek_changes('{name}', null, null)"
-            ))
+            .args([
+                "-At",
+                "-c",
+                &read,
+                "-c",
+                &read,
+                "-c",
+                "load 'headwater'",
+                "-c",
+                &read,
+            ])
             .output()
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -133,9 +133,12 @@ pub(super) unsafe fn may_set(placeholder: *const pg_sys::config_generic) -> bool
     #[cfg(feature = "pg14")]
     return false;
     #[cfg(not(feature = "pg14"))]
-    // SAFETY: a lookup in the catalogs, within a transaction: a process without a database has
-    // no options of a client's.
+    // SAFETY: a lookup in the catalogs, within a transaction. A process without a database begins
+    // none, and is granted nothing.
     unsafe {
+        if !pg_sys::IsTransactionState() {
+            return false;
+        }
         let granted = pg_sys::pg_parameter_aclcheck(
             (*placeholder).name,
             (*placeholder).reset_srole,
