@@ -8,7 +8,7 @@
 //! checks (clap_builder's validator asks `check_explicit`); and clap names an option where
 //! a variable or a line of the file is wrong. Nobody but this process sees the words.
 //!
-//! [`layers`] says what is set where, [`command_line`] what is put where; [`table`] is clap's tree as
+//! `layers` says what is set where, `command_line` what is put where; `table` is clap's tree as
 //! both look at it.
 
 mod check;
