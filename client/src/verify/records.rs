@@ -136,7 +136,7 @@ impl<'a> Topics<'a> {
 
     /// The partitions of the topics that there are, and how many offsets they have where nothing is
     /// read yet.
-    fn partitions(&self, subjects: &[Subject]) -> Result<(Vec<(u32, i32)>, Option<u64>)> {
+    fn partitions(&self, subjects: &[Subject]) -> Result<(Vec<Part>, Option<u64>)> {
         let mut tick = || self.stop.check();
         let reader = self.reader()?;
         let mut all = Vec::new();
@@ -164,6 +164,9 @@ impl<'a> Topics<'a> {
         Reader::connect(self.kafka, Reading::Own, Connection::silent, &mut tick)
     }
 }
+
+/// A subject's number, and a partition of its topic.
+type Part = (u32, i32);
 
 /// One thread that reads partitions.
 struct Thread<'a> {
