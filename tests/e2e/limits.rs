@@ -572,4 +572,11 @@ fn the_client_leaves_out_what_the_server_does_not_send() {
         .stream(&["-t", "s_sentinel.t"])
         .wait()
         .expect(1, &["s_sentinel.t", "headwater.tables", "superuser"]);
+    world
+        .sql
+        .run("create table keyed (c_sentinel text primary key)");
+    let arguments = ["-t", "limits_client.keyed", "--topic-prefix", "keyed."];
+    let ended = world.stream(&arguments).wait();
+    ended.expect(1, &["limits_client.keyed", "a column of its key"]);
+    holds_no_sentinel("the client", ended.stderr.as_bytes());
 }
