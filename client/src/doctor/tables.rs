@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::check::Check;
-use super::examination::Examination;
+use super::examination::{Examination, unknown};
 use super::finding::{Cure, Finding};
 use super::words::{count, some_of};
 use crate::cli::{SnapshotMode, ToastMode, UnkeyedMode};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kafka::Purpose;
 use crate::route::{Collision, Owner};
 use crate::sink::Keying;
 use crate::source::catalog::{Catalog, Table, TableName};
+use crate::source::sql_error::SqlError;
 use crate::stream;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -26,6 +27,13 @@ pub(super) const CHECKS: &[Check] = &[
         title: "no captured table is unlogged or foreign: its changes are not in the WAL",
         cure: "`ALTER TABLE … SET LOGGED`, or `--exclude-table`",
         look: left_out,
+    },
+    Check {
+        id: "limits",
+        title: "the server's settings `headwater.tables` and `headwater.exclude_columns` take no column \
+                of a captured table's key; says which tables they keep from being sent",
+        cure: "`--exclude-table`, or a superuser who sets them otherwise",
+        look: limits,
     },
     Check {
         id: "keys",
@@ -127,6 +135,51 @@ fn left_out(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             "the changes of every captured table are in the WAL",
         ));
     }
+    Ok(findings)
+}
+
+/// The plugin describes each table as it would for the stream. Whatever it refuses, it would refuse
+/// at the first row.
+fn limits(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
+    let catalog = exam.catalog()?;
+    if exam.facts()?.check_extension().is_err() {
+        return Err(unknown("the extension that describes tables is not there"));
+    }
+    let mut findings = Vec::new();
+    let mut refused = BTreeSet::new();
+    for table in &catalog.tables {
+        exam.stop.check()?;
+        let call = exam.plugin.relation_call(&format!("{}::oid", table.oid));
+        match exam.connection()?.query(&format!("SELECT {call}")) {
+            Ok(_) => {}
+            Err(error @ SqlError::Server { .. }) => {
+                // Its partitions have the same.
+                if refused.insert(&table.sent_as) {
+                    let finding = Finding::refusal(&Error::from(error));
+                    findings.push(
+                        finding
+                            .cured_by(Cure::option(excluded(&[&table.sent_as])))
+                            .with_hint(
+                                "Or have a superuser change what the server sends, with ALTER DATABASE … \
+                                 SET or in postgresql.conf.",
+                            ),
+                    );
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let withheld: Vec<String> = catalog
+        .withheld()
+        .map(|(name, setting)| format!("{} ({setting})", name.display()))
+        .collect();
+    findings.push(Finding::ok(match withheld.len() {
+        0 => "the server's settings keep no table from being sent".to_owned(),
+        _ => format!(
+            "kept from being sent by the server's settings: {}",
+            some_of(&withheld)
+        ),
+    }));
     Ok(findings)
 }
 

@@ -333,6 +333,12 @@ impl Catalog {
         &self.left_out
     }
 
+    /// Tables that would be captured and that the server does not send, with the setting that says
+    /// so.
+    pub fn withheld(&self) -> impl Iterator<Item = (&TableName, &'static str)> {
+        self.withheld.iter().map(|(name, setting)| (name, *setting))
+    }
+
     /// The captured tables that have no key, by name.
     pub fn unkeyed_tables(&self) -> Vec<&TableName> {
         let unkeyed = self.tables.iter().filter(|table| !table.is_keyed);

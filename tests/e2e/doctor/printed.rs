@@ -197,7 +197,7 @@ impl<'s> User<'s> {
         let found = self.hears(id, severity);
         let is_named = found.iter().any(|it| it.found.contains(names));
         assert!(is_named, "{names:?} is not named: {found:#?}");
-        for found in &found {
+        for found in found.iter().filter(|it| it.severity == severity) {
             self.mends(found);
         }
         self.is_well(id);

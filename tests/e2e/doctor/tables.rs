@@ -12,6 +12,14 @@ fn each_table_that_is_not_fit_is_named_and_mended() {
     let options = ["-d", &conninfo, "--sink", "stdout", "--sample", "0"];
     let mut user = User::new(&mut postgres, &options);
 
+    sql.run("create table secret (id int primary key); create schema kept; create table kept.back (id int primary key)");
+    sql.run("alter database fit set headwater.tables = 'public.*,a.*,a_b.*'");
+    sql.run("alter database fit set headwater.exclude_columns = 'public.secret.id'");
+    user.hears_and_mends("limits", "fail", "a column of its key");
+    let limits = &user.asks().of("limits")[0].found.clone();
+    assert!(limits.contains("kept.back (headwater.tables)"), "{limits}");
+    sql.run("alter database fit reset headwater.exclude_columns");
+
     sql.run("create table nothing_unique (n int); insert into nothing_unique values (1), (1)");
     sql.run("create table has_index (n int not null unique, m int unique)");
     sql.run(
