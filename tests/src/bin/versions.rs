@@ -24,7 +24,7 @@ const COLUMNS: &str = "id int primary key, a text, b numeric, c timestamptz, d j
 type Check = fn(&Postgres);
 
 /// What is tried, in this order; each fails alone.
-const CHECKS: [(&str, Check); 9] = [
+const CHECKS: [(&str, Check); 10] = [
     ("loads", loads),
     ("lines", lines),
     ("frames", frames),
@@ -32,6 +32,7 @@ const CHECKS: [(&str, Check); 9] = [
     ("virtual", virtual_columns),
     ("client", client),
     ("doctor", doctor),
+    ("status", status),
     ("limits", limits),
     // The last one: it leaves settings behind.
     ("types", types),
@@ -232,6 +233,36 @@ fn client(postgres: &Postgres) {
         check(passed, || format!("{confirmed}, not {end}"))
     });
     client.terminate().expect(0, &[]);
+}
+
+/// The status of a stream can be seen by a role that may do nothing but connect.
+fn status(postgres: &Postgres) {
+    let sql = postgres.database("status");
+    sql.run(&format!("create table t ({COLUMNS})"));
+    sql.run("create role watcher login");
+    let conninfo = postgres.conninfo("status");
+    let stream = [
+        "stream", "-d", &conninfo, "-S", "status", "--sink", "stdout",
+    ];
+    let mut client = Client::start(stream);
+    client.streams();
+    for user in ["user=postgres", "user=watcher"] {
+        let conninfo = conninfo.replace("user=postgres", user);
+        let own = [
+            "status", "-d", &conninfo, "-S", "status", "--sink", "stdout", "--json",
+        ];
+        let ended = Client::run(own);
+        ended.expect(0, &[]);
+        let (state, lag) = ("\"state\":\"streaming\"", "\"lag_bytes\":");
+        let is_told = ended.stdout.contains(state) && ended.stdout.contains(lag);
+        assert!(is_told, "{user}: {}", ended.stdout);
+    }
+    client.terminate().expect(0, &[]);
+    let ended = Client::run([
+        "status", "-d", &conninfo, "-S", "status", "--sink", "stdout",
+    ]);
+    ended.expect(1, &["something is wrong"]);
+    assert!(ended.stdout.contains("nobody streams"), "{}", ended.stdout);
 }
 
 /// Every question of the doctor can be asked, by a role that may do no more than it needs. On a
