@@ -441,8 +441,9 @@ fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool
     let mut progressed = Instant::now();
     let mut probed = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        producer.poll(POLL);
+        // First, since it can take a while in which reports come.
         reports.connection.login().keep(producer.client());
+        producer.poll(POLL);
         maker.rest();
         let now_taken = reports.in_flight.taken();
         if now_taken != taken || reports.in_flight.records() == 0 {

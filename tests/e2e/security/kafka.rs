@@ -139,6 +139,28 @@ impl Stream {
         read.expect(0, &[]);
         assert_eq!(read.stdout.lines().count(), self.rows, "{}", read.stdout);
     }
+
+    /// Looks at the stream by the commands that only look.
+    #[track_caller]
+    fn is_seen(&self, login: &Login) {
+        let conninfo = self.world.postgres.conninfo(&self.world.name);
+        for (command, says) in [
+            ("status", "1 stream on record"),
+            ("doctor", "1 broker answers"),
+        ] {
+            let ended = login
+                .start(&[command, "-d", &conninfo, "-S", &self.world.name])
+                .wait();
+            assert!(
+                ended.stdout.contains(says),
+                "{}{}",
+                ended.stdout,
+                ended.stderr
+            );
+            shows_no_secret(&ended.stdout);
+            shows_no_secret(&ended.stderr);
+        }
+    }
 }
 
 #[test]
@@ -171,6 +193,7 @@ fn every_login_works_without_tls_and_tls_without_a_login() {
         Login::token(Way::SaslPlaintext, &tokens),
     ] {
         stream.passes(&login);
+        stream.is_seen(&login);
     }
 }
 
