@@ -105,7 +105,9 @@ CREATE VIEW headwater.slots AS
            s.active_pid,
            s.restart_lsn,
            s.confirmed_flush_lsn,
-           pg_catalog.pg_wal_lsn_diff(w.wal_end, s.restart_lsn)::bigint AS retained_wal_bytes,
+           CASE WHEN s.wal_status IS DISTINCT FROM 'lost'
+                THEN pg_catalog.pg_wal_lsn_diff(w.wal_end, s.restart_lsn)::bigint
+           END AS retained_wal_bytes,
            pg_catalog.pg_wal_lsn_diff(w.wal_end, s.confirmed_flush_lsn)::bigint AS lag_bytes,
            s.wal_status,
            s.safe_wal_size

@@ -363,6 +363,34 @@ fn the_functions_say_no_more_than_the_stream() {
 }
 
 /// A partition has all names: no way to look at it shows what one of them excludes.
+/// In a parallel operation the server takes no setting over as it defines one, but for a warning.
+#[test]
+fn a_library_that_is_loaded_within_a_parallel_operation_sends_nothing() {
+    let name = "limits_parallel";
+    let sql = database(name);
+    sql.run(WRITES);
+    let reader = reader(name, "").unwrap();
+    // No worker starts, so that the leader itself runs the plan, in parallel mode.
+    reader.run(
+        "set force_parallel_mode = on; set max_parallel_workers = 0;
+         create function pg_temp.f() returns text language plpgsql parallel safe
+           as 'begin return headwater.version(); end'",
+    );
+    for _ in 0..2 {
+        let refused = reader.attempt("select pg_temp.f()").map(drop);
+        let refused = refused.expect_err("loaded in parallel mode");
+        assert!(
+            refused.message.contains("parallel operation"),
+            "{}",
+            refused.message
+        );
+    }
+    // Outside of it the library is loaded, and limits.
+    let sent = peek(&reader, name, "").unwrap();
+    assert!(!sent.is_empty(), "nothing was sent");
+    holds_no_sentinel("after a load in parallel mode", &sent);
+}
+
 #[test]
 fn a_partition_is_limited_under_each_of_its_names() {
     let name = "limits_partitions";

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::source::connection::Connection;
+use crate::source::slot::RETAINED_WAL;
 use crate::source::sql;
 use crate::stop::Stop;
 
@@ -45,12 +46,6 @@ pub(super) struct Transaction {
     query: Option<String>,
 }
 
-const SLOTS: &str = "SELECT s.slot_name, s.active, COALESCE(s.wal_status, ''), \
-       pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
-         THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
-         s.restart_lsn)::int8, s.safe_wal_size \
-     FROM pg_catalog.pg_replication_slots s WHERE NOT s.temporary ORDER BY 1";
-
 /// Locks are shown to everybody, while pg_stat_activity shows the transactions of others to some
 /// roles alone. A subtransaction has a lock of its own: the first of a session is enough.
 const TRANSACTIONS: &str = "SELECT DISTINCT ON (l.pid, p.gid) l.transactionid::text, l.pid, p.gid, \
@@ -67,7 +62,10 @@ const TRANSACTIONS: &str = "SELECT DISTINCT ON (l.pid, p.gid) l.transactionid::t
 impl Sample {
     /// Looks.
     pub(super) fn take(connection: &Connection) -> Result<Self> {
-        let rows = connection.query(SLOTS)?;
+        let rows = connection.query(&format!(
+            "SELECT s.slot_name, s.active, COALESCE(s.wal_status, ''), {RETAINED_WAL}, s.safe_wal_size \
+             FROM pg_catalog.pg_replication_slots s WHERE NOT s.temporary ORDER BY 1"
+        ))?;
         let mut slots = Vec::new();
         for row in 0..rows.len() {
             let number = |column| -> Result<Option<u64>> {

@@ -312,7 +312,8 @@ fn slot_wal_limit(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         "SELECT s.setting::int8 << 20, \
            (SELECT pg_catalog.max(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
               THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
-              r.restart_lsn))::int8 FROM pg_catalog.pg_replication_slots r) \
+              r.restart_lsn))::int8 FROM pg_catalog.pg_replication_slots r \
+              WHERE r.wal_status IS DISTINCT FROM 'lost') \
          FROM pg_catalog.pg_settings s WHERE s.name = 'max_slot_wal_keep_size'",
     )?;
     let limit: i64 = rows.parse(0, 0)?;

@@ -57,6 +57,13 @@ pub struct Slot {
     pub wal_end: Option<Lsn>,
 }
 
+/// What the server keeps for the slot `s`, in bytes. From 16 on it may have given up a slot that
+/// still has its `restart_lsn`, and keeps nothing for it.
+pub(crate) const RETAINED_WAL: &str = "CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN \
+     pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
+       THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
+       s.restart_lsn)::int8 END";
+
 impl Slot {
     /// The ways out of a slot in use.
     pub const IN_USE_HINT: &str = "Stop the other instance, choose another name with --slot, or \
@@ -68,9 +75,7 @@ impl Slot {
         let rows = connection.query(&format!(
             "SELECT s.slot_type, s.plugin, s.database, s.temporary, s.active_pid, \
                     s.confirmed_flush_lsn, s.restart_lsn, s.wal_status, \
-                    pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
-                      THEN pg_catalog.pg_last_wal_replay_lsn() \
-                      ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::int8, \
+                    {RETAINED_WAL}, \
                     pg_catalog.current_database(), \
                     CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
                       THEN pg_catalog.pg_current_wal_flush_lsn() END, \

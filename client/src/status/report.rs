@@ -491,7 +491,8 @@ impl Stream {
         stream.restart_lsn = slot.restart_lsn.map(|lsn| lsn.to_string());
         stream.confirmed_flush_lsn = slot.confirmed_flush_lsn.map(|lsn| lsn.to_string());
         stream.lag_bytes = slot.confirmed_flush_lsn.and_then(until);
-        stream.retained_bytes = slot.restart_lsn.and_then(until);
+        // From 16 on the server may have given up a slot that still has its position.
+        stream.retained_bytes = slot.restart_lsn.filter(|_| !is_lost).and_then(until);
         stream.wal_status.clone_from(&slot.wal_status);
         stream.safe_wal_size = slot.safe_wal_size;
         stream.rate = history.slot_rate(&slot.name);

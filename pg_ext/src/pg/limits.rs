@@ -18,6 +18,15 @@
 //! later attempt, and nothing is ever sent. A value that SET gave to a placeholder does no harm: the
 //! one that it covers is kept, and is what the server falls back to.
 //!
+//! # Why it looks afterwards, too
+//!
+//! The server takes a value over by setting it, and whatever keeps it from that costs a WARNING
+//! and the limit. One such thing is a parallel operation, in which no setting can be changed
+//! (`set_config_option`), and in which any role can have a library loaded first. So the library
+//! is not loaded within one (a parallel worker loads what its leader has before it enters that mode),
+//! and whatever else there may be, the values are compared when all is defined: while they are not
+//! what the placeholders had, nothing is sent, until the session ends.
+//!
 //! ALTER ROLE and ALTER DATABASE take a placeholder from superusers alone, on every release
 //! (`validate_option_array_item`); from 15 on, also from roles that were granted SET on the parameter, whom
 //! this library believes too.
@@ -28,6 +37,7 @@
 //! its arguments in another way once the library is loaded, and a placeholder never.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use headwater_protocol::limits::{EXCLUDE_COLUMNS, LimitError, Limits, TABLES};
@@ -47,6 +57,8 @@ static COLUMNS_SETTING: GucSetting<Option<CString>> = GucSetting::<Option<CStrin
 thread_local! {
     // One thread runs all server code.
     static GENERATION: Cell<u64> = const { Cell::new(0) };
+    /// Whether the settings have what their placeholders had.
+    static TAKEN_OVER: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Goes up whenever a setting may have changed.
@@ -56,6 +68,9 @@ pub(crate) fn limits_generation() -> u64 {
 
 /// The limits in force. Text that the database's encoding has no UTF-8 for ends the command.
 pub(crate) fn current_limits() -> Limits {
+    if !TAKEN_OVER.get() {
+        refuse_not_taken_over();
+    }
     let value = |setting: &GucSetting<Option<CString>>| {
         // SAFETY: a terminated string.
         let converted = setting.get().map(|value| unsafe { text(value.as_ptr()) });
@@ -82,27 +97,61 @@ pub(super) fn define() {
 }
 
 fn look_and_define() {
-    // An ERROR of an earlier attempt may have come behind one of them.
-    let mut defined = Vec::new();
+    // SAFETY: reads what the process is doing.
+    if unsafe { pg_sys::IsInParallelMode() } {
+        refuse(
+            PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
+            "cannot load \"headwater\" during a parallel operation".to_owned(),
+            Some("Run LOAD 'headwater' before it.".to_owned()),
+        );
+    }
+    let before = placeholders();
+    for (name, description, setting, check) in SETTINGS {
+        define_one(name, description, setting, check);
+    }
+    if before == values(&[TABLES, EXCLUDE_COLUMNS]) {
+        TAKEN_OVER.set(true);
+    } else {
+        refuse_not_taken_over();
+    }
+}
+
+const SETTINGS: [(
+    &CStr,
+    &CStr,
+    &GucSetting<Option<CString>>,
+    pg_sys::GucStringCheckHook,
+); 2] = [
+    (
+        c"headwater.tables",
+        c"Tables whose rows Headwater may send: a comma list of schema.table, * as wildcard; empty: all.",
+        &TABLES_SETTING,
+        Some(check_tables),
+    ),
+    (
+        c"headwater.exclude_columns",
+        c"Columns that Headwater never sends: a comma list of schema.table.column, * as wildcard.",
+        &COLUMNS_SETTING,
+        Some(check_columns),
+    ),
+];
+
+/// What the settings have that are not defined yet, none of which may be refused.
+fn placeholders() -> BTreeMap<String, CString> {
     for variable in config_variables() {
         // SAFETY: the server's own list, none of which goes while this reads it.
-        let (name, is_placeholder) = unsafe {
-            let name = CStr::from_ptr((*variable).name).to_string_lossy();
-            let flags = (*variable).flags;
-            (
-                name.to_ascii_lowercase(),
-                flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0,
-            )
-        };
+        let (name, is_placeholder) = unsafe { (name_of(variable), is_placeholder(variable)) };
         if !name.starts_with(PREFIX) {
             continue;
         }
-        if !is_placeholder {
-            defined.push(name);
-        } else if [TABLES, EXCLUDE_COLUMNS].contains(&name.as_str()) {
+        let is_limit = [TABLES, EXCLUDE_COLUMNS].contains(&name.as_str());
+        if is_limit && is_placeholder {
             // SAFETY: a placeholder is a string (`add_placeholder_variable`).
             unsafe { look_at(&name, variable.cast()) };
-        } else if !super::panics::is_setting(&name) {
+        } else if is_limit {
+            // Of an attempt that has failed behind its definition.
+            refuse_not_taken_over();
+        } else if is_placeholder && !super::panics::is_setting(&name) {
             refuse(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 format!("unrecognized configuration parameter \"{name}\""),
@@ -113,23 +162,52 @@ fn look_and_define() {
             );
         }
     }
-    let is_new = |name: &str| defined.iter().all(|defined| defined != name);
-    if is_new(TABLES) {
-        define_one(
-            c"headwater.tables",
-            c"Tables whose rows Headwater may send: a comma list of schema.table, * as wildcard; empty: all.",
-            &TABLES_SETTING,
-            Some(check_tables),
-        );
+    values(&[TABLES, EXCLUDE_COLUMNS])
+}
+
+/// What settings have where no SET covers it, of those that have something.
+fn values(names: &[&str]) -> BTreeMap<String, CString> {
+    let mut values = BTreeMap::new();
+    for variable in config_variables() {
+        // SAFETY: the server's own list; both settings are strings, as placeholders are.
+        unsafe {
+            let name = name_of(variable);
+            if !names.contains(&name.as_str()) {
+                continue;
+            }
+            let value = (*variable.cast::<pg_sys::config_string>()).reset_val;
+            if !value.is_null() {
+                values.insert(name, CStr::from_ptr(value).to_owned());
+            }
+        }
     }
-    if is_new(EXCLUDE_COLUMNS) {
-        define_one(
-            c"headwater.exclude_columns",
-            c"Columns that Headwater never sends: a comma list of schema.table.column, * as wildcard.",
-            &COLUMNS_SETTING,
-            Some(check_columns),
-        );
-    }
+    values
+}
+
+/// # Safety
+///
+/// `variable` is one of the server's.
+unsafe fn name_of(variable: *const pg_sys::config_generic) -> String {
+    // SAFETY: the caller's.
+    unsafe { CStr::from_ptr((*variable).name) }
+        .to_string_lossy()
+        .to_ascii_lowercase()
+}
+
+/// # Safety
+///
+/// As of [`name_of`].
+unsafe fn is_placeholder(variable: *const pg_sys::config_generic) -> bool {
+    // SAFETY: the caller's.
+    unsafe { (*variable).flags & pg_sys::GUC_CUSTOM_PLACEHOLDER as c_int != 0 }
+}
+
+fn refuse_not_taken_over() -> ! {
+    refuse(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("{TABLES} and {EXCLUDE_COLUMNS} could not be taken over as the library was loaded"),
+        Some("Nothing is sent by this session: connect anew.".to_owned()),
+    )
 }
 
 fn define_one(
