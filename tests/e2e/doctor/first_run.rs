@@ -58,6 +58,8 @@ fn a_stock_server_comes_to_stream_by_what_is_printed() {
     assert_eq!(beside.exit_code, 0, "{:#?}", beside.fails());
     let found = &beside.of("slot")[0].found;
     assert!(found.contains("is streamed from"), "{found}");
+    // The server was restarted on the way.
+    let sql = user.postgres.session("shop");
     sql.run("insert into orders values ('quince', 5)");
     eventually("both rows are in Kafka", SOON, || {
         let records = topic::read(kafka(), "first.orders");
