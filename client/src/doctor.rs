@@ -16,6 +16,7 @@
 //! What is printed as a cure is the text to run, letter by letter; the end-to-end tests
 //! run it as it was printed.
 
+mod acl;
 mod check;
 mod command;
 mod examination;

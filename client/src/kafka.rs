@@ -4,6 +4,7 @@
 mod config;
 mod connection;
 mod login;
+mod principal;
 mod read;
 mod topics;
 
@@ -14,6 +15,7 @@ pub(crate) use config::{
     Limit, Reading, RecordLimit, check_property, creation_error, in_flight_limit, record_limit,
 };
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
+pub(crate) use principal::Principal;
 pub(crate) use read::{Pace, Reader};
 pub(crate) use topics::{
     Existence, Inspection, Misfit, NoCreation, Purpose, TopicMaker, configuring, is_name,

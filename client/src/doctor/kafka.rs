@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
 
+use super::acl;
 use super::check::Check;
 use super::examination::Examination;
 use super::finding::{Cure, Finding};
@@ -17,8 +18,8 @@ use crate::assemble;
 use crate::cli::{ErrorMode, SinkKind};
 use crate::error::{Error, Result};
 use crate::kafka::{
-    Connection, Inspection, KafkaOptions, Misfit, NoCreation, Purpose, TopicMaker, Watch,
-    configuring, producer, record_limit,
+    Connection, Inspection, KafkaOptions, Misfit, NoCreation, Principal, Purpose, TopicMaker,
+    Watch, configuring, producer, record_limit,
 };
 use crate::sink::Keying;
 use crate::state::STATE_TOPIC;
@@ -98,6 +99,14 @@ impl Cluster {
 
     fn configuring(&self, topic: &str, setting: &str, value: &str) -> String {
         configuring(self.options.brokers(), topic, setting, value)
+    }
+
+    /// The finding with what lets the client do this with a topic.
+    fn allowing(&self, finding: Finding, topic: &str, operations: &[&str]) -> Finding {
+        let connection = &self.producer.context().0;
+        let principal = Principal::of(&self.options, connection.login());
+        let brokers = self.options.brokers();
+        acl::cured(finding, brokers, &principal, topic, operations)
     }
 
     /// The topics that exist.
@@ -211,7 +220,7 @@ fn not_to_be_made(cluster: &Cluster, topic: &Inspection, no: &NoCreation) -> Fin
         Some(
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed,
-        ) => allow(&cluster.options, &topic.name, NEEDED),
+        ) => return cluster.allowing(finding, &topic.name, acl::NEEDED),
         // Whoever asks, the cluster's policy says no.
         Some(RDKafkaErrorCode::PolicyViolation) => return finding,
         None | Some(_) => Cure::shell(topic.command.clone()),
@@ -219,29 +228,9 @@ fn not_to_be_made(cluster: &Cluster, topic: &Inspection, no: &NoCreation) -> Fin
     finding.cured_by(cure)
 }
 
-/// What a stream does with a topic.
-const NEEDED: &[&str] = &["Create", "Describe", "DescribeConfigs", "Read", "Write"];
-
 /// A topic that the user may not even look at, with all that a stream needs of it.
 fn forbidden(cluster: &Cluster, topic: &str, error: &Error) -> Finding {
-    let cure = allow(&cluster.options, topic, NEEDED);
-    Finding::refusal(error).cured_by(cure)
-}
-
-/// The command that allows the client's user more. Who it is, the login tells; a certificate's
-/// owner only the broker knows.
-fn allow(options: &KafkaOptions, topic: &str, operations: &[&str]) -> Cure {
-    let user = options.property("sasl.username").unwrap_or("ANONYMOUS");
-    let principal = super::command::quoted(&format!("User:{user}"));
-    let operations: Vec<String> = operations
-        .iter()
-        .map(|it| format!("--operation {it}"))
-        .collect();
-    Cure::shell(format!(
-        "kafka-acls.sh --bootstrap-server {} --add --allow-principal {principal} {} --topic {topic}",
-        options.brokers(),
-        operations.join(" ")
-    ))
+    cluster.allowing(Finding::refusal(error), topic, acl::NEEDED)
 }
 
 fn cleanup_policy(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
@@ -425,8 +414,8 @@ fn acls(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
              looked at",
             topic.name
         );
-        let cure = allow(&cluster.options, &topic.name, &["DescribeConfigs"]);
-        findings.push(Finding::warning(found).cured_by(cure));
+        let finding = Finding::warning(found);
+        findings.push(cluster.allowing(finding, &topic.name, &["DescribeConfigs"]));
     }
     Ok(or_ok(
         findings,

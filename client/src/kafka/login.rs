@@ -126,6 +126,13 @@ impl Login {
         }
     }
 
+    /// Whose the token is that a client logs in with. None where the login is by something else, or
+    /// no token is to be had.
+    pub(super) fn principal(&self) -> Option<String> {
+        let token = self.grant.as_ref()?.token().ok()?;
+        Some(token.principal)
+    }
+
     fn renew<C: ClientContext>(&self, client: &Client<C>) -> Result<()> {
         let Some(grant) = &self.grant else {
             return Ok(());
