@@ -32,8 +32,8 @@ pub(super) struct Examination<'a> {
     pub(super) second: Option<Sample>,
     /// Set by the check that reads the tables.
     pub(super) catalog: Option<Catalog>,
-    /// The topics that a stream writes to, and what for.
-    pub(super) topics: Vec<(String, Purpose)>,
+    /// The topics of tables, and what for. Set by the check that names them.
+    pub(super) topics: Option<Vec<(String, Purpose)>>,
     /// Set by the check that reaches the brokers.
     pub(super) cluster: Option<Cluster>,
     /// Set by the check that reaches the registry.
@@ -55,7 +55,7 @@ impl<'a> Examination<'a> {
             first: None,
             second: None,
             catalog: None,
-            topics: Vec::new(),
+            topics: None,
             cluster: None,
             registry: None,
         })

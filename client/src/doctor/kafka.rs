@@ -83,6 +83,8 @@ pub(super) struct Cluster {
     brokers: usize,
     /// What was seen of the topics.
     inspected: Vec<Inspection>,
+    /// Why that is not all of them.
+    unseen: Option<String>,
 }
 
 impl Cluster {
@@ -107,6 +109,13 @@ impl Cluster {
         let principal = Principal::of(&self.options, connection.login());
         let brokers = self.options.brokers();
         acl::cured(finding, brokers, &principal, topic, operations)
+    }
+
+    /// Why not all of the topics' configuration was seen.
+    fn undescribed(&self) -> Option<String> {
+        self.unseen
+            .clone()
+            .or_else(|| without_settings(&self.inspected))
     }
 
     /// The topics that exist.
@@ -147,6 +156,7 @@ fn brokers(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         producer,
         brokers,
         inspected: Vec::new(),
+        unseen: Some("the topics were not looked at".to_owned()),
     });
     Ok(vec![found])
 }
@@ -157,7 +167,7 @@ const ANSWER: std::time::Duration = std::time::Duration::from_secs(20);
 /// The topics that a stream has from its start on.
 fn wanted(exam: &Examination<'_>) -> Vec<(String, Purpose)> {
     let (options, events) = (exam.options, Purpose::Records(Keying::Events));
-    let mut wanted = exam.topics.clone();
+    let mut wanted = exam.topics.clone().unwrap_or_default();
     if options.on_error == ErrorMode::Quarantine {
         wanted.push((options.dead_letters(), events));
     }
@@ -168,12 +178,38 @@ fn wanted(exam: &Examination<'_>) -> Vec<(String, Purpose)> {
     wanted
 }
 
+/// Why the topics of tables are not among them.
+fn unknown_tables(exam: &Examination<'_>) -> Option<String> {
+    let what = "the topics of tables are not known";
+    match (&exam.topics, exam.catalog()) {
+        (Some(_), _) => None,
+        (None, Ok(_)) => Some(what.to_owned()),
+        (None, Err(error)) => Some(format!("{what}: {error}")),
+    }
+}
+
+/// The topics whose configuration may not be described.
+fn without_settings(inspected: &[Inspection]) -> Option<String> {
+    let existing = inspected.iter().filter(|topic| topic.partitions.is_some());
+    let unknown = existing.filter(|topic| topic.settings.is_none());
+    let names: Vec<String> = unknown.map(|topic| topic.name.clone()).collect();
+    let why = || {
+        format!(
+            "the configuration may not be described of {}",
+            some_of(&names)
+        )
+    };
+    (!names.is_empty()).then(why)
+}
+
 fn topics(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     if !is_needed(exam) {
         return Ok(Vec::new());
     }
     let cluster = exam.cluster()?;
+    let unknown = unknown_tables(exam);
     let (mut inspected, mut findings, mut new) = (Vec::new(), Vec::new(), 0_usize);
+    let mut unseen = Vec::new();
     for (name, purpose) in wanted(exam) {
         exam.stop.check()?;
         let looked = cluster
@@ -183,6 +219,7 @@ fn topics(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             Ok(found) => found,
             Err(error) => {
                 findings.push(forbidden(cluster, &name, &error));
+                unseen.push(name);
                 continue;
             }
         };
@@ -194,16 +231,19 @@ fn topics(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         }
         inspected.push(found);
     }
-    if findings.is_empty() {
-        let found = inspected.len() - new;
-        let found = count(found, "topic is there", "topics are there");
-        findings.push(Finding::ok(match new {
-            0 => found,
-            new => format!("{found}, {new} will be made"),
-        }));
-    }
+    let found = inspected.len() - new;
+    let found = count(found, "topic is there", "topics are there");
+    let well = match new {
+        0 => found,
+        new => format!("{found}, {new} will be made"),
+    };
+    let findings = or_well(findings, unknown.clone(), &well);
     if let Some(cluster) = &mut exam.cluster {
         cluster.inspected = inspected;
+        cluster.unseen = unknown.or_else(|| match unseen.is_empty() {
+            true => None,
+            false => Some(format!("not looked at: {}", some_of(&unseen))),
+        });
     }
     Ok(findings)
 }
@@ -269,7 +309,8 @@ fn cleanup_policy(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         let cure = cluster.configuring(name, "cleanup.policy", cure);
         findings.push(finding.cured_by(Cure::shell(cure)));
     }
-    Ok(or_ok(findings, "topics keep what they are to keep"))
+    let well = "topics keep what they are to keep";
+    Ok(or_well(findings, cluster.undescribed(), well))
 }
 
 fn message_size(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
@@ -313,10 +354,10 @@ fn message_size(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         }
     }
     let found = match least {
-        None => "no topic says what it takes".to_owned(),
+        None => "no topic is there yet that could take less".to_owned(),
         Some(least) => format!("topics take records of {} and more", bytes(least)),
     };
-    Ok(or_ok(findings, &found))
+    Ok(or_well(findings, cluster.undescribed(), &found))
 }
 
 fn partitions(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
@@ -346,8 +387,12 @@ fn partitions(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             ),
         );
     }
-    Ok(or_ok(findings, &format!("topics have {wanted} partitions")))
+    let well = format!("topics have {wanted} partitions");
+    Ok(or_well(findings, cluster.unseen.clone(), &well))
 }
+
+/// `min.insync.replicas` of a topic whose configuration is not known: no topic asks for less.
+const LEAST_IN_SYNC: usize = 1;
 
 fn replicas(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     if !is_needed(exam) {
@@ -362,7 +407,7 @@ fn replicas(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             .settings
             .as_ref()
             .and_then(|it| it.min_in_sync)
-            .unwrap_or(1);
+            .unwrap_or(LEAST_IN_SYNC);
         let replicas = partitions.iter().map(|it| it.replicas).min().unwrap_or(0);
         let in_sync = partitions.iter().map(|it| it.in_sync).min().unwrap_or(0);
         let leaderless = partitions.iter().filter(|it| !it.has_leader).count();
@@ -396,10 +441,8 @@ fn replicas(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             .with_hint("kafka-reassign-partitions.sh gives a topic more."),
         );
     }
-    Ok(or_ok(
-        findings,
-        "every partition has a leader and replicas enough",
-    ))
+    let well = "every partition has a leader and replicas enough";
+    Ok(or_well(findings, cluster.undescribed(), well))
 }
 
 fn acls(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
@@ -417,15 +460,55 @@ fn acls(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         let finding = Finding::warning(found);
         findings.push(cluster.allowing(finding, &topic.name, &["DescribeConfigs"]));
     }
-    Ok(or_ok(
-        findings,
-        "topics may be described; whether they may be written to, the first record tells",
-    ))
+    let well = "topics may be described; whether they may be written to, the first record tells";
+    Ok(or_well(findings, cluster.unseen.clone(), well))
 }
 
-fn or_ok(findings: Vec<Finding>, well: &str) -> Vec<Finding> {
+/// With why not everything was seen; well only where everything was, and nothing found.
+fn or_well(mut findings: Vec<Finding>, unseen: Option<String>, well: &str) -> Vec<Finding> {
+    findings.extend(unseen.map(Finding::skipped));
     match findings.is_empty() {
         true => vec![Finding::ok(well)],
         false => findings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Severity;
+
+    #[test]
+    fn what_was_not_seen_is_not_called_well() {
+        let found = |findings, unseen: Option<&str>| {
+            let findings = or_well(findings, unseen.map(str::to_owned), "fine");
+            let found = findings.into_iter().map(|it| (it.severity, it.found));
+            found.collect::<Vec<_>>()
+        };
+        let (ok, warning, skipped) = (
+            (Severity::Ok, "fine".to_owned()),
+            (Severity::Warning, "wrong".to_owned()),
+            (Severity::Skipped, "hidden".to_owned()),
+        );
+        let wrong = || vec![Finding::warning("wrong")];
+        assert_eq!(found(Vec::new(), None), [ok]);
+        assert_eq!(found(Vec::new(), Some("hidden")), [skipped.clone()]);
+        assert_eq!(found(wrong(), None), [warning.clone()]);
+        assert_eq!(found(wrong(), Some("hidden")), [warning, skipped]);
+    }
+
+    #[test]
+    fn a_topic_that_exists_and_may_not_be_described_is_named() {
+        let topic = |name: &str, exists: bool| Inspection {
+            name: name.to_owned(),
+            purpose: Purpose::State,
+            partitions: exists.then(Vec::new),
+            settings: None,
+            command: String::new(),
+        };
+        assert_eq!(without_settings(&[topic("new", false)]), None);
+        let why = without_settings(&[topic("new", false), topic("old", true)]);
+        let expected = "the configuration may not be described of old";
+        assert_eq!(why.as_deref(), Some(expected));
     }
 }

@@ -194,6 +194,9 @@ fn output_plugins(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     Ok(vec![found])
 }
 
+/// The SQLSTATE of what the role may not do.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
 /// A release that knows no list takes every library, and does not start where its files name the
 /// setting. Only the files tell, which not every role may read.
 fn unlisted(connection: &Connection) -> Result<Vec<Finding>> {
@@ -202,8 +205,18 @@ fn unlisted(connection: &Connection) -> Result<Vec<Finding>> {
         "SELECT DISTINCT f.sourcefile FROM pg_catalog.pg_file_settings f \
          WHERE f.name = 'output_plugin_libraries' ORDER BY 1",
     );
-    let Ok(rows) = rows else {
-        return Ok(vec![taken]);
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(error) if error.is_any_of(&[INSUFFICIENT_PRIVILEGE]) => {
+            return Ok(vec![
+                Finding::skipped(
+                    "this release takes every plugin; whether its files name output_plugin_libraries, \
+                     with which it would not start again, the role may not see",
+                )
+                .with_hint("A superuser may: SELECT * FROM pg_file_settings."),
+            ]);
+        }
+        Err(error) => return Err(error.into()),
     };
     let mut findings = Vec::new();
     for row in 0..rows.len() {

@@ -253,7 +253,7 @@ fn topic_names(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         let names = count(topics.len(), "topic, which is", "topics, each");
         findings.push(Finding::ok(format!("{names} that of one table")));
     }
-    exam.topics = topics;
+    exam.topics = Some(topics);
     Ok(findings)
 }
 

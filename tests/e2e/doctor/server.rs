@@ -57,6 +57,9 @@ fn each_setting_is_named_and_mended() {
     user.is_well("library");
     if lists_plugins {
         user.hears_and_mends("output_plugins", "fail", "output_plugin_libraries");
+    } else {
+        let found = &user.hears("output_plugins", "skipped")[0].found;
+        assert!(found.contains("may not see"), "{found}");
     }
     user.hears_and_mends("slot_wal_limit", "warning", "max_slot_wal_keep_size is -1");
     set(&user, &["alter system set max_slot_wal_keep_size = '64MB'"]);
