@@ -12,7 +12,8 @@ use crate::source::plugin::PLUGIN;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "registry",
-        title: "the schema registry answers, and takes the login",
+        title: "the schema registry answers, and takes the login; a stream starts while it is away, and \
+                tables that are new wait",
         cure: "`--registry`, and its login",
         look: registry,
     },
@@ -49,7 +50,7 @@ fn registry(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         )),
         Err(error) if error.kind() == ErrorKind::Disconnected => {
             // A stream starts without it, and tables that are new to it wait.
-            return Ok(vec![Finding::refusal(&error).with_hint(
+            return Ok(vec![Finding::warning(error.to_string()).with_hint(
                 "Start the registry, or check --registry (HEADWATER_REGISTRY): without it no table \
                  begins, and known ones go on.",
             )]);

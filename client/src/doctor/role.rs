@@ -7,6 +7,7 @@ use super::check::Check;
 use super::examination::Examination;
 use super::finding::{Cure, Finding};
 use super::oids::Oids;
+use crate::cli::{SnapshotMode, StreamOptions, ToastMode};
 use crate::error::Result;
 use crate::source::connection::{Connection, Rows};
 use crate::source::plugin::PLUGIN;
@@ -34,13 +35,15 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "select",
-        title: "the role may use the schemas of the captured tables and select from the tables",
+        title: "the role may use the schemas of the captured tables and select from the tables, unless \
+                `--snapshot never` with another `--toast` than `fetch` reads none",
         cure: "the least that has to be granted, as a script",
         look: select,
     },
     Check {
         id: "row_security",
-        title: "no policy of row security hides rows of a captured table from the role",
+        title: "no policy of row security hides rows of a captured table from the role, where the stream \
+                reads tables",
         cure: "`ALTER ROLE … BYPASSRLS`",
         look: row_security,
     },
@@ -106,6 +109,14 @@ fn functions(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     Ok(vec![Finding::ok(found)])
 }
 
+/// Whether a stream reads tables by right: the snapshot does, and whatever reads rows again.
+fn reads_tables(options: &StreamOptions) -> bool {
+    options.snapshot != SnapshotMode::Never || options.toast == ToastMode::Fetch
+}
+
+/// Why a right that is lacking does not matter.
+const NONE_READ: &str = "and this stream reads none";
+
 /// Tables that the snapshot could not read, and their schemas.
 #[derive(Default)]
 struct Unreadable {
@@ -134,6 +145,9 @@ fn select(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             oids.len()
         ),
     };
+    if !reads_tables(exam.options) {
+        return Ok(vec![Finding::ok(format!("{found}, {NONE_READ}"))]);
+    }
     let cure = Cure::sql_in(&facts.database, unreadable.script(&role));
     Ok(vec![Finding::fail(found).cured_by(cure).with_hint(
         "The snapshot, and rows that are read again, need it; the stream does not.",
@@ -194,9 +208,11 @@ fn row_security(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     }
     let role = sql::identifier(&facts.user);
     let tables = super::words::some_of(&column(&rows, 0)?);
-    let found = format!(
-        "row security would hide rows from role {role}, and a snapshot without them is refused: {tables}"
-    );
+    let hides = format!("row security would hide rows from role {role}");
+    if !reads_tables(exam.options) {
+        return Ok(vec![Finding::ok(format!("{hides}, {NONE_READ}: {tables}"))]);
+    }
+    let found = format!("{hides}, and a snapshot without them is refused: {tables}");
     let cure = Cure::sql(format!("ALTER ROLE {role} BYPASSRLS;"));
     Ok(vec![Finding::fail(found).cured_by(cure)])
 }

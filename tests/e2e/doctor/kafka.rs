@@ -103,4 +103,11 @@ fn a_registry_that_refuses_nothing_is_named_and_mended() {
     registry.register("doctor.items-value", schema).unwrap();
     let found = user.hears("schemas", "fail");
     assert!(found[0].found.contains("doctor.items-value"), "{found:?}");
+
+    // A stream starts while it is away.
+    *user.arguments.last_mut().unwrap() = "http://127.0.0.1:1".to_owned();
+    let report = user.asks();
+    assert_eq!(report.of("registry")[0].severity, "warning");
+    assert_eq!(report.of("schemas")[0].severity, "skipped");
+    assert_eq!(report.exit_code, 0, "{:#?}", report.fails());
 }

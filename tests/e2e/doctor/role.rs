@@ -18,6 +18,10 @@ fn each_right_is_named_and_granted() {
 
     user.hears_and_mends("may_replicate", "fail", "\"cdc\"");
     user.is_well("replication_login");
+    let reads_none = ["--snapshot", "never", "--toast", "mark"];
+    let select = user.asks_with(&reads_none).of("select")[0].clone();
+    assert_eq!(select.severity, "ok", "{select:?}");
+    assert!(select.found.contains("2 of 2"), "{select:?}");
     user.hears_and_mends("select", "fail", "2 of 2");
     sql.run("revoke usage on schema \"my shop\" from cdc");
     user.hears_and_mends("select", "fail", "schema");
@@ -25,6 +29,8 @@ fn each_right_is_named_and_granted() {
     sql.run("revoke execute on function pg_logical_emit_message(boolean, text, text) from public");
     user.hears_and_mends("functions", "fail", "pg_logical_emit_message");
     sql.run("alter table other enable row level security");
+    let report = user.asks_with(&reads_none);
+    assert_eq!(report.of("row_security")[0].severity, "ok");
     user.hears_and_mends("row_security", "fail", "public.other");
     assert_eq!(user.asks().exit_code, 0);
 
