@@ -216,7 +216,7 @@ fn send_goes_on_when_a_table_gets_a_key_or_changes_it_and_stops_at_a_row_that_ha
         &[
             "unkeyed_turns.keyed",
             "cleanup.policy=compact",
-            "--add-config cleanup.policy=delete",
+            "--add-config cleanup.policy=delete,retention.ms=-1,retention.bytes=-1",
         ],
     );
 }

@@ -285,29 +285,28 @@ fn cleanup_policy(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             continue;
         };
         let name = &topic.name;
-        let (finding, cure) = match topic.purpose.misfit(policy) {
-            None => continue,
-            Some(Misfit::RefusesUnkeyed) => (
-                Finding::fail(format!(
-                    "topic \"{name}\" has cleanup.policy={policy} and takes no records without a key"
-                )),
-                "delete",
-            ),
-            Some(Misfit::KeepsNewest) => (
-                Finding::warning(format!(
-                    "topic \"{name}\" has cleanup.policy={policy} and keeps the newest of each key alone"
-                )),
-                "delete",
-            ),
-            Some(Misfit::Expires) => (
-                Finding::warning(format!(
-                    "topic \"{name}\" has cleanup.policy={policy} and loses rows by age or size"
-                )),
-                "compact",
-            ),
+        let Some(misfit) = topic.purpose.misfit(policy) else {
+            continue;
         };
-        let cure = cluster.configuring(name, "cleanup.policy", cure);
-        findings.push(finding.cured_by(Cure::shell(cure)));
+        let found = format!("topic \"{name}\" has cleanup.policy={policy} and");
+        let finding = match misfit {
+            Misfit::RefusesUnkeyed => {
+                Finding::fail(format!("{found} takes no records without a key"))
+            }
+            Misfit::KeepsNewest => {
+                Finding::warning(format!("{found} keeps the newest of each key alone"))
+            }
+            Misfit::Expires => Finding::warning(format!("{found} loses rows by age or size")),
+        };
+        let cure = cluster.configuring(name, "cleanup.policy", misfit.cure());
+        let finding = finding.cured_by(Cure::shell(cure));
+        findings.push(match misfit {
+            Misfit::Expires => finding,
+            Misfit::RefusesUnkeyed | Misfit::KeepsNewest => finding.with_hint(
+                "With the cluster's own retention, of a week unless it is set, records that are there \
+                 would be deleted by it: hence for ever. A retention.ms of the topic's own says how long.",
+            ),
+        });
     }
     let well = "topics keep what they are to keep";
     Ok(or_well(findings, cluster.undescribed(), well))

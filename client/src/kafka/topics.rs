@@ -84,7 +84,20 @@ impl Purpose {
     }
 }
 
-/// The command that gives a topic a setting.
+impl Misfit {
+    /// The `cleanup.policy` that suits, with what keeps the records that are there: a topic that is
+    /// no longer compacted expires them by the cluster's retention, of a week unless it is set.
+    pub(crate) fn cure(self) -> &'static str {
+        match self {
+            Misfit::RefusesUnkeyed | Misfit::KeepsNewest => {
+                "delete,retention.ms=-1,retention.bytes=-1"
+            }
+            Misfit::Expires => "compact",
+        }
+    }
+}
+
+/// The command that gives a topic a setting. The value may go on with `,` and another setting.
 pub(crate) fn configuring(brokers: &str, topic: &str, setting: &str, value: &str) -> String {
     format!(
         "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name \
@@ -249,30 +262,31 @@ impl TopicMaker {
     /// Warns where the topic expires records: rows that never change would disappear.
     /// Refuses one that is compacted for records without key, which it would refuse.
     fn check_cleanup(&self, name: &str, purpose: Purpose, policy: &str) -> Result<()> {
-        let set = |policy| configuring(self.options.brokers(), name, "cleanup.policy", policy);
+        let brokers = self.options.brokers();
+        let set = |misfit: Misfit| configuring(brokers, name, "cleanup.policy", misfit.cure());
         match purpose.misfit(policy) {
             None => {}
-            Some(Misfit::RefusesUnkeyed) => {
+            Some(misfit @ Misfit::RefusesUnkeyed) => {
                 return Err(Error::failed(format!(
                     "topic \"{name}\" has cleanup.policy={policy}, and a compacted topic takes no \
                      records without a key"
                 ))
                 .with_hint(format!(
-                    "Give the table a primary key, or let the topic expire its records: {}",
-                    set("delete")
+                    "Give the table a primary key, or compact the topic no longer: {}",
+                    set(misfit)
                 )));
             }
-            Some(Misfit::KeepsNewest) => tracing::warn!(
+            Some(misfit @ Misfit::KeepsNewest) => tracing::warn!(
                 topic = name,
                 "the topic has cleanup.policy={policy} and will keep only the newest message of \
                  each prefix; to keep all: {}",
-                set("delete")
+                set(misfit)
             ),
-            Some(Misfit::Expires) => tracing::warn!(
+            Some(misfit @ Misfit::Expires) => tracing::warn!(
                 topic = name,
                 "the topic has cleanup.policy={policy} and will lose records by age or size; \
                  to keep the newest of each key: {}",
-                set("compact")
+                set(misfit)
             ),
         }
         Ok(())
