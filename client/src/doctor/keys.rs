@@ -12,8 +12,11 @@ use crate::source::catalog::TableName;
 use crate::source::connection::Connection;
 use crate::source::sql;
 
-/// What a table has that could be its key.
-const CANDIDATES: &str = "SELECT c.relkind, \
+/// What a table has that could be its key: a primary key that decides at once, a unique index, and
+/// whether it takes a column that is one. That is refused to a table whose columns are given by
+/// another (a partition, one of a type), to one with a primary key (a `DEFERRABLE` one is no
+/// replica identity), and an identity column to one with children.
+const CANDIDATES: &str = "SELECT \
        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary \
          AND i.indisvalid AND i.indimmediate), \
        (SELECT x.relname FROM pg_catalog.pg_index i \
@@ -24,8 +27,12 @@ const CANDIDATES: &str = "SELECT c.relkind, \
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
              WHERE k.position <= i.indnkeyatts AND NOT a.attnotnull) \
          ORDER BY i.indnkeyatts, x.relname LIMIT 1), \
-       EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid \
-         AND a.attname = 'headwater_id') \
+       c.relkind = 'r' AND NOT c.relispartition AND c.reloftype = 0 \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid \
+           AND i.indisprimary) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid \
+           AND a.attname = 'headwater_id') \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
 
 pub(super) fn keys(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
@@ -66,15 +73,15 @@ pub(super) fn keys(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     if !hopeless.is_empty() {
         let option = super::tables::excluded(&hopeless);
         findings.push(finding.cured_by(Cure::option(option)).with_hint(
-            "Or give the table a primary key that holds its partition key: ALTER TABLE … ADD PRIMARY \
-             KEY (…).",
+            "Or give the table a primary key that is not DEFERRABLE: ALTER TABLE … ADD PRIMARY KEY (…). \
+             That of a partitioned table has to hold its partition key.",
         ));
     }
     Ok(findings)
 }
 
-/// None for a partitioned table without an index that would do: its key has to hold the partition
-/// key, which says nothing of what makes a row unique.
+/// None for a table that has no index that would do and takes no column of its own. A partitioned
+/// one: its key has to hold the partition key, which says nothing of what makes a row unique.
 fn statement(connection: &Connection, name: &TableName) -> Result<Option<String>> {
     let rows = connection.query(&format!(
         "{CANDIDATES} WHERE n.nspname = {} AND c.relname = {}",
@@ -85,11 +92,11 @@ fn statement(connection: &Connection, name: &TableName) -> Result<Option<String>
     if rows.is_empty() {
         return Ok(None);
     }
-    let clause = if rows.flag(0, 1)? {
+    let clause = if rows.flag(0, 0)? {
         "REPLICA IDENTITY DEFAULT".to_owned()
-    } else if let Some(index) = rows.optional(0, 2)? {
+    } else if let Some(index) = rows.optional(0, 1)? {
         format!("REPLICA IDENTITY USING INDEX {}", sql::identifier(index))
-    } else if rows.text(0, 0)? == "r" && !rows.flag(0, 3)? {
+    } else if rows.flag(0, 2)? {
         "ADD COLUMN headwater_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY".to_owned()
     } else {
         return Ok(None);

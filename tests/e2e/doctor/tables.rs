@@ -74,6 +74,24 @@ fn each_table_that_is_not_fit_is_named_and_mended() {
 }
 
 #[test]
+fn a_table_that_takes_no_key_of_its_own_is_offered_none() {
+    let mut postgres = Options::default().start();
+    let sql = postgres.database("keyless");
+    sql.run("create table deferred (n int primary key deferrable)");
+    sql.run("create table parts (n int) partition by range (n)");
+    sql.run("create table part partition of parts for values from (0) to (10)");
+    sql.run("create table parent (n int); create table child () inherits (parent)");
+    sql.run("create type shape as (n int); create table typed of shape");
+    sql.run("create table plain (n int)");
+    let conninfo = postgres.conninfo("keyless");
+    let options = ["-d", &conninfo, "--sink", "stdout", "--sample", "0"];
+    let mut user = User::new(&mut postgres, &options);
+    user.arguments
+        .extend(["--partitions".to_owned(), "leaf".to_owned()]);
+    user.hears_and_mends("keys", "fail", "public.deferred");
+}
+
+#[test]
 fn text_of_an_unknown_encoding_is_named() {
     let mut postgres = Options::default().start();
     postgres
