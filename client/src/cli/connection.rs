@@ -1,12 +1,14 @@
 //! Which database, as psql takes it.
 
+use std::fmt;
+
 use clap::Args;
 
 use crate::config::Secret;
 use crate::source::conninfo::Conninfo;
 
 /// The connection to Postgres.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Postgres")]
 pub struct ConnectionOptions {
     /// Database name, connection string or URI; what it leaves open comes from PG*
@@ -41,5 +43,12 @@ impl ConnectionOptions {
             user: self.username.clone(),
             password: self.password.clone(),
         }
+    }
+}
+
+impl fmt::Debug for ConnectionOptions {
+    // A connection string may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.conninfo().fmt(f)
     }
 }

@@ -5,9 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use libpq::connection::Info;
-
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::conninfo;
 
 /// What stands in place of a secret wherever settings are shown.
 pub(crate) const REDACTED: &str = "***";
@@ -92,8 +91,9 @@ pub(crate) fn redacted_property<'a>(name: &str, value: &'a str) -> &'a str {
 
 /// A connection string or a list of URLs as it may be shown.
 pub(crate) fn redacted(text: &str) -> String {
-    let is_conninfo = text.starts_with("postgresql://") || text.starts_with("postgres://");
-    if is_conninfo || (text.contains('=') && !text.contains("://")) {
+    // A value of a connection string may hold `://`; a URL begins with it.
+    let is_url = text.starts_with("http://") || text.starts_with("https://");
+    if conninfo::is_uri(text) || (text.contains('=') && !is_url) {
         return redacted_conninfo(text);
     }
     let urls: Vec<String> = text.split(',').map(redacted_url).collect();
@@ -107,11 +107,7 @@ pub(crate) fn holds_secret(text: &str) -> bool {
 
 /// As `key=value` pairs, by libpq's own reading. One that libpq cannot read is not shown at all.
 fn redacted_conninfo(text: &str) -> String {
-    // The binding would panic.
-    if text.contains('\0') {
-        return REDACTED.to_owned();
-    }
-    let Ok(parameters) = Info::from(text) else {
+    let Some(parameters) = conninfo::parameters(text) else {
         return REDACTED.to_owned();
     };
     let is_secret = |keyword: &str| {
@@ -199,6 +195,12 @@ mod tests {
         );
         assert!(shown.contains("password=***"), "{shown}");
         assert!(shown.contains("application_name='a b'"), "{shown}");
+        assert_eq!(
+            redacted("host=db password=a://b"),
+            "password=*** host=db",
+            "a password with :// in it"
+        );
+        assert_eq!(redacted("postgres://u:hun@ter2@h/d"), REDACTED);
         assert_eq!(redacted("password='never closed"), REDACTED);
         assert_eq!(redacted("host=a\0password=x"), REDACTED);
     }

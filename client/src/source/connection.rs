@@ -23,7 +23,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 
 use super::certificate;
-use super::conninfo::Conninfo;
+use super::conninfo::{Conninfo, parameters};
 use super::sql_error::SqlError;
 use crate::stop::Stop;
 
@@ -92,6 +92,9 @@ impl Connector {
             })
             .collect();
         let conninfo = self.conninfo.complete(&defaults, overrides);
+        if parameters(&conninfo).is_none() {
+            return Err(SqlError::Unreadable);
+        }
         let pq = libpq::Connection::new(&conninfo)
             .map_err(|error| certificate::explain(&conninfo, one_line(&error.to_string())))?;
         let connection = Connection {

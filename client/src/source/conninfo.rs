@@ -6,12 +6,15 @@
 //! behind overrides them. Nothing of the user's string is parsed or changed, and the
 //! environment and the service file keep filling what it leaves open.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+
+use libpq::connection::Info;
 
 use crate::config::Secret;
+use crate::config::secret::redacted;
 
 /// The parts of a connection string.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Conninfo {
     /// `-d`: a URI, `key=value` pairs or the name of a database.
     pub dbname: Option<String>,
@@ -49,7 +52,41 @@ impl Conninfo {
     }
 }
 
-fn is_uri(text: &str) -> bool {
+impl fmt::Debug for Conninfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conninfo")
+            .field("dbname", &self.dbname.as_deref().map(redacted))
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("password", &self.password)
+            .finish()
+    }
+}
+
+/// What a connection string says, by libpq's own reading. None where libpq cannot read it, or reads
+/// a part of a password as something else: its messages quote what they are about.
+pub(crate) fn parameters(conninfo: &str) -> Option<Vec<Info>> {
+    // At a NUL the binding would panic.
+    if conninfo.contains('\0') || (is_uri(conninfo) && has_stray_at(conninfo)) {
+        return None;
+    }
+    Info::from(conninfo).ok()
+}
+
+/// Whether a URI has an `@` behind the one that ends its login, or in place of it: of a password
+/// with `@` or `/` in it that nobody encoded, the rest is taken for host, port and database.
+fn has_stray_at(uri: &str) -> bool {
+    let credentials = end_of_credentials(uri);
+    let behind = uri[credentials..].strip_prefix('@');
+    let behind = behind.unwrap_or(&uri[credentials..]);
+    behind
+        .split('?')
+        .next()
+        .is_some_and(|base| base.contains('@'))
+}
+
+pub(crate) fn is_uri(text: &str) -> bool {
     text.starts_with("postgresql://") || text.starts_with("postgres://")
 }
 
@@ -71,13 +108,7 @@ fn pair(key: &str, value: &str) -> String {
 }
 
 fn complete_uri(uri: &str, defaults: &[(&str, &str)], overrides: &[(&str, &str)]) -> String {
-    // libpq ends the password at the first `@` before a slash; a question mark up to
-    // there belongs to the password.
-    let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
-    let credentials = match uri[authority..].find(['@', '/']) {
-        Some(end) if uri[authority + end..].starts_with('@') => authority + end,
-        _ => authority,
-    };
+    let credentials = end_of_credentials(uri);
     let (base, own) = match uri[credentials..].find('?') {
         Some(query) => (&uri[..credentials + query], &uri[credentials + query + 1..]),
         None => (uri, ""),
@@ -90,6 +121,16 @@ fn complete_uri(uri: &str, defaults: &[(&str, &str)], overrides: &[(&str, &str)]
         .chain(overrides.iter().map(parameter))
         .collect();
     format!("{base}?{}", parameters.join("&"))
+}
+
+/// Where the `@` behind a URI's login is, or its authority begins where it has none. libpq ends the
+/// password at the first `@` before a slash; a question mark up to there belongs to the password.
+fn end_of_credentials(uri: &str) -> usize {
+    let authority = uri.find("://").map_or(0, |scheme| scheme + 3);
+    match uri[authority..].find(['@', '/']) {
+        Some(end) if uri[authority + end..].starts_with('@') => authority + end,
+        _ => authority,
+    }
 }
 
 fn percent_encode(value: &str) -> String {
@@ -163,6 +204,35 @@ mod tests {
             assert_eq!(conninfo.complete(&[], &[]), expected);
             assert!(!format!("{conninfo:?}").contains("it's"), "{conninfo:?}");
         }
+    }
+
+    #[test]
+    fn what_would_be_quoted_out_of_a_password_is_not_read() {
+        for text in [
+            "postgres://u:hunter%zz@h/d",
+            "postgres://u:hun@ter2@h",
+            "postgres://u:hunter/2@h/d",
+            "postgres://u:a?b/c@h/d",
+            "password=hun ter2",
+            "password='hunter2",
+            "host=h\0password=x",
+        ] {
+            assert!(parameters(text).is_none(), "{text:?}");
+        }
+        for text in [
+            "postgres://u:a%40b@h/d",
+            "postgresql://u:a?b@h/d?user=x@y",
+            "postgres://h/d",
+            "password=a@b host=/tmp",
+        ] {
+            assert!(parameters(text).is_some(), "{text:?}");
+        }
+        let conninfo = Conninfo {
+            dbname: Some("host=db password=hunter2".to_owned()),
+            ..Conninfo::default()
+        };
+        let shown = format!("{conninfo:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

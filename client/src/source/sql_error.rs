@@ -5,6 +5,8 @@ use crate::error::{Error, ErrorKind, postgres};
 /// An error of a connection or of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlError {
+    /// The connection string cannot be read. What libpq says of it may quote a password.
+    Unreadable,
     /// No connection came about: libpq's message, without a SQLSTATE, because libpq
     /// keeps none for a connection that failed.
     Connect(String),
@@ -87,6 +89,13 @@ impl From<SqlError> for Error {
             SqlError::Lost(message) => Error::new(
                 ErrorKind::Disconnected,
                 format!("the connection to Postgres broke: {message}"),
+            ),
+            SqlError::Unreadable => Error::failed(
+                "the connection string to Postgres cannot be read",
+            )
+            .with_hint(
+                "Check its keywords. A value with a blank stands in single quotes; in a URI % is \
+                 written %25, @ %40 and / %2F.",
             ),
             SqlError::Connect(message) => connect_error(&message),
             SqlError::Untrusted { message, cure } => {
