@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use crate::cli::StreamOptions;
+use crate::config::secret::{REDACTED, holds_secret, redacted, redacted_property};
 
 /// Options that are the doctor's own, and whether a value follows.
 const OWN: [(&str, bool); 4] = [
@@ -11,9 +12,6 @@ const OWN: [(&str, bool); 4] = [
     ("--strict", false),
     ("--json", false),
 ];
-
-/// What takes the place of a secret.
-const HIDDEN: &str = "***";
 
 /// `headwater stream` with the options that the doctor was given. What came from the environment
 /// or from a file comes from there again. A secret is left out: it is written `***`.
@@ -49,7 +47,8 @@ pub(super) fn to_stream(
 pub(super) fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=,@%+*".contains(&byte);
     // A star alone would be a pattern of the shell's.
-    if !word.is_empty() && word.bytes().all(|byte| is_plain(byte) && byte != b'*') || word == HIDDEN
+    if !word.is_empty() && word.bytes().all(|byte| is_plain(byte) && byte != b'*')
+        || word == REDACTED
     {
         word.to_owned()
     } else {
@@ -57,96 +56,90 @@ pub(super) fn quoted(word: &str) -> String {
     }
 }
 
-/// The argument without passwords: those of URIs, of connection strings and of properties.
+/// The argument without secrets: those in the values of options that may hold one, whether such a
+/// value is a word of its own or stands behind its option.
 fn without_secrets(argument: &str, options: &StreamOptions) -> String {
-    let mut text = argument.to_owned();
+    let connection = options.connection.dbname.as_deref();
+    for value in connection
+        .into_iter()
+        .chain(options.registry.url.as_deref())
+    {
+        if let Some(option) = argument.strip_suffix(value)
+            && holds_secret(value)
+        {
+            return format!("{option}{}", redacted(value));
+        }
+    }
     for (name, value) in &options.kafka.properties {
-        let is_secret = ["password", "secret", "key", "token", "jaas"]
-            .iter()
-            .any(|part| name.contains(part));
-        if is_secret && !value.is_empty() {
-            text = text.replace(value, HIDDEN);
+        if !value.is_empty()
+            && let Some(head) = argument.strip_suffix(value.as_str())
+            && let Some(option) = head.strip_suffix('=')
+            && option.trim_end().ends_with(name)
+        {
+            return format!("{head}{}", redacted_property(name, value));
         }
     }
-    hide_pairs(&hide_userinfo(&text))
-}
-
-/// `scheme://user:password@host` without the password.
-fn hide_userinfo(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
-    };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else {
-        return text.to_owned();
-    };
-    match rest[..at].split_once(':') {
-        None => text.to_owned(),
-        Some((user, _)) => format!("{scheme}://{user}:{HIDDEN}{}", &rest[at..]),
-    }
-}
-
-/// `password=…` of a connection string or of a URI's query without its value.
-fn hide_pairs(text: &str) -> String {
-    const KEY: &str = "password";
-    let Some(begin) = text.find(KEY) else {
-        return text.to_owned();
-    };
-    let behind = &text[begin + KEY.len()..];
-    let spaces = behind.len() - behind.trim_start().len();
-    if !behind[spaces..].starts_with('=') {
-        return text.to_owned();
-    }
-    let value = &behind[spaces + 1..];
-    let lead = value.len() - value.trim_start().len();
-    let value = &value[lead..];
-    let length = match value.strip_prefix('\'') {
-        Some(inner) => quoted_length(inner) + 1,
-        None => value.find([' ', '&']).unwrap_or(value.len()),
-    };
-    let (head, tail) = (&text[..begin + KEY.len()], &value[length..]);
-    format!("{head}={HIDDEN}{}", hide_pairs(tail))
-}
-
-/// How long a value is that ends at a quote, which is counted, and may hold escaped ones.
-fn quoted_length(inner: &str) -> usize {
-    let mut is_escaped = false;
-    for (at, c) in inner.char_indices() {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            '\'' => return at + 1,
-            _ => {}
-        }
-    }
-    inner.len()
+    argument.to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Parser)]
+    #[command(disable_help_flag = true)]
+    struct Line {
+        #[command(flatten)]
+        options: StreamOptions,
+    }
+
+    fn shown(words: &[&str]) -> String {
+        let words = || {
+            ["headwater", "doctor"]
+                .into_iter()
+                .chain(words.iter().copied())
+        };
+        let line = Line::try_parse_from(words().filter(|word| *word != "doctor"));
+        let line = line.unwrap_or_else(|error| panic!("{error}"));
+        to_stream(words().map(OsString::from), &line.options)
+    }
+
     #[test]
-    fn secrets_are_hidden() {
-        for (argument, shown) in [
-            ("shop", "shop"),
-            ("postgres://cdc:s:e@db/shop", "postgres://cdc:***@db/shop"),
-            ("postgres://cdc@db/shop", "postgres://cdc@db/shop"),
+    fn no_secret_is_shown_and_all_else_is() {
+        for (words, expected) in [
+            (&["-d", "shop"][..], "-d shop"),
             (
-                "postgres://db/shop?password=x&sslmode=require",
-                "postgres://db/shop?password=***&sslmode=require",
+                &["-d", "postgres://cdc@db/shop"],
+                "-d postgres://cdc@db/shop",
             ),
             (
-                "host=db password=secret dbname=shop",
-                "host=db password=*** dbname=shop",
+                &["-d", "host=password-db password=s3cret"],
+                "-d 'password=*** host=password-db'",
             ),
             (
-                "host=db password = 'a \\' b' dbname=shop",
-                "host=db password=*** dbname=shop",
+                &["-ddbname=passwords password=s3cret"],
+                "'-dpassword=*** dbname=passwords'",
             ),
-            ("host=db password='open", "host=db password=***"),
+            (
+                &["--dbname=password=s3c\\ ret host=db"],
+                "'--dbname=password=*** host=db'",
+            ),
+            (&["-d", "password='open"], "-d ***"),
+            (
+                &["-r", "http://u:s3c@a,http://u:ret@b"],
+                "-r 'http://u:***@a,http://u:***@b'",
+            ),
+            (&["-r", "https://s3cret@host"], "-r 'https://***@host'"),
+            (
+                &["-X", "sasl.password=s3c=ret", "-Xssl.key.location=/k.pem"],
+                "-X 'sasl.password=***' -Xssl.key.location=/k.pem",
+            ),
         ] {
-            assert_eq!(hide_pairs(&hide_userinfo(argument)), shown, "{argument}");
+            let shown = shown(words);
+            assert!(!shown.contains("s3c") && !shown.contains("ret"), "{shown}");
+            assert_eq!(shown, format!("headwater stream {expected}"));
         }
     }
 
