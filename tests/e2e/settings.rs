@@ -27,7 +27,7 @@ fn a_stream_goes_by_its_file_a_variable_wins_over_it_and_the_command_line_over_b
     let brokers = world.kafka.brokers();
     let settings = format!(
         "dbname = {{ file = {secret:?} }}\nslot = \"of_the_file\"\ntable = \"settings.other\"\n\
-         [kafka]\nbootstrap.servers = {brokers:?}\nclient.id = \"settings\"\n"
+         brokers = {brokers:?}\n[kafka]\nclient.id = \"settings\"\n"
     );
     let file = put(folder.path(), "headwater.toml", &settings);
     let mut client = Client::start_with(

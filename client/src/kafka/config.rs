@@ -10,6 +10,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::{KafkaOptions, login};
+use crate::config::secret::is_secret_property;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a producer may hold that the broker has not acknowledged, unless
@@ -36,8 +37,7 @@ const DEFAULT_BATCH_BYTES: u64 = 1_000_000;
 const MESSAGE_MAX_BYTES: u64 = 1_000_000_000;
 
 /// Two names of one property: what users write, what is set.
-const ALIASES: [(&str, &str); 9] = [
-    ("metadata.broker.list", "bootstrap.servers"),
+const ALIASES: [(&str, &str); 8] = [
     ("queue.buffering.max.ms", "linger.ms"),
     ("compression.codec", "compression.type"),
     ("request.required.acks", "acks"),
@@ -47,6 +47,10 @@ const ALIASES: [(&str, &str); 9] = [
     ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
     ("sasl.mechanism", "sasl.mechanisms"),
 ];
+
+/// librdkafka's names of the brokers. They are an option here: a property in a file would win over
+/// the brokers of a command line.
+const BROKERS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
 
 /// What a producer is given unless the user says otherwise.
 const PRODUCER_DEFAULTS: [(&str, &str); 7] = [
@@ -91,9 +95,12 @@ const READER_NEEDS: [(&str, &str); 4] = [
 /// Takes `KEY=VALUE` apart, for the command line.
 ///
 /// # Errors
-/// A sentence when there is no `=` or nothing before it.
+/// A sentence when there is no `=` or nothing before it, or it names the brokers.
 pub fn parse_property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        Some((key, _)) if BROKERS.contains(&key.trim()) => {
+            Err("use --brokers, which is the option for it".to_owned())
+        }
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_owned(), value.to_owned()))
         }
@@ -104,8 +111,16 @@ pub fn parse_property(text: &str) -> Result<(String, String), String> {
 /// Has librdkafka judge a property by itself, where it is told of it.
 ///
 /// # Errors
-/// Of kind `Usage` when it knows no such property, or does not take the value.
+/// Of kind `Usage` when it knows no such property, or does not take the value; and where it names
+/// the brokers.
 pub(crate) fn check_property(name: &str, value: &str) -> Result<()> {
+    if BROKERS.contains(&name) {
+        let what = format!("{name} is not taken as a property");
+        let error = Error::new(ErrorKind::Usage, what);
+        return Err(error.with_hint(
+            "Use brokers: -b, HEADWATER_BROKERS, or the key of the file before its tables.",
+        ));
+    }
     if login::carries_out(name) {
         return Ok(());
     }
@@ -118,9 +133,9 @@ pub(crate) fn check_property(name: &str, value: &str) -> Result<()> {
 }
 
 impl KafkaOptions {
-    /// The brokers asked first: those of `bootstrap.servers` where it is given.
+    /// The brokers asked first.
     pub(crate) fn brokers(&self) -> &str {
-        self.property("bootstrap.servers").unwrap_or(&self.brokers)
+        &self.brokers
     }
 
     /// The last value given to a property under any of its names.
@@ -303,7 +318,7 @@ pub(crate) fn record_limit(options: &KafkaOptions) -> Result<RecordLimit> {
 /// What librdkafka said when a client could not be made: properties are checked then.
 pub(crate) fn creation_error(error: &KafkaError) -> Error {
     let message = match error {
-        KafkaError::ClientConfig(_, _, name, _) if is_secret(name) => {
+        KafkaError::ClientConfig(_, _, name, _) if is_secret_property(name) => {
             format!("Kafka refuses the value of the property {name}")
         }
         KafkaError::ClientConfig(_, reason, name, _) => {
@@ -316,12 +331,6 @@ pub(crate) fn creation_error(error: &KafkaError) -> Error {
     };
     Error::new(ErrorKind::Usage, message)
         .with_hint("Properties given by -X are librdkafka's, as its CONFIGURATION.md lists them.")
-}
-
-fn is_secret(name: &str) -> bool {
-    ["password", "secret", "key", "token"]
-        .iter()
-        .any(|part| name.contains(part))
 }
 
 fn resolve_alias(name: &str) -> &str {
@@ -366,10 +375,17 @@ mod tests {
             assert_eq!(config.get("linger.ms"), Some("77"), "{name}");
             assert_eq!(config.get("queue.buffering.max.ms"), None, "{name}");
         }
-        let options = options(&[("metadata.broker.list", "two:9092")]);
-        assert_eq!(options.brokers(), "two:9092");
-        let config = options.reader_config(Reading::Following);
-        assert_eq!(config.get("bootstrap.servers"), Some("two:9092"));
+    }
+
+    #[test]
+    fn brokers_are_an_option_and_no_property() {
+        for name in BROKERS {
+            let error = check_property(name, "prod:9092").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{name}");
+            assert!(error.to_string().contains(name), "{error}");
+            let said = parse_property(&format!("{name}=prod:9092")).unwrap_err();
+            assert!(said.contains("--brokers"), "{said}");
+        }
     }
 
     #[test]
