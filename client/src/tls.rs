@@ -118,6 +118,16 @@ pub(crate) fn lasts(words: &str) -> bool {
     LASTING.iter().any(|lasting| words.contains(lasting))
 }
 
+/// Whether the same request of HTTP will fail again by its TLS. Only what TLS itself says counts:
+/// an answer that breaks off or is none of HTTP may be another the next time.
+pub(crate) fn is_lasting(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Pem(_) | ureq::Error::Der(_) => true,
+        ureq::Error::NativeTls(error) => lasts(&error.to_string()),
+        _ => false,
+    }
+}
+
 /// Whether a server says, by an alert (RFC 8446, 6.2), that it does not take the certificate of its
 /// client, or that there is none.
 pub(crate) fn is_about_the_clients_certificate(words: &str) -> bool {

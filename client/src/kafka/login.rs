@@ -14,16 +14,13 @@ mod grant;
 mod hand_over;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::client::{Client, ClientContext};
 
 use self::grant::Grant;
 use super::KafkaOptions;
 use crate::error::{Error, ErrorKind, Result};
-
-/// How long after a token that was not to be had the next one is asked for.
-const AGAIN: Duration = Duration::from_secs(10);
 
 /// The properties that are carried out here, once `sasl.oauthbearer.method` is `oidc`; librdkafka is
 /// not told of them.
@@ -54,15 +51,8 @@ pub(super) fn carries_out(property: &str) -> bool {
 pub(crate) struct Login {
     /// None where librdkafka sees to it alone.
     grant: Option<Arc<Grant>>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// When the next token is due.
-    due: Option<Instant>,
-    /// Whether it was said that none is to be had.
-    complained: bool,
+    /// When the token that it has is due to be replaced.
+    due: Mutex<Option<Instant>>,
 }
 
 impl Login {
@@ -91,7 +81,7 @@ impl Login {
         };
         Ok(Login {
             grant,
-            state: Mutex::default(),
+            due: Mutex::default(),
         })
     }
 
@@ -100,28 +90,32 @@ impl Login {
     /// # Errors
     /// There is none to be had: of kind `Disconnected` where trying again can help.
     pub(crate) fn begin<C: ClientContext>(&self, client: &Client<C>) -> Result<()> {
-        self.renew(client).map(drop)
+        let Some(grant) = &self.grant else {
+            return Ok(());
+        };
+        let token = grant.token()?;
+        hand_over::hand_over(client, &token)?;
+        *self.lock() = Some(token.due);
+        Ok(())
     }
 
-    /// Gives a client the next token where it is due. Called often; what it costs while none is due
-    /// is a look at the clock. A token that is not to be had is asked for again: the one before is
-    /// good for a fifth of its life yet, and then librdkafka waits for another.
+    /// Gives a client the next token where it is due and there is one. Called often, by whoever may not
+    /// wait: what it costs while none is due is a look at the clock, and the endpoint is asked by a
+    /// thread of the grant's. The token before is good for a fifth of its life yet, and then
+    /// librdkafka waits for another.
     pub(crate) fn keep<C: ClientContext>(&self, client: &Client<C>) {
-        if self.grant.is_none() || self.lock().due.is_some_and(|due| Instant::now() < due) {
+        let Some(grant) = &self.grant else {
+            return;
+        };
+        let mut due = self.lock();
+        if due.is_some_and(|due| Instant::now() < due) {
             return;
         }
-        match self.renew(client) {
-            Ok(()) => {
-                if std::mem::take(&mut self.lock().complained) {
-                    tracing::info!("there is a token for Kafka again");
-                }
-            }
-            Err(error) => {
-                let mut state = self.lock();
-                state.due = Some(Instant::now() + AGAIN);
-                if !std::mem::replace(&mut state.complained, true) {
-                    tracing::warn!("no new token for Kafka, asking again: {error}");
-                }
+        if let Some(token) = grant.later_than(*due) {
+            // One that is not taken would not be the next time either.
+            *due = Some(token.due);
+            if let Err(error) = hand_over::hand_over(client, &token) {
+                tracing::warn!("no new token for Kafka: {error}");
             }
         }
     }
@@ -133,18 +127,8 @@ impl Login {
         Some(token.principal)
     }
 
-    fn renew<C: ClientContext>(&self, client: &Client<C>) -> Result<()> {
-        let Some(grant) = &self.grant else {
-            return Ok(());
-        };
-        let token = grant.token()?;
-        hand_over::hand_over(client, &token)?;
-        self.lock().due = Some(token.due);
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -265,12 +265,7 @@ fn read(body: &mut Body) -> Result<Vec<u8>, ureq::Error> {
 
 /// A question to which there was no answer.
 fn unanswered(endpoint: &Endpoint, trust: &Trust, error: ureq::Error) -> Error {
-    let is_lasting = match &error {
-        ureq::Error::Tls(_) | ureq::Error::Pem(_) | ureq::Error::Der(_) => true,
-        ureq::Error::NativeTls(error) => tls::lasts(&error.to_string()),
-        _ => false,
-    };
-    if is_lasting {
+    if tls::is_lasting(&error) {
         let refusal = endpoint
             .address()
             .and_then(|(host, port)| tls::examine(&host, port, trust, Greeting::None));

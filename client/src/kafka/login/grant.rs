@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
@@ -30,9 +32,16 @@ const ANSWER_BYTES: u64 = 1 << 20;
 /// Of the endpoint's own words, at most so many characters are repeated.
 const WORDS: usize = 300;
 
+/// How long after a token that was not to be had the next one is asked for.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// A token is due to be replaced after this part of its life, as librdkafka has it; and a client that
 /// comes later gets the same one up to then.
 const LIFE: f64 = 0.8;
+
+/// A token that is said to live longer is replaced as if it lived for so long: a year. What is added
+/// to a clock has to fit it, and an endpoint may say any number.
+const LONGEST_S: f64 = 365.0 * 86_400.0;
 
 /// What a value of a form keeps as it is (`application/x-www-form-urlencoded`).
 const FORM: &AsciiSet = &NON_ALPHANUMERIC
@@ -59,8 +68,20 @@ pub(super) struct Grant {
     agent: Agent,
     /// `host`, `port` and by whom the endpoint is trusted; none where it speaks no TLS.
     trust: Option<(String, u16, Trust)>,
-    /// Held while one is asked for: whoever else wants one waits for the same.
-    newest: Mutex<Option<Token>>,
+    /// Held for moments alone.
+    state: Mutex<State>,
+    /// Held while one is asked for: who has none at all waits for the same.
+    asking: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The token that was given last.
+    newest: Option<Token>,
+    /// Whether a thread asks for the next one.
+    is_renewed: bool,
+    /// When none was to be had, since the newest.
+    failed: Option<Instant>,
 }
 
 /// A token, and what librdkafka wants to know of it. Its text is of printable ASCII.
@@ -73,6 +94,8 @@ pub(super) struct Token {
     pub(super) ends_ms: i64,
     /// When to ask for the next one.
     pub(super) due: Instant,
+    /// When it is of no use any more, by this process' clock.
+    ends: Instant,
     pub(super) extensions: Vec<(String, String)>,
 }
 
@@ -80,8 +103,8 @@ pub(super) struct Token {
 #[derive(Deserialize)]
 struct Given {
     access_token: String,
-    /// Seconds.
-    expires_in: Option<u64>,
+    /// Seconds: a number, which some endpoints write as a string.
+    expires_in: Option<Value>,
 }
 
 /// What it says in place of that (RFC 6749, 5.2).
@@ -147,23 +170,87 @@ impl Grant {
         Ok(Grant {
             trust: request.trusted(authorities),
             agent: config.new_agent(),
-            newest: Mutex::default(),
+            state: Mutex::default(),
+            asking: Mutex::default(),
             request,
         })
     }
 
-    /// A token that is not due to be replaced: the newest, or the next.
+    /// The newest token as long as it lives. Where it is due to be replaced, a thread sees to that;
+    /// where there is none, the first one is waited for.
     ///
     /// # Errors
     /// Naming the endpoint. Of kind `Disconnected` where it does not answer or is not well.
-    pub(super) fn token(&self) -> Result<Token> {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = newest.as_ref().filter(|token| Instant::now() < token.due) {
-            return Ok(token.clone());
+    pub(super) fn token(self: &Arc<Self>) -> Result<Token> {
+        if let Some(token) = self.living() {
+            self.renew_if_due();
+            return Ok(token);
         }
-        let token = self.ask()?;
-        *newest = Some(token.clone());
-        Ok(token)
+        let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.living() {
+            Some(token) => Ok(token),
+            None => self.next(),
+        }
+    }
+
+    /// The newest token if it is another than the one that was due at `due`; otherwise a thread asks
+    /// for it. Never waits for the endpoint.
+    pub(super) fn later_than(self: &Arc<Self>, due: Option<Instant>) -> Option<Token> {
+        self.renew_if_due();
+        self.living().filter(|token| Some(token.due) != due)
+    }
+
+    fn living(&self) -> Option<Token> {
+        let state = self.state();
+        let newest = state.newest.as_ref();
+        newest.filter(|token| Instant::now() < token.ends).cloned()
+    }
+
+    /// Has the next token asked for, once at a time, and not again soon after it was not to be had.
+    fn renew_if_due(self: &Arc<Self>) {
+        let mut state = self.state();
+        let is_due = state
+            .newest
+            .as_ref()
+            .is_none_or(|token| token.due <= Instant::now());
+        let is_soon = state.failed.is_some_and(|at| at.elapsed() < AGAIN);
+        if !is_due || is_soon || state.is_renewed {
+            return;
+        }
+        let grant = Arc::clone(self);
+        let renewal = thread::Builder::new().name("kafka-token".to_owned());
+        state.is_renewed = renewal.spawn(move || grant.renew()).is_ok();
+    }
+
+    fn renew(&self) {
+        let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let had_failed = self.state().failed.is_some();
+        let renewed = self.next();
+        self.state().is_renewed = false;
+        if let Err(error) = renewed
+            && !had_failed
+        {
+            tracing::warn!("no new token for Kafka, asking again: {error}");
+        }
+    }
+
+    fn next(&self) -> Result<Token> {
+        let asked = self.ask();
+        let mut state = self.state();
+        match &asked {
+            Ok(token) => {
+                state.newest = Some(token.clone());
+                if state.failed.take().is_some() {
+                    tracing::info!("there is a token for Kafka again");
+                }
+            }
+            Err(_) => state.failed = Some(Instant::now()),
+        }
+        asked
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(&self) -> Result<Token> {
@@ -199,21 +286,21 @@ impl Grant {
         let asked_s = asked
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |time| time.as_secs_f64());
-        let life_s = match (given.expires_in, claims.exp) {
-            // Who gives it knows its own clock.
-            (Some(seconds), _) => seconds as f64,
-            (None, Some(end)) => end - asked_s,
-            (None, None) => return Err(self.useless("its token does not say when it ends")),
-        };
+        // Who gives it knows its own clock.
+        let life_s = seconds(given.expires_in.as_ref()).or(claims.exp.map(|end| end - asked_s));
+        let life_s = life_s
+            .ok_or_else(|| self.useless("its token does not say when it ends"))?
+            .min(LONGEST_S);
         let life = Duration::try_from_secs_f64(life_s)
             .ok()
             .filter(|life| !life.is_zero())
             .ok_or_else(|| self.useless("its token has ended already, by this machine's clock"))?;
+        let now = Instant::now();
         Ok(Token {
             principal: claims.sub.unwrap_or_else(|| self.request.id.clone()),
-            // Any sooner end than i64's is fine.
             ends_ms: ((asked_s + life_s) * 1000.0) as i64,
-            due: Instant::now() + life.mul_f64(LIFE),
+            due: now + life.mul_f64(LIFE),
+            ends: now + life,
             extensions: self.request.extensions.clone(),
             value,
         })
@@ -224,13 +311,13 @@ impl Grant {
         let refusal = self
             .trust
             .as_ref()
-            .filter(|_| tls::lasts(&error.to_string()))
+            .filter(|_| tls::is_lasting(&error))
             .and_then(|(host, port, trust)| tls::examine(host, *port, trust, Greeting::None));
         if let Some(refusal) = refusal {
             return Error::failed(format!("no token for Kafka from {url}: {refusal}"))
                 .with_hint(refusal.cure("-X https.ca.location=FILE"));
         }
-        let kind = match tls::lasts(&error.to_string()) {
+        let kind = match tls::is_lasting(&error) {
             true => ErrorKind::Failed,
             false => ErrorKind::Disconnected,
         };
@@ -362,6 +449,14 @@ fn extensions(text: &str) -> Result<Vec<(String, String)>> {
     })
 }
 
+/// A number of seconds, as JSON has it.
+fn seconds(value: Option<&Value>) -> Option<f64> {
+    match value? {
+        Value::String(text) => text.parse().ok().filter(|number: &f64| !number.is_nan()),
+        number => number.as_f64(),
+    }
+}
+
 /// What a token says of itself, where it is a JSON Web Token. Nothing is verified: that is the
 /// broker's to do.
 fn claims(token: &str) -> Claims {
@@ -377,6 +472,9 @@ fn claims(token: &str) -> Claims {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
 
     fn options(properties: &[(&str, &str)]) -> KafkaOptions {
@@ -400,6 +498,10 @@ mod tests {
     }
 
     fn read(expires_in: Option<u64>, token: &str) -> Result<Token> {
+        read_as(expires_in.map(Value::from), token)
+    }
+
+    fn read_as(expires_in: Option<Value>, token: &str) -> Result<Token> {
         let grant = Grant::of(&options(&[])).unwrap();
         let given = Given {
             access_token: token.to_owned(),
@@ -436,6 +538,76 @@ mod tests {
             assert!(error.contains("https://id.example/token:"), "{error}");
             assert!(token.is_empty() || !error.contains(token), "{error}");
         }
+    }
+
+    #[test]
+    fn any_number_of_seconds_is_a_life() {
+        for (expires_in, life_s) in [
+            (Value::from(u64::MAX), 365 * 86_400),
+            (Value::from(12_000_000_000_000_000_000_u64), 365 * 86_400),
+            (Value::from(1e300), 365 * 86_400),
+            (Value::from("3600"), 3600),
+            (Value::from(59.5), 59),
+        ] {
+            let token = read_as(Some(expires_in.clone()), "opaque").unwrap();
+            assert_eq!(token.ends_ms / 1000 - 1000, life_s, "{expires_in}");
+        }
+        for expires_in in ["NaN", "soon", "", "-5"] {
+            assert!(
+                read_as(Some(expires_in.into()), "opaque").is_err(),
+                "{expires_in}"
+            );
+        }
+    }
+
+    /// The grant of an endpoint at `port` of this machine, with a token that is due since now and
+    /// ends in `rest`.
+    fn with_token(port: u16, rest: Duration) -> Arc<Grant> {
+        let url = format!("http://127.0.0.1:{port}/token");
+        let grant = Grant::of(&options(&[("sasl.oauthbearer.token.endpoint.url", &url)])).unwrap();
+        let mut token = read(Some(60), "opaque").unwrap();
+        token.due = Instant::now();
+        token.ends = Instant::now() + rest;
+        grant.state().newest = Some(token);
+        grant
+    }
+
+    #[test]
+    fn a_token_serves_until_it_ends_while_the_endpoint_is_silent() {
+        // Takes connections, by its backlog, and never answers.
+        let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = endpoint.local_addr().unwrap().port();
+        let grant = with_token(port, Duration::from_secs(60));
+        let asked = Instant::now();
+        let token = grant.token().unwrap();
+        assert!(grant.later_than(Some(token.due)).is_none());
+        assert!(grant.later_than(None).is_some());
+        assert!(grant.state().is_renewed, "nobody asks for the next token");
+        assert!(asked.elapsed() < TIMEOUT / 2, "{:?}", asked.elapsed());
+    }
+
+    #[test]
+    fn a_token_that_has_ended_is_not_handed_out() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let error = with_token(port, Duration::ZERO).token().err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    }
+
+    #[test]
+    fn an_answer_that_is_no_http_may_be_another_the_next_time() {
+        let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = endpoint.local_addr().unwrap().port();
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = endpoint.accept().unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.1 what\r\n\r\n").unwrap();
+        });
+        let error = with_token(port, Duration::ZERO).token().err().unwrap();
+        answering.join().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:?}");
     }
 
     #[test]
