@@ -60,6 +60,16 @@ fn a_file_that_is_wrong_is_an_error_with_its_line_and_the_check_finds_all_of_it(
         2,
         &["wrong.toml:1: unknown key \"slott\"", "Did you mean slot?"],
     );
+    // It would win over --brokers.
+    let brokers = put(
+        folder.path(),
+        "brokers.toml",
+        "[kafka]\nbootstrap.servers = \"prod:9092\"\n",
+    );
+    Client::run(["stream", "--config", &brokers, "-b", "trial:9092"]).expect(
+        2,
+        &["brokers.toml:2: bootstrap.servers", "HEADWATER_BROKERS"],
+    );
     Client::run(["config", "check", "--config", &wrong])
         .expect(2, &["the configuration has 2 errors"]);
     Client::run(["stream", "--config", "/nowhere.toml"])

@@ -180,7 +180,8 @@ KEY=VALUE` on the command line; each by a variable of its own, `HEADWATER_KAFKA_
 capitals, with underscores for dots (`HEADWATER_KAFKA_LINGER_MS=5`); all in `HEADWATER_PROPERTIES`, one a
 line; in the file in `[kafka]`. Unlike other lists these are merged, property by property: the command
 line wins over `HEADWATER_PROPERTIES`, that over `HEADWATER_KAFKA_*`, that over the table of the
-command, that over `[kafka]`.
+command, that over `[kafka]`. The brokers are an option, `brokers`, and no property: `bootstrap.servers`
+and `metadata.broker.list` are refused.
 
 These are secrets, and may be in a file that a variable with `_FILE` behind its name says:
 
