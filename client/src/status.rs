@@ -57,7 +57,7 @@ pub fn run(options: &StatusOptions) -> Result<()> {
     let mut sources = Sources::ask(options, &stop)?;
     match options.watch {
         None => {
-            let report = sources.once(&stop)?;
+            let report = sources.once(&stop).map_err(unfinished)?;
             print(&report, options.json)?;
             verdict(&report, options.strict)
         }
@@ -65,6 +65,14 @@ pub fn run(options: &StatusOptions) -> Result<()> {
             true => watch(&mut sources, interval, &stop),
             false => repeat(&mut sources, options, interval, &stop),
         },
+    }
+}
+
+/// A signal that comes before the answers is no sign that all is well.
+fn unfinished(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Interrupted => Error::failed("stopped by a signal before all had answered"),
+        _ => error,
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Look {
     pub(super) heard: u64,
     /// Records that Kafka has acknowledged so far.
     pub(super) delivered: u64,
+    /// Rows of the snapshot that were read so far.
+    pub(super) copied: u64,
     /// Records that wait for that.
     pub(super) in_flight: u64,
     /// Everything before it is in Kafka.
@@ -114,9 +116,12 @@ impl Health {
     pub(super) fn looked(&mut self, look: Look, now: Instant) {
         let before = std::mem::replace(&mut self.look, look);
         self.turned = now;
-        let has_moved = look.delivered != before.delivered || look.confirmed != before.confirmed;
-        // What is owed from now on has its time from now on.
-        if has_moved || !before.owes() {
+        let has_moved = look.delivered != before.delivered
+            || look.confirmed != before.confirmed
+            || look.copied != before.copied;
+        // What is owed from now on has its time from now on. A snapshot always owes its end.
+        let is_at_rest = self.phase != Activity::Snapshot && !before.owes();
+        if has_moved || is_at_rest {
             self.moved = now;
         }
         if look.heard != before.heard || look.is_blocked {
@@ -385,6 +390,26 @@ mod tests {
         );
         health.works(later);
         assert_eq!(health.ready(later), Ok(()));
+    }
+
+    #[test]
+    fn a_snapshot_that_reads_nothing_is_not_ready_though_nothing_is_in_flight() {
+        let begin = Instant::now();
+        let mut health = Health::new(begin);
+        health.enter(Activity::Snapshot, begin);
+        let reading = |second| Look {
+            copied: u64::from(second),
+            kafka_answers: true,
+            ..Look::default()
+        };
+        let now = each_second(&mut health, begin, 300, reading);
+        assert_eq!(health.ready(now), Ok(()));
+        let hanging = |_| reading(300);
+        let now = each_second(&mut health, now, 62, hanging);
+        assert_eq!(
+            refusal(health.ready(now)),
+            "no row of the snapshot has moved for 61 s"
+        );
     }
 
     #[test]

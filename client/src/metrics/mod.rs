@@ -134,6 +134,7 @@ impl Metrics {
             Look {
                 heard: stream.tally.heard,
                 delivered: sink.delivered_records,
+                copied: figures.snapshot.map_or(0, |copied| copied.rows),
                 in_flight: sink.in_flight_records,
                 reached: stream.delivered,
                 confirmed: stream.confirmed,
@@ -155,13 +156,14 @@ impl Metrics {
 
     /// How the sink fares, where nothing else is to be told.
     pub(crate) fn flows(&self, sink: Load) {
+        let mut told = self.lock();
         let look = Look {
             delivered: sink.delivered_records,
+            copied: told.figures.snapshot.map_or(0, |copied| copied.rows),
             in_flight: sink.in_flight_records,
             kafka_answers: sink.answers,
             ..Look::default()
         };
-        let mut told = self.lock();
         told.health.looked(look, Instant::now());
         told.figures.sink = sink;
     }

@@ -20,10 +20,14 @@ use super::samples::Format;
 use crate::cli::MetricsAddress;
 use crate::error::{Error, Result};
 
-/// Prometheus and a probe at the same time, and two that are slow.
-const THREADS: usize = 4;
+/// Prometheus and the probes at the same time, and a few that say nothing.
+const THREADS: usize = 8;
 
-/// How long a connection may take in all. A probe gives up after a second by default, Prometheus
+/// How long a connection may take to send its request, which is a packet or two. What is opened and
+/// left alone, by a scanner or for later, is closed soon enough for a probe that waits behind it.
+const REQUEST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long an answer may take to be taken. A probe gives up after a second by default, Prometheus
 /// after ten.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -136,7 +140,7 @@ enum Heard {
 }
 
 fn answer(connection: &TcpStream, metrics: &Metrics) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + REQUEST_PATIENCE;
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
     let answer = loop {
@@ -154,7 +158,7 @@ fn answer(connection: &TcpStream, metrics: &Metrics) -> io::Result<()> {
             Heard::Unfinished => {}
         }
     };
-    write(connection, &answer, deadline)
+    write(connection, &answer, Instant::now() + PATIENCE)
 }
 
 fn left(deadline: Instant) -> io::Result<Duration> {

@@ -42,6 +42,8 @@ impl Questions {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT))
+            // A client is asked where it is, not by way of what leads out of the network.
+            .proxy(None)
             .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
             .build();
         Questions {

@@ -128,6 +128,11 @@ fn of_client(report: &Report) -> Option<Trouble> {
                     .cured_by("See whether the registry runs: the client's log has more"),
             )
         }
+        _ if client.ready == Some(false) => {
+            let message = format!("the client at {} is not ready", asked.name);
+            let cure = format!("See what http://{}/readyz says", asked.name);
+            Some(Trouble::warning(message).cured_by(&cure))
+        }
         _ => None,
     }
 }

@@ -259,7 +259,7 @@ impl Clerk {
 }
 
 impl Question {
-    fn refused(&self, grounds: &Grounds) -> Refused {
+    pub(super) fn refused(&self, grounds: &Grounds) -> Refused {
         Refused::new(&self.table, &self.topic, &self.subject, grounds)
     }
 

@@ -38,6 +38,9 @@ pub(super) struct Office {
 pub(super) struct Desk {
     pub(super) known: HashMap<Place, Known>,
     pub(super) queue: VecDeque<Question>,
+    /// Refusals that were asked about again and have no new answer yet: an outage of the registry is
+    /// no reason to keep the changes of a table that it did not take.
+    reconsidered: HashMap<Place, Arc<Refused>>,
     /// What is on record.
     pub(super) records: HashMap<String, SubjectIds>,
     pub(super) is_down: bool,
@@ -130,11 +133,18 @@ impl Desk {
         let place = question.place();
         match self.known.get(&place) {
             Some(Known::Id(used)) => return Found::Id(used.id),
-            Some(Known::Asked) => return Found::Waiting,
-            Some(Known::Refused(refused, since)) if since.elapsed() < REFUSED_FOR => {
-                return Found::Refused(Arc::clone(refused));
+            Some(Known::Asked) => {
+                let refused = self.reconsidered.get(&place).filter(|_| self.is_down);
+                return refused.map_or(Found::Waiting, |it| Found::Refused(Arc::clone(it)));
             }
-            Some(Known::Refused(..)) | None => {}
+            Some(Known::Refused(refused, since)) => {
+                let refused = Arc::clone(refused);
+                if self.is_down || since.elapsed() < REFUSED_FOR {
+                    return Found::Refused(refused);
+                }
+                self.reconsidered.insert(place.clone(), refused);
+            }
+            None => {}
         }
         // To ask first would take as long as nobody answers.
         let recorded = match self.is_down {
@@ -158,6 +168,11 @@ impl Desk {
         if self.known.len() >= KEPT && !self.known.contains_key(&place) {
             // Who asked waits for the answer to the question that is queued.
             self.known.retain(|_, known| matches!(known, Known::Asked));
+            self.reconsidered
+                .retain(|place, _| self.known.contains_key(place));
+        }
+        if !matches!(known, Known::Asked) {
+            self.reconsidered.remove(&place);
         }
         self.known.insert(place, known);
     }

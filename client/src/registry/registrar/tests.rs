@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::desk::{Desk, KEPT, Known, Place, Used};
+use super::desk::{Desk, Found, KEPT, Known, Place, Used};
 use super::*;
 use crate::cli::RegistryOptions;
 use crate::error::ErrorKind;
 use crate::registry::meaning::meaning;
+use crate::registry::refused::Grounds;
 use crate::registry::replay::{Replay, Reply};
 use crate::state::SubjectIds;
 
@@ -544,4 +545,27 @@ fn who_may_not_read_the_newest_schema_is_told_what_to_allow() {
         error.hint().unwrap_or_default().contains("Allow the user"),
         "{error}"
     );
+}
+
+#[test]
+fn a_refusal_stands_while_the_registry_is_away_and_is_asked_about_again_when_it_is_not() {
+    let schemas = schemas();
+    let question = || schemas.question(Part::Value, schemas.value());
+    let refused = question().refused(&Grounds::Told("it does not take it".to_owned()));
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(3600));
+    let mut desk = Desk::default();
+    let known = Known::Refused(Arc::new(refused), long_ago.unwrap());
+    desk.note(question().place(), known);
+    desk.is_down = true;
+    assert!(matches!(desk.look(question()), Found::Refused(_)), "away");
+    assert!(desk.queue.is_empty(), "asked of nobody");
+    desk.is_down = false;
+    assert!(matches!(desk.look(question()), Found::Waiting), "back");
+    assert_eq!(desk.queue.len(), 1);
+    desk.is_down = true;
+    assert!(
+        matches!(desk.look(question()), Found::Refused(_)),
+        "away once more"
+    );
+    assert_eq!(desk.queue.len(), 1, "asked once");
 }

@@ -392,6 +392,7 @@ impl Snapshot<'_> {
             let mut tick = || {
                 progress.update(done);
                 self.metrics.works();
+                self.metrics.flows(self.sink.load());
                 self.stop.check()
             };
             let tombstones = self.sink.sweep(*topic, ghosts, headers, &mut tick)?;
