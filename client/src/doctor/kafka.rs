@@ -484,16 +484,14 @@ mod tests {
             let found = findings.into_iter().map(|it| (it.severity, it.found));
             found.collect::<Vec<_>>()
         };
-        let (ok, warning, skipped) = (
-            (Severity::Ok, "fine".to_owned()),
-            (Severity::Warning, "wrong".to_owned()),
-            (Severity::Skipped, "hidden".to_owned()),
-        );
+        let ok = (Severity::Ok, "fine".to_owned());
+        let warning = || (Severity::Warning, "wrong".to_owned());
+        let skipped = || (Severity::Skipped, "hidden".to_owned());
         let wrong = || vec![Finding::warning("wrong")];
         assert_eq!(found(Vec::new(), None), [ok]);
-        assert_eq!(found(Vec::new(), Some("hidden")), [skipped.clone()]);
-        assert_eq!(found(wrong(), None), [warning.clone()]);
-        assert_eq!(found(wrong(), Some("hidden")), [warning, skipped]);
+        assert_eq!(found(Vec::new(), Some("hidden")), [skipped()]);
+        assert_eq!(found(wrong(), None), [warning()]);
+        assert_eq!(found(wrong(), Some("hidden")), [warning(), skipped()]);
     }
 
     #[test]
