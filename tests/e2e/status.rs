@@ -74,7 +74,10 @@ fn a_status_is_redrawn_in_place_until_ctrl_c() {
     );
     let mut client = world.stream(&[]);
     client.streams();
-    let mut terminal = Terminal::start(world.status_arguments(&["--watch", "0.5"]));
+    // The usual topic of dead letters is shared with every other test.
+    let dead_letters = ["--dead-letter-topic", "status_watch.dead-letters"];
+    let arguments = [&["--watch", "0.5"], &dead_letters[..]].concat();
+    let mut terminal = Terminal::start(world.status_arguments(&arguments));
     let screen = terminal.shows("all is well", |screen| {
         let text = screen.contents();
         text.contains("all is well") && text.contains("1 stream on record")

@@ -408,7 +408,7 @@ mod tests {
         let now = each_second(&mut health, now, 62, hanging);
         assert_eq!(
             refusal(health.ready(now)),
-            "no row of the snapshot has moved for 61 s"
+            "no row of the snapshot has moved for 62 s"
         );
     }
 
