@@ -281,8 +281,14 @@ fn doctor(postgres: &Postgres) {
     };
     let ended = doctor(&conninfo.replace("user=postgres", "user=streamer"), &[]);
     ended.expect(0, &[]);
-    assert!(!ended.stdout.contains(" skip "), "{}", ended.stdout);
-    if postgres.installation().lists_output_plugins() {
+    let lists_plugins = postgres.installation().lists_output_plugins();
+    // Where no list is known, a line of it in the server's files would be wrong: not every role may look.
+    let is_unseen = |line: &&str| {
+        line.contains(" skip ") && (lists_plugins || !line.contains("output_plugins"))
+    };
+    let unseen: Vec<&str> = ended.stdout.lines().filter(is_unseen).collect();
+    assert!(unseen.is_empty(), "{unseen:?}: {}", ended.stdout);
+    if lists_plugins {
         return;
     }
     let file = sql.value("show config_file");
