@@ -4,7 +4,7 @@
 #
 #   setup/packages.sh        to build and to demonstrate
 #   setup/packages.sh lint   the linters too
-#   setup/packages.sh test   the output plugin that tests compare with too
+#   setup/packages.sh test   the output plugin that tests compare with, and curl, too
 #   setup/packages.sh bench  the output plugins that benches compare with too
 #
 # It looks for the programs and headers themselves, not for packages, so that a
@@ -59,7 +59,11 @@ has setpriv || want util-linux
 if ! has python3 || ! python3 -m pip --version >/dev/null 2>&1; then want python3-pip; fi
 case ${1:-} in
 lint) has shellcheck || want shellcheck ;;
-test) has_plugin wal2json || want wal2json ;;
+test)
+    has_plugin wal2json || want wal2json
+    # What the doctor prints is run as it is printed.
+    has curl || want curl
+    ;;
 bench)
     has_plugin wal2json || want wal2json
     has_plugin decoderbufs || want decoderbufs
