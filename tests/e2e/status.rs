@@ -117,7 +117,7 @@ fn a_status_is_redrawn_in_place_until_ctrl_c() {
     );
 
     // What it names as the cure is one.
-    let (report, _) = world.status_json(&[]);
+    let (report, _) = world.status_json(&dead_letters);
     let cure = report["streams"][0]["stale"][0]["cure"].as_str().unwrap();
     let mut words: Vec<&str> = cure.split(' ').collect();
     assert_eq!(words.remove(0), "headwater");
@@ -125,7 +125,7 @@ fn a_status_is_redrawn_in_place_until_ctrl_c() {
     let conninfo = world.postgres.conninfo(words[database + 1]);
     words[database + 1] = &conninfo;
     Client::run(words).expect(0, &["copied: the topics are what the tables hold"]);
-    let (report, exit) = world.status_until(&[], |report| levels(report).is_empty());
+    let (report, exit) = world.status_until(&dead_letters, |report| levels(report).is_empty());
     assert_eq!(report["level"], "ok");
     assert_eq!(exit, Exit::Code(0));
     client.terminate().expect(0, &[]);
