@@ -28,6 +28,7 @@ pub mod pipeline;
 pub mod progress;
 pub mod registry;
 pub mod route;
+mod shell;
 pub mod sink;
 pub mod snapshot;
 pub mod snapshot_request;

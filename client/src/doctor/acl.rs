@@ -17,7 +17,7 @@ pub(super) fn cured(
     operations: &[&str],
 ) -> Finding {
     let allow = |name: &str| {
-        let principal = super::command::quoted(&format!("User:{name}"));
+        let principal = crate::shell::quoted(&format!("User:{name}"));
         let operations: Vec<String> = operations
             .iter()
             .map(|operation| format!("--operation {operation}"))

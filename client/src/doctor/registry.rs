@@ -73,9 +73,9 @@ fn compatibility(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     }
     let names = registry.name();
     let url = names.split(',').next().unwrap_or_default();
-    let url = super::command::quoted(&format!("{url}/config"));
+    let url = crate::shell::quoted(&format!("{url}/config"));
     let user = match &exam.options.registry.user {
-        Some(user) => format!(" --user {}", super::command::quoted(user)),
+        Some(user) => format!(" --user {}", crate::shell::quoted(user)),
         None => String::new(),
     };
     Ok(vec![

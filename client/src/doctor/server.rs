@@ -225,7 +225,7 @@ fn unlisted(connection: &Connection) -> Result<Vec<Finding>> {
             "{file} sets output_plugin_libraries, which this release does not know: the server would \
              not start again"
         );
-        let file = super::command::quoted(file);
+        let file = crate::shell::quoted(file);
         let cure = Cure::shell(format!(
             "sed -i '/^[[:space:]]*output_plugin_libraries/d' {file}"
         ));
@@ -300,7 +300,7 @@ fn install(connection: &Connection, finding: Finding) -> Finding {
         connection.query("SELECT c.setting FROM pg_catalog.pg_config c WHERE c.name = 'BINDIR'");
     let folder = asked.and_then(|rows| Ok(rows.text(0, 0)?.to_owned()));
     let pg_config = match folder {
-        Ok(folder) => super::command::quoted(&format!("{folder}/pg_config")),
+        Ok(folder) => crate::shell::quoted(&format!("{folder}/pg_config")),
         Err(_) => "pg_config".to_owned(),
     };
     finding

@@ -314,6 +314,6 @@ fn altered(tables: &[&TableName], clause: &str) -> String {
 /// The options that leave tables out.
 pub(super) fn excluded(tables: &[&TableName]) -> String {
     let option =
-        |name: &&TableName| format!("--exclude-table {}", super::command::quoted(&name.sql()));
+        |name: &&TableName| format!("--exclude-table {}", crate::shell::quoted(&name.sql()));
     tables.iter().map(option).collect::<Vec<_>>().join(" ")
 }

@@ -4,6 +4,7 @@ use headwater_protocol::table_pattern::TablePattern;
 
 use super::report::Stream;
 use crate::cli::KafkaArguments;
+use crate::shell::quoted;
 
 /// Commands for the streams of one cluster. How to connect to the database, beside its name, is
 /// left to whoever pastes them: it may hold a password.
@@ -65,33 +66,5 @@ impl Commands {
             quoted(&stream.slot),
             quoted(&self.brokers)
         )
-    }
-}
-
-/// A word for a shell, in quotes where it needs them.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/@%+=".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_is_one_for_the_shell_whatever_it_holds() {
-        for (word, expected) in [
-            ("public.orders", "public.orders"),
-            ("a b", "'a b'"),
-            ("it's", r"'it'\''s'"),
-            ("$(rm)", "'$(rm)'"),
-            ("", "''"),
-            ("*", "'*'"),
-        ] {
-            assert_eq!(quoted(word), expected);
-        }
     }
 }
