@@ -49,10 +49,15 @@ impl Replay {
                 let Ok((connection, _)) = listener.accept() else {
                     return;
                 };
-                let Ok(question) = answer(&connection, &reply) else {
+                let mut reader = BufReader::new(&connection);
+                let Ok(question) = hear(&mut reader) else {
                     return;
                 };
+                // Before the answer: whoever has that looks for the question next.
                 let _ = sender.send(question);
+                if answer(&mut reader, &connection, &reply).is_err() {
+                    return;
+                }
             }
         });
         Ok(Replay { address, questions })
@@ -62,14 +67,13 @@ impl Replay {
         format!("http://{}", self.address)
     }
 
-    /// The questions, as far as they were answered.
+    /// The questions that were heard, those of every answer that was given among them.
     pub(super) fn questions(&self) -> Vec<Question> {
         self.questions.try_iter().collect()
     }
 }
 
-fn answer(connection: &TcpStream, reply: &Reply) -> std::io::Result<Question> {
-    let mut reader = BufReader::new(connection);
+fn hear(reader: &mut impl BufRead) -> std::io::Result<Question> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut headers = Vec::new();
@@ -87,8 +91,16 @@ fn answer(connection: &TcpStream, reply: &Reply) -> std::io::Result<Question> {
         .unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
+    let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    Ok(Question {
+        line,
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+fn answer(reader: &mut impl Read, mut writer: &TcpStream, reply: &Reply) -> std::io::Result<()> {
     if let Reply::Says(status, body) = reply {
-        let mut writer = connection;
         write!(
             writer,
             "HTTP/1.1 {status} Whatever\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -96,7 +108,6 @@ fn answer(connection: &TcpStream, reply: &Reply) -> std::io::Result<Question> {
         )?;
     }
     if matches!(reply, Reply::Stalls) {
-        let mut writer = connection;
         write!(
             writer,
             "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{{\"id\""
@@ -104,10 +115,5 @@ fn answer(connection: &TcpStream, reply: &Reply) -> std::io::Result<Question> {
         // Until the other side gives up.
         reader.read_to_end(&mut Vec::new())?;
     }
-    let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-    Ok(Question {
-        line,
-        headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    Ok(())
 }
