@@ -369,7 +369,8 @@ impl OpenRelation {
         // SAFETY: takes a reference to the relcache entry, given back when this is dropped.
         // As everywhere in decoding there is no lock: the snapshot is of the past.
         let relation = unsafe { pg_sys::RelationIdGetRelation(pg_sys::Oid::from(id)) };
-        (!relation.is_null()).then_some(OpenRelation(relation))
+        // Made only where there is one: it is closed whenever it goes.
+        (!relation.is_null()).then(|| OpenRelation(relation))
     }
 
     /// The table of that OID, ordinary or partitioned, that is not temporary, logged or not.
