@@ -15,6 +15,15 @@ CREATE FUNCTION headwater.encode("row" record, VARIADIC options text[] DEFAULT '
 COMMENT ON FUNCTION headwater.encode(record, text[]) IS
     'a table''s row as the output plugin would send it, with the plugin''s options as name=value';
 
+-- tableoid says which partition stores a row that was read through its table: what is excluded under
+-- the partition's own name is known by nothing else.
+CREATE FUNCTION headwater.encode(stored_in regclass, "row" record, VARIADIC options text[] DEFAULT '{}')
+    RETURNS bytea
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'headwater_encode_stored';
+COMMENT ON FUNCTION headwater.encode(regclass, record, text[]) IS
+    'as encode(row), of rows of a partitioned table, with tableoid: less what is excluded of the partition, null if that is all';
+
 CREATE FUNCTION headwater.relation(relation regclass, VARIADIC options text[] DEFAULT '{}')
     RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE
@@ -64,16 +73,19 @@ BEGIN
                      ELSE pg_catalog.split_part(shown.line, E''\t'', 2) END
          FROM (SELECT encoded.line, told.envelope,
                       pg_catalog.json_extract_path_text(told.envelope, ''quarantined'')
-               FROM %s AS t
+               FROM %1$s AS t
                CROSS JOIN LATERAL (
-                   SELECT pg_catalog.convert_from(headwater.encode(t.*, VARIADIC $4), ''UTF8'')
+                   SELECT pg_catalog.convert_from(headwater.encode(%2$s, VARIADIC $4), ''UTF8'')
                ) AS encoded (line)
                CROSS JOIN LATERAL (
                    SELECT CASE WHEN encoded.line OPERATOR(pg_catalog.=) '''' THEN
-                       pg_catalog.convert_from(headwater.encode(t.*, VARIADIC $5), ''UTF8'')
+                       pg_catalog.convert_from(headwater.encode(%2$s, VARIADIC $5), ''UTF8'')
                        ::pg_catalog.json END
                ) AS told (envelope)
-               LIMIT $2) AS shown (line, envelope, reason)', relation)
+               WHERE encoded.line IS NOT NULL
+               LIMIT $2) AS shown (line, envelope, reason)', relation,
+        (SELECT CASE c.relkind WHEN 'p' THEN 't.tableoid, t.*' ELSE 't.*' END
+         FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation))
         USING relation, rows, options,
               pg_catalog.array_cat(options, '{output=lines,envelope=row}'::pg_catalog.text[]),
               pg_catalog.array_cat(options, '{output=lines,envelope=change}'::pg_catalog.text[]);

@@ -200,6 +200,24 @@ impl RelationPlan {
         }
     }
 
+    /// The columns that a row may not show which a query read from this table, and which `part`
+    /// stores, a partition of it. None if nothing of such a row may be sent, or there is no such
+    /// relation.
+    pub(crate) fn hidden_in(&self, part: u32, scope: Scope<'_>) -> Option<Vec<Attribute>> {
+        let (head, part) = (OpenRelation::open(self.id)?, OpenRelation::open(part)?);
+        let (head, part) = (head.as_ref(), part.as_ref());
+        let access = access_to(head, part, &ancestors(part), scope);
+        if access.refusal().is_some() {
+            return None;
+        }
+        let columns = self.columns.iter();
+        columns
+            .filter(|column| !access.part_has(&column.name))
+            // Without its key a row is none.
+            .map(|column| (!column.is_key).then_some(column.attribute))
+            .collect()
+    }
+
     /// The relation as the client is told of it.
     pub(crate) fn describe(&self) -> Relation<'_> {
         Relation {

@@ -294,11 +294,10 @@ impl<'a> Fetch<'a> {
             return Ok(None);
         };
         let description = self.describe(relation, waiting)?;
-        let row = self.plugin.encode_call("t.*", description.fingerprint());
+        let lookup = key.lookup(self.plugin, description.fingerprint());
         self.prepared += 1;
         let name = format!("fetch_{}", self.prepared);
-        self.connection()?
-            .prepare(&name, &key.lookup(&row), waiting)?;
+        self.connection()?.prepare(&name, &lookup, waiting)?;
         Ok(Some(Statement {
             name,
             key_columns: key_columns.to_vec(),

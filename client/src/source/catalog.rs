@@ -240,7 +240,11 @@ impl Catalog {
                 continue;
             }
             if let Some(setting) = withholding(&limits, &head.name, names) {
-                catalog.withheld.insert(head.name.clone(), setting);
+                // A partition alone may be hidden: the others are sent under their table's name.
+                let is_whole =
+                    setting == limits::TABLES || limits.hides(&head.name.schema, &head.name.table);
+                let name = if is_whole { &head.name } else { &own.name };
+                catalog.withheld.insert(name.clone(), setting);
                 continue;
             }
             match (rows.text(row, 3)?, rows.text(row, 4)?) {

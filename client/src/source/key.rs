@@ -1,6 +1,9 @@
 //! A table's key, as SQL compares and orders by it.
 
+use headwater_protocol::avro::Fingerprint;
+
 use super::connection::Connection;
+use super::plugin::Plugin;
 use super::sql;
 use super::sql_error::SqlError;
 
@@ -122,31 +125,45 @@ impl Key {
         )
     }
 
-    /// A query of the row that has a key, `$1`, as JSON. `encoded` is an expression of row `t`.
-    pub fn lookup(&self, encoded: &str) -> String {
-        self.rows_of(encoded, "pg_catalog.json_to_record($1::pg_catalog.json)")
+    /// A query of the row that has a key, `$1`, as JSON, encoded by `plugin`.
+    pub fn lookup(&self, plugin: &Plugin, schemas: Option<Fingerprint>) -> String {
+        let keys = "pg_catalog.json_to_record($1::pg_catalog.json)";
+        self.rows_of(plugin, schemas, keys)
     }
 
     /// A query of the rows that have one of several keys: `keys` is SQL of a JSON array.
-    pub fn lookup_all(&self, encoded: &str, keys: &str) -> String {
-        self.rows_of(encoded, &format!("pg_catalog.json_to_recordset({keys})"))
+    pub fn lookup_all(&self, plugin: &Plugin, schemas: Option<Fingerprint>, keys: &str) -> String {
+        let keys = format!("pg_catalog.json_to_recordset({keys})");
+        self.rows_of(plugin, schemas, &keys)
     }
 
-    /// A partitioned table is read through: by itself it has no rows. Any other is read
-    /// without its children, which are tables of their own.
-    fn rows_of(&self, encoded: &str, keys: &str) -> String {
+    /// A partitioned table is read through: by itself it has no rows. Which partition a row
+    /// is from is said to the encoder, which has limits of partitions to keep, and a row of which nothing
+    /// may be sent is none. Any other table is read without its children, which are tables of
+    /// their own.
+    fn rows_of(&self, plugin: &Plugin, schemas: Option<Fingerprint>, keys: &str) -> String {
         let conditions: Vec<String> = self
             .columns
             .iter()
             .map(|Column { name, equals, .. }| format!("t.{name} {equals} k.{name}"))
             .collect();
-        format!(
-            "SELECT {encoded} FROM {}{} AS t, {keys} AS k({}) WHERE {}",
-            if self.is_partitioned { "" } else { "ONLY " },
-            sql::qualified(&self.schema, &self.table),
+        let table = sql::qualified(&self.schema, &self.table);
+        let rows = format!(
+            "{table} AS t, {keys} AS k({}) WHERE {}",
             self.fields(),
             conditions.join(" AND ")
-        )
+        );
+        if self.is_partitioned {
+            let encoded = plugin.encode_call("t.tableoid, t.*", schemas);
+            // OFFSET keeps the planner from encoding each row twice, once to compare it.
+            format!(
+                "SELECT r.encoded FROM (SELECT {encoded} AS encoded FROM {rows} OFFSET 0) AS r \
+                 WHERE r.encoded IS NOT NULL"
+            )
+        } else {
+            let encoded = plugin.encode_call("t.*", schemas);
+            format!("SELECT {encoded} FROM ONLY {rows}")
+        }
     }
 
     /// Whether these are its columns' names, in any order.

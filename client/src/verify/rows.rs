@@ -233,7 +233,7 @@ impl Lookup<'_> {
         let name = subject.name.sql();
         let outcome = copy_rows(
             self.session,
-            &key.lookup_all(&self.plugin.encode_call("t.*", subject.schemas), &array),
+            &key.lookup_all(self.plugin, subject.schemas, &array),
             subject.relation.unwrap_or(0),
             &name,
             &mut |row| {

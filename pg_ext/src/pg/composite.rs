@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 
 use super::encoding::DatabaseEncoding;
 use super::relation::{ColumnDescription, RelationRef};
-use super::tuple::{Origin, Row, TupleBuffer, TupleRef};
+use super::tuple::{Row, TupleBuffer, TupleRef};
 
 /// A row type.
 pub(crate) struct CompositeType {
@@ -89,7 +89,7 @@ impl CompositeType {
         // point to, lives for 't. The descriptor is that of the type that the row names.
         unsafe {
             let tuple = TupleRef::new(&raw mut tuple)?;
-            Some(self.tuple.deform_as(tuple, self.descriptor, Origin::Wal))
+            Some(self.tuple.deform_decoded(tuple, self.descriptor))
         }
     }
 }

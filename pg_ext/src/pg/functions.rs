@@ -8,22 +8,18 @@
 use headwater_protocol::Lsn;
 use headwater_protocol::VERSION;
 use headwater_protocol::avro::Fingerprint;
-use headwater_protocol::frame::Op;
-use headwater_protocol::options::{Output, Partitions, PluginOptions};
+use headwater_protocol::options::{Partitions, PluginOptions};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
-use super::limits::{current_limits, limits_generation};
-use super::memory::give_to;
+use super::limits::current_limits;
 use super::options::{parse_pairs, text};
 use super::panics::{Place, panic_point};
 use super::partition::ancestors;
 use super::relation::RelationRef;
 use super::report::refuse;
-use super::settings::OutputSettings;
-use super::tuple::{Origin, TupleBuffer, TupleRef};
 use crate::access::Scope;
-use crate::encode::{EncodeError, Encoder, RowChange, Source, ValueEncoder};
+use crate::encode::EncodeError;
 use crate::plan::RelationPlan;
 use crate::preamble::describe;
 use crate::schema::SchemaCompiler;
@@ -41,11 +37,7 @@ macro_rules! version_1 {
 }
 pub(super) use version_1;
 
-version_1!(
-    pg_finfo_headwater_version,
-    pg_finfo_headwater_encode,
-    pg_finfo_headwater_relation
-);
+version_1!(pg_finfo_headwater_version, pg_finfo_headwater_relation);
 
 /// `headwater.version() → text`
 #[pg_guard]
@@ -78,178 +70,6 @@ pub unsafe extern "C-unwind" fn headwater_relation(
         });
         panic_point(Place::Function);
         varlena_datum(&frame)
-    }
-}
-
-/// `headwater.encode(record, VARIADIC text[]) → bytea`: the row as the plugin sends it,
-/// a line or a frame.
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn headwater_encode(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
-    // SAFETY: the declaration in `sql/` says what the arguments are; the server sets
-    // `flinfo`, whose `fn_extra` belongs to the function and lives in `fn_mcxt`.
-    unsafe {
-        let Some(row) = argument(fcinfo, 0) else {
-            return null(fcinfo);
-        };
-        let header =
-            pg_sys::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
-        let row_type = RowType::of(header);
-        let flinfo = (*fcinfo).flinfo;
-        let query = (*flinfo).fn_extra.cast::<EncodeQuery>();
-        let query = if query.is_null() {
-            let query = EncodeQuery::new(row_type, argument(fcinfo, 1));
-            let query = give_to((*flinfo).fn_mcxt, query);
-            (*flinfo).fn_extra = query.cast();
-            query
-        } else {
-            query
-        };
-        if (*query).row_type != row_type || (*query).limits_generation != limits_generation() {
-            *query = EncodeQuery::new(row_type, argument(fcinfo, 1));
-        }
-        panic_point(Place::Function);
-        let datum = (*query).encode(header);
-        if std::ptr::eq(header.cast(), row.cast_mut_ptr::<pg_sys::varlena>()) {
-            return datum;
-        }
-        pg_sys::pfree(header.cast());
-        datum
-    }
-}
-
-/// The composite type that a row carries in its header.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct RowType {
-    oid: pg_sys::Oid,
-    modifier: i32,
-}
-
-impl RowType {
-    /// # Safety
-    ///
-    /// `header` is a detoasted composite datum.
-    unsafe fn of(header: *mut pg_sys::HeapTupleHeaderData) -> Self {
-        // SAFETY: the caller's; a composite datum uses this member of the union.
-        unsafe {
-            let fields = &(*header).t_choice.t_datum;
-            RowType {
-                oid: fields.datum_typeid,
-                modifier: fields.datum_typmod,
-            }
-        }
-    }
-}
-
-/// What one query's calls share.
-struct EncodeQuery {
-    row_type: RowType,
-    limits_generation: u64,
-    /// A copy in the function's memory: no reference is held, so none can leak.
-    descriptor: pg_sys::TupleDesc,
-    plan: RelationPlan,
-    encoder: Encoder,
-    output: Output,
-    source: Source,
-    tuple: TupleBuffer,
-    bytes: Vec<u8>,
-}
-
-impl EncodeQuery {
-    /// # Safety
-    ///
-    /// `options` is a text array or null. The current `fn_mcxt` outlives the result.
-    unsafe fn new(row_type: RowType, options: Option<pg_sys::Datum>) -> Self {
-        // SAFETY: catalog lookups.
-        unsafe {
-            let relation = pg_sys::get_typ_typrelid(row_type.oid);
-            if row_type.oid == pg_sys::RECORDOID || relation == pg_sys::InvalidOid {
-                refuse(
-                    PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-                    "headwater.encode needs a row of a table".to_owned(),
-                    Some("Write SELECT headwater.encode(t.*) FROM the_table AS t.".to_owned()),
-                );
-            }
-            let EncodeOptions {
-                options,
-                lsn,
-                schemas,
-            } = options_argument(options, &[]);
-            let encoding = DatabaseEncoding::current(options.encoding);
-            let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
-            let encoder = Encoder::new(&options, &encoding.database_name(), values);
-            // Plan and descriptor of one moment: the plan's columns are read by it.
-            let (plan, descriptor) = open(relation, &options, |relation| {
-                let plan = compile(relation, &options);
-                if let Some(schemas) = schemas {
-                    refuse_other_schemas(&plan, &options, schemas);
-                }
-                (plan, relation.copy_descriptor())
-            });
-            EncodeQuery {
-                row_type,
-                limits_generation: limits_generation(),
-                descriptor,
-                plan,
-                encoder,
-                output: options.output,
-                source: Source {
-                    lsn,
-                    seq: 0,
-                    transaction: None,
-                    snapshot: true,
-                },
-                tuple: TupleBuffer::default(),
-                bytes: Vec::new(),
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `header` is a detoasted composite datum of this query's row type.
-    unsafe fn encode(&mut self, header: *mut pg_sys::HeapTupleHeaderData) -> pg_sys::Datum {
-        let mut tuple = pg_sys::HeapTupleData {
-            // SAFETY: a composite datum is a varlena with a header of four bytes.
-            t_len: unsafe { pgrx::varsize_4b(header.cast()) } as u32,
-            t_data: header,
-            ..Default::default()
-        };
-        // SAFETY: the tuple lives to the end of the call, and the descriptor is its type's.
-        let row = unsafe {
-            TupleRef::new(&raw mut tuple)
-                .map(|tuple| self.tuple.deform_as(tuple, self.descriptor, Origin::Query))
-        };
-        let change = RowChange {
-            op: Op::Read,
-            source: self.source,
-            old: None,
-            new: row,
-        };
-        self.bytes.clear();
-        self.encoder.values.calls().settings().enter();
-        let (encoder, plan, bytes) = (&mut self.encoder, &mut self.plan, &mut self.bytes);
-        let result = match self.output {
-            Output::Lines => encoder.line(plan, &change, bytes),
-            Output::Frames => encoder.frame(plan, &change, bytes),
-        };
-        if let Err(reason) = result {
-            match self.output {
-                Output::Lines => encoder.quarantine_line(plan, &change, &reason, bytes),
-                Output::Frames => encoder.quarantine_frame(plan, &change, &reason, bytes),
-            }
-        }
-        encoder.values.calls().settings().leave();
-        varlena_datum(bytes)
-    }
-}
-
-impl Drop for EncodeQuery {
-    fn drop(&mut self) {
-        // SAFETY: the copy belongs to this query alone and its memory outlives every query.
-        unsafe { pg_sys::FreeTupleDesc(self.descriptor) };
     }
 }
 
@@ -349,32 +169,9 @@ pub(super) unsafe fn null(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
 pub(super) struct EncodeOptions {
     pub(super) options: PluginOptions,
     /// `lsn`: the snapshot's consistent point, for the envelope's source.
-    lsn: Lsn,
+    pub(super) lsn: Lsn,
     /// `schemas`: those that the reader will take the rows to be of.
-    schemas: Option<Fingerprint>,
-}
-
-/// Refuses to encode rows under other schemas than the reader was told.
-///
-/// A table is described before its rows are read, and a lock on it does not keep what its columns
-/// are made of: ALTER TYPE of a row type or of an enum commits meanwhile, and what is looked up
-/// in the catalogs is as of now, whatever snapshot the rows are of. Bytes under the wrong
-/// schema would be read as other values, without an error.
-fn refuse_other_schemas(plan: &RelationPlan, options: &PluginOptions, expected: Fingerprint) {
-    let encoding = DatabaseEncoding::current(options.encoding);
-    let Some(schemas) = SchemaCompiler::new(options, encoding).compile(plan) else {
-        return;
-    };
-    if Fingerprint::of(schemas.key.as_deref(), &schemas.value) != expected {
-        refuse(
-            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            format!(
-                "the schemas of table \"{}.{}\" have changed since it was described",
-                plan.schema, plan.table
-            ),
-            Some("Ask headwater.relation again.".to_owned()),
-        );
-    }
+    pub(super) schemas: Option<Fingerprint>,
 }
 
 /// Options as `name=value`. A null element is none, as is a null array. What is `implied` may

@@ -20,6 +20,7 @@ mod callbacks;
 mod composite;
 mod data_calls;
 mod ddl;
+mod encode_function;
 mod encoding;
 mod float;
 mod functions;

@@ -55,18 +55,49 @@ impl TupleBuffer {
         relation: RelationRef<'t>,
     ) -> Row<'t> {
         // SAFETY: both are valid for 't, and the tuple is one of the relation's.
-        unsafe { self.deform_as(tuple, relation.descriptor(), Origin::Wal) }
+        unsafe { self.deform_decoded(tuple, relation.descriptor()) }
+    }
+
+    /// Splits what came with a change.
+    ///
+    /// # Safety
+    ///
+    /// `descriptor` is valid and describes `tuple`.
+    pub(super) unsafe fn deform_decoded<'t>(
+        &'t mut self,
+        tuple: TupleRef<'t>,
+        descriptor: pg_sys::TupleDesc,
+    ) -> Row<'t> {
+        // SAFETY: the caller's.
+        unsafe { self.split(tuple, descriptor) };
+        self.row(Origin::Wal)
+    }
+
+    /// Splits what a query handed over, and takes the `hidden` columns for null.
+    ///
+    /// # Safety
+    ///
+    /// `descriptor` is valid and describes `tuple`.
+    pub(super) unsafe fn deform_query<'t>(
+        &'t mut self,
+        tuple: TupleRef<'t>,
+        descriptor: pg_sys::TupleDesc,
+        hidden: &[Attribute],
+    ) -> Row<'t> {
+        // SAFETY: the caller's.
+        unsafe { self.split(tuple, descriptor) };
+        for attribute in hidden {
+            if let Some(is_null) = self.nulls.get_mut(attribute.index) {
+                *is_null = true;
+            }
+        }
+        self.row(Origin::Query)
     }
 
     /// # Safety
     ///
     /// `descriptor` is valid and describes `tuple`.
-    pub(super) unsafe fn deform_as<'t>(
-        &'t mut self,
-        tuple: TupleRef<'t>,
-        descriptor: pg_sys::TupleDesc,
-        origin: Origin,
-    ) -> Row<'t> {
+    unsafe fn split(&mut self, tuple: TupleRef<'_>, descriptor: pg_sys::TupleDesc) {
         // SAFETY: the caller's.
         let count = usize::try_from(unsafe { (*descriptor).natts }).unwrap_or(0);
         self.values.resize(count, pg_sys::Datum::from(0_usize));
@@ -81,6 +112,9 @@ impl TupleBuffer {
                 self.nulls.as_mut_ptr(),
             );
         }
+    }
+
+    fn row(&self, origin: Origin) -> Row<'_> {
         Row {
             values: &self.values,
             nulls: &self.nulls,
@@ -91,7 +125,7 @@ impl TupleBuffer {
 
 /// Where a row comes from, which decides whether TOAST may be followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
+enum Origin {
     /// Decoded: an on-disk pointer is a value that the change left alone.
     Wal,
     /// Read by a query: every value can be had.

@@ -330,9 +330,7 @@ impl<'a> ChunkSession<'a> {
         self.lock(&name)?;
         let snapshot = self.snapshot()?;
         let described = self.describe(&name, table)?;
-        let lookup = described
-            .key
-            .lookup(&self.plugin.encode_call("t.*", described.fingerprint()));
+        let lookup = described.key.lookup(self.plugin, described.fingerprint());
         let mut chunk = Chunk::of(&described, self.buries);
         let (mut absent, mut found) = (Vec::new(), Vec::new());
         let mut looked_up = 0;
