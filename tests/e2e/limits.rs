@@ -560,13 +560,10 @@ fn who_may_say_what_is_sent() {
     };
     let options = "-c headwater.exclude_columns=*.*.id2";
     assert_eq!(psql(options, "postgres").as_deref(), Some(all));
-    let granted = SERVER
-        .installation()
-        .version()
-        .split('.')
-        .next()
-        .and_then(|v| v.parse::<u32>().ok());
-    if granted.is_some_and(|major| major >= 15) {
+    let major = SERVER.installation().version();
+    let major = major.split('.').next().and_then(|v| v.parse::<u32>().ok());
+    let is_15_on = major.is_some_and(|major| major >= 15);
+    if is_15_on {
         let user = format!("reader_{name}");
         assert_eq!(psql(options, &user), None);
         sql.run(&format!(
@@ -595,6 +592,24 @@ fn who_may_say_what_is_sent() {
         let refused = peek(&reader(name, "").unwrap(), name, "output,lines").unwrap_err();
         assert!(refused.message.contains(message), "{refused}");
         plain.run(&format!("alter database {name} reset {setting}"));
+    }
+    // Who has the library is told at once.
+    if is_15_on {
+        for statement in [
+            "set",
+            "alter system set",
+            &format!("alter database {name} set"),
+        ] {
+            let refused = superuser
+                .attempt(&format!(
+                    "{statement} headwater.exclude_colums = '*.open.name'"
+                ))
+                .unwrap_err();
+            assert!(
+                refused.message.contains("headwater.exclude_colums"),
+                "{refused}"
+            );
+        }
     }
     let refused = superuser
         .attempt("set headwater.tables = 'a.b.c'")

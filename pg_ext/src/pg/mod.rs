@@ -71,4 +71,5 @@ extern "C-unwind" fn _PG_init() {
     limits::define();
     #[cfg(feature = "panics")]
     panics::define();
+    versions::reserve_prefix(c"headwater");
 }

@@ -114,6 +114,18 @@ pub(super) fn config_variables() -> Vec<*mut pg_sys::config_generic> {
     unsafe { std::slice::from_raw_parts(variables, count) }.to_vec()
 }
 
+/// Lets no setting of this prefix come to be from now on: SET, ALTER SYSTEM, ALTER DATABASE and so on
+/// refuse one. Before 15 the server cannot.
+pub(super) fn reserve_prefix(prefix: &std::ffi::CStr) {
+    #[cfg(feature = "pg14")]
+    let _ = prefix;
+    #[cfg(not(feature = "pg14"))]
+    // SAFETY: the server copies the terminated string.
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(prefix.as_ptr());
+    }
+}
+
 /// Whether the reset value of a placeholder was given by who may set a parameter that is for
 /// superusers, as `set_config_option` judges when the parameter is defined: from 15 on roles that were
 /// granted it may. Looks at the catalogs only where a role that is none gave the value.
