@@ -375,6 +375,13 @@ mod tests {
         }
     }
 
+    /// Positions that `sender` is told the records of.
+    fn recorded(before: State, sender: mpsc::Sender<State>) -> Positions {
+        let store = Box::new(Recorder(sender));
+        let metrics = Metrics::default();
+        Positions::recorded(store, before, RestartLsn::default(), &metrics).unwrap()
+    }
+
     fn state(position: u64) -> State {
         State {
             system_identifier: "7".to_owned(),
@@ -392,13 +399,7 @@ mod tests {
     #[test]
     fn a_position_is_confirmed_only_when_it_is_on_record() {
         let (sender, stored) = mpsc::channel();
-        let mut positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            state(10),
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let mut positions = recorded(state(10), sender);
         assert_eq!(positions.confirm(Lsn(20)).unwrap(), Lsn(10));
         let first = stored.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(first, state(20));
@@ -409,13 +410,7 @@ mod tests {
     #[test]
     fn a_position_far_ahead_is_on_record_before_its_time() {
         let (sender, stored) = mpsc::channel();
-        let positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            state(10),
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let positions = recorded(state(10), sender);
         let begun = std::time::Instant::now();
         // Each of them would wait for a second after the one before.
         let ends: Vec<u64> = (1..=50).map(|n| 10 + n * STORE_BYTES).collect();
@@ -431,13 +426,7 @@ mod tests {
     #[test]
     fn a_stale_table_is_on_record_with_the_position_behind_it() {
         let (sender, stored) = mpsc::channel();
-        let mut positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            state(10),
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let mut positions = recorded(state(10), sender);
         let mark = || Mark {
             since: Lsn(20),
             reason: "its key changed".to_owned(),
@@ -453,13 +442,7 @@ mod tests {
     #[test]
     fn a_table_that_is_stale_already_needs_no_other_reason() {
         let (sender, stored) = mpsc::channel();
-        let mut positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            state(10),
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let mut positions = recorded(state(10), sender);
         assert!(
             !positions.stale_again("shop", "orders", Lsn(20)),
             "it is in order"
@@ -485,13 +468,7 @@ mod tests {
             reason: "its key changed".to_owned(),
         };
         before.stale.mark("shop", "orders", mark);
-        let mut positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            before,
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let mut positions = recorded(before, sender);
         positions.forget_stale("shop", "orders");
         positions.finish(Lsn(20)).unwrap();
         assert_eq!(stored.try_iter().collect::<Vec<_>>(), [state(20)]);
@@ -531,13 +508,7 @@ mod tests {
         let (sender, stored) = mpsc::channel();
         let mut before = state(10);
         before.stale.mark("shop", "orders", mark(5));
-        let mut positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            before,
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let mut positions = recorded(before, sender);
         positions.step(step(20, "a", false));
         positions.step(step(30, "b", true));
         positions.confirm(Lsn(29)).unwrap();
@@ -555,13 +526,7 @@ mod tests {
         let (sender, stored) = mpsc::channel();
         let mut before = state(10);
         before.stale.mark("shop", "orders", mark(5));
-        let mut positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            before,
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let mut positions = recorded(before, sender);
         positions.step(step(20, "a", true));
         assert!(
             !positions.stale_again("shop", "orders", Lsn(25)),
@@ -581,13 +546,7 @@ mod tests {
     fn a_record_that_fails_is_an_error_and_confirms_nothing() {
         let (sender, stored) = mpsc::channel();
         drop(stored);
-        let mut positions = Positions::recorded(
-            Box::new(Recorder(sender)),
-            state(10),
-            RestartLsn::default(),
-            &Metrics::default(),
-        )
-        .unwrap();
+        let mut positions = recorded(state(10), sender);
         assert!(positions.finish(Lsn(30)).is_err());
     }
 
