@@ -31,6 +31,7 @@
 //! an earlier run, for another schema ends the stream, also where that schema is now found under
 //! another id: the records that were written before still carry the old one.
 
+mod carriers;
 mod clerk;
 mod desk;
 #[cfg(test)]

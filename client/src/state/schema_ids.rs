@@ -28,9 +28,9 @@ pub struct SubjectIds(Vec<Entry>);
 struct Entry {
     /// XXH3-128 of the schema's text, in hexadecimal.
     fingerprint: String,
-    /// What a reader makes of bytes under the schema, in hexadecimal: schemas that read alike may
-    /// share an id.
-    meaning: String,
+    /// What a reader makes of bytes under the schema: schemas that read alike may share an id.
+    #[serde(with = "hexadecimal")]
+    meaning: u128,
     id: u32,
 }
 
@@ -43,21 +43,16 @@ impl SubjectIds {
         entry.map(|entry| entry.id)
     }
 
-    /// Whether records may carry an id for a schema that means something else.
-    pub fn has_other(&self, id: u32, meaning: u128) -> bool {
-        let mut of_it = self.0.iter().filter(|entry| entry.id == id).peekable();
-        // Written out only where it has to be: this is asked of every subject.
-        of_it.peek().is_some() && {
-            let meaning = hexadecimal(meaning);
-            of_it.any(|entry| entry.meaning != meaning)
-        }
+    /// The ids that records may carry, each with what it means there.
+    pub fn carried(&self) -> impl Iterator<Item = (u32, u128)> {
+        self.0.iter().map(|entry| (entry.id, entry.meaning))
     }
 
     /// Notes the id of a schema as the newest. The oldest goes where there are too many.
     pub fn put(&mut self, schema: &str, meaning: u128, id: u32) {
         let entry = Entry {
             fingerprint: fingerprint(schema),
-            meaning: hexadecimal(meaning),
+            meaning,
             id,
         };
         self.0.retain(|known| *known != entry);
@@ -69,11 +64,26 @@ impl SubjectIds {
 }
 
 fn fingerprint(schema: &str) -> String {
-    hexadecimal(XxHash3_128::oneshot(schema.as_bytes()))
+    format!("{:032x}", XxHash3_128::oneshot(schema.as_bytes()))
 }
 
-fn hexadecimal(number: u128) -> String {
-    format!("{number:032x}")
+/// A number of 128 bits as JSON can have it.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        number: &u128,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{number:032x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<u128, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16).map_err(D::Error::custom)
+    }
 }
 
 /// Where ids are kept: records of their own beside the state, one a subject.
@@ -98,10 +108,9 @@ mod tests {
     fn the_form_is_fixed() {
         let mut ids = SubjectIds::default();
         ids.put(r#""int""#, 255, 7);
-        assert_eq!(
-            serde_json::to_string(&ids).unwrap(),
-            r#"[{"fingerprint":"473a99647d6290c895cabafdc74a9c3f","meaning":"000000000000000000000000000000ff","id":7}]"#
-        );
+        let form = r#"[{"fingerprint":"473a99647d6290c895cabafdc74a9c3f","meaning":"000000000000000000000000000000ff","id":7}]"#;
+        assert_eq!(serde_json::to_string(&ids).unwrap(), form);
+        assert_eq!(serde_json::from_str::<SubjectIds>(form).unwrap(), ids);
     }
 
     #[test]
@@ -125,10 +134,6 @@ mod tests {
         ids.put("a", 10, 1);
         ids.put("a", 10, 7);
         assert_eq!(ids.id("a"), Some(7));
-        for id in [1, 7] {
-            assert!(ids.has_other(id, 11), "{id}");
-            assert!(!ids.has_other(id, 10), "{id} of the same meaning");
-        }
-        assert!(!ids.has_other(2, 11));
+        assert_eq!(ids.carried().collect::<Vec<_>>(), [(1, 10), (7, 10)]);
     }
 }

@@ -213,14 +213,14 @@ impl Clerk {
 
     /// Puts the id on record, and returns when that is durable.
     fn record(&mut self, question: &Question, used: Used) -> Result<()> {
-        let known = self.office.lock().records.get(&question.subject).cloned();
+        let known = self.office.lock().on_record(&question.subject).cloned();
         let mut ids = known.unwrap_or_default();
         ids.put(&question.schema, used.meaning, used.id);
         if let Some(store) = &mut self.store {
             store.store(&question.subject, &ids)?;
         }
         let subject = question.subject.clone();
-        self.office.lock().records.insert(subject, ids);
+        self.office.lock().put_on_record(subject, ids);
         Ok(())
     }
 

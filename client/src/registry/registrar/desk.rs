@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use twox_hash::XxHash3_128;
 
+use super::carriers::Carriers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::Refused;
 use crate::registry::meaning::meaning;
@@ -36,13 +37,16 @@ pub(super) struct Office {
 
 #[derive(Default)]
 pub(super) struct Desk {
+    /// Changed by [`Desk::note`] alone, which keeps `carriers` to it.
     pub(super) known: HashMap<Place, Known>,
     pub(super) queue: VecDeque<Question>,
     /// Refusals that were asked about again and have no new answer yet: an outage of the registry is
     /// no reason to keep the changes of a table that it did not take.
     reconsidered: HashMap<Place, Arc<Refused>>,
-    /// What is on record.
-    pub(super) records: HashMap<String, SubjectIds>,
+    /// What is on record. Changed by [`Desk::put_on_record`] alone, which keeps `carriers` to it.
+    records: HashMap<String, SubjectIds>,
+    /// Of all that is known and on record.
+    carriers: Carriers,
     pub(super) is_down: bool,
     /// Why nobody asks any more. It stays: whoever waits, or comes later, is to hear of it.
     failure: Option<Failure>,
@@ -167,14 +171,44 @@ impl Desk {
     pub(super) fn note(&mut self, place: Place, known: Known) {
         if self.known.len() >= KEPT && !self.known.contains_key(&place) {
             // Who asked waits for the answer to the question that is queued.
-            self.known.retain(|_, known| matches!(known, Known::Asked));
+            let carriers = &mut self.carriers;
+            self.known.retain(|place, known| {
+                if let Known::Id(used) = known {
+                    carriers.remove(&place.subject, *used);
+                }
+                matches!(known, Known::Asked)
+            });
             self.reconsidered
                 .retain(|place, _| self.known.contains_key(place));
         }
         if !matches!(known, Known::Asked) {
             self.reconsidered.remove(&place);
         }
+        if let Some(Known::Id(before)) = self.known.get(&place) {
+            self.carriers.remove(&place.subject, *before);
+        }
+        if let Known::Id(used) = known {
+            self.carriers.add(&place.subject, used);
+        }
         self.known.insert(place, known);
+    }
+
+    /// Takes in what is on record for a subject, in place of what was before.
+    pub(super) fn put_on_record(&mut self, subject: String, ids: SubjectIds) {
+        if let Some(before) = self.records.get(&subject) {
+            for used in carried(before) {
+                self.carriers.remove(&subject, used);
+            }
+        }
+        for used in carried(&ids) {
+            self.carriers.add(&subject, used);
+        }
+        self.records.insert(subject, ids);
+    }
+
+    /// What is on record for a subject.
+    pub(super) fn on_record(&self, subject: &str) -> Option<&SubjectIds> {
+        self.records.get(subject)
     }
 
     /// The id on record, where that can be relied upon before anybody has confirmed it.
@@ -185,17 +219,7 @@ impl Desk {
 
     /// The subject whose records carry the id for another schema, in this run or since an earlier one.
     pub(super) fn contradicted(&self, used: Used) -> Option<&str> {
-        let in_use = self.known.iter().find_map(|(place, known)| match known {
-            Known::Id(other) if other.id == used.id && other.meaning != used.meaning => {
-                Some(&*place.subject)
-            }
-            _ => None,
-        });
-        let on_record = || {
-            let mut records = self.records.iter();
-            records.find(|(_, ids)| ids.has_other(used.id, used.meaning))
-        };
-        in_use.or_else(|| on_record().map(|(subject, _)| &**subject))
+        self.carriers.other(used)
     }
 
     pub(super) fn recorded(&self, question: &Question) -> Option<u32> {
@@ -212,6 +236,10 @@ impl Desk {
         self.queue = others;
         self.queue.extend(tried);
     }
+}
+
+fn carried(ids: &SubjectIds) -> impl Iterator<Item = Used> {
+    ids.carried().map(|(id, meaning)| Used { id, meaning })
 }
 
 impl Failure {
@@ -235,12 +263,15 @@ impl Failure {
 impl Office {
     /// Begins with what is on record. `registry` is what messages call it.
     pub(super) fn new(registry: String, records: HashMap<String, SubjectIds>, stop: Stop) -> Self {
+        let mut desk = Desk {
+            stop,
+            ..Desk::default()
+        };
+        for (subject, ids) in records {
+            desk.put_on_record(subject, ids);
+        }
         Office {
-            desk: Mutex::new(Desk {
-                records,
-                stop,
-                ..Desk::default()
-            }),
+            desk: Mutex::new(desk),
             asked: Condvar::new(),
             answered: Condvar::new(),
             generation: AtomicU64::new(0),

@@ -181,6 +181,84 @@ fn what_is_known_of_tables_that_come_and_go_has_a_bound() {
         desk.known.contains_key(&place(0)),
         "it is still in the queue"
     );
+    let kept = Place {
+        subject: "u-value".to_owned(),
+        fingerprint: 0,
+    };
+    desk.note(kept, Known::Id(Used { id: 8, meaning: 0 }));
+    assert!(desk.contradicted(Used { id: 8, meaning: 1 }).is_some());
+    for number in 1..=KEPT as u128 {
+        let used = Used { id: 7, meaning: 0 };
+        desk.note(place(number), Known::Id(used));
+    }
+    let let_go = desk.contradicted(Used { id: 8, meaning: 1 });
+    assert_eq!(let_go, None, "what is let go is nobody's");
+}
+
+/// Whatever comes and goes, what is found at once is what a look at everything would find.
+#[test]
+fn an_id_is_contradicted_by_whoever_carries_it_for_another_schema() {
+    let mut desk = Desk::default();
+    let mut known: HashMap<(String, u128), Used> = HashMap::new();
+    let mut records: HashMap<String, SubjectIds> = HashMap::new();
+    // Knuth's MMIX generator: the same numbers each time.
+    let mut seed = 1_u64;
+    let mut any = |bound: u64| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % bound
+    };
+    for step in 0..3000 {
+        let subject = format!("{}-value", any(5));
+        let used = Used {
+            id: any(4) as u32,
+            meaning: any(3).into(),
+        };
+        let fingerprint = any(3).into();
+        match any(3) {
+            0 => {
+                let ids = records.entry(subject.clone()).or_default();
+                ids.put(&any(20).to_string(), used.meaning, used.id);
+                desk.put_on_record(subject, ids.clone());
+            }
+            1 => {
+                known.insert((subject.clone(), fingerprint), used);
+                let place = Place {
+                    subject,
+                    fingerprint,
+                };
+                desk.note(place, Known::Id(used));
+            }
+            _ => {
+                known.remove(&(subject.clone(), fingerprint));
+                let place = Place {
+                    subject,
+                    fingerprint,
+                };
+                desk.note(place, Known::Asked);
+            }
+        }
+        for (id, meaning) in (0..4).flat_map(|id| (0..3).map(move |meaning| (id, meaning))) {
+            let differs = |(other, of): (u32, u128)| other == id && of != meaning;
+            let mut expected: Vec<&str> = Vec::new();
+            for ((subject, _), used) in &known {
+                if differs((used.id, used.meaning)) {
+                    expected.push(subject);
+                }
+            }
+            for (subject, ids) in &records {
+                if ids.carried().any(differs) {
+                    expected.push(subject);
+                }
+            }
+            let found = desk.contradicted(Used { id, meaning });
+            match found {
+                None => assert!(expected.is_empty(), "step {step}: {id} is {expected:?}'s"),
+                Some(found) => assert!(expected.contains(&found), "step {step}: {found}"),
+            }
+        }
+    }
 }
 
 #[test]
