@@ -19,7 +19,8 @@ use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVerifyMode};
 use openssl::x509::{X509, X509NameRef, X509Ref, X509StoreContextRef};
-use ureq::tls::{PemItem, RootCerts, parse_pem};
+use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -182,6 +183,35 @@ pub(crate) fn roots_of(pem: &[u8], name: &str) -> Result<RootCerts> {
         return Err(none());
     }
     Ok(RootCerts::new_with_certs(&found))
+}
+
+/// A client of HTTP that answers are had from, whatever their status. `connect` bounds the wait for
+/// a host that does not answer at all, `answer` all of it, from the look at the host's name to the
+/// answer's last byte. `accept` is the media type that is asked for.
+///
+/// Nothing is followed elsewhere: a login is for the host that was named, and a POST that is
+/// redirected is none any more.
+pub(crate) fn agent(
+    roots: RootCerts,
+    connect: Duration,
+    answer: Duration,
+    accept: &'static str,
+) -> Agent {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::NativeTls)
+        .root_certs(roots)
+        .build();
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(answer))
+        .timeout_connect(Some(connect))
+        .tls_config(tls)
+        .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
+        .accept(accept)
+        .build()
+        .new_agent()
 }
 
 /// Shakes hands with a server once more and says why its certificate is refused; none where it is

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderValue, StatusCode};
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::RootCerts;
 use ureq::{Agent, Body};
 
 use super::endpoint::{Endpoint, Login};
@@ -138,24 +138,9 @@ impl Http {
             Some(path) => tls::roots_in(path)?,
             None => RootCerts::PlatformVerifier,
         };
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .root_certs(roots)
-            .build();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // A login is for the host that was named, and a POST that is redirected is none any more.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(timeout))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .tls_config(tls)
-            .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
-            .accept(ACCEPT)
-            .build();
         Ok(Http {
             endpoints: endpoints.collect::<Result<_>>()?,
-            agent: config.new_agent(),
+            agent: tls::agent(roots, CONNECT_TIMEOUT, timeout, ACCEPT),
             trust: Trust {
                 authorities: match &options.ca {
                     Some(path) => Authorities::File(path.clone()),

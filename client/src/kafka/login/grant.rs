@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Uri;
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::RootCerts;
 
 use super::super::KafkaOptions;
 use super::usage;
@@ -152,24 +152,9 @@ impl Grant {
             (None, Some(file)) => Authorities::File(file.clone()),
             (None, None) => Authorities::System,
         };
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .root_certs(roots)
-            .build();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // The secret is for the host that was named.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(TIMEOUT))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .tls_config(tls)
-            .user_agent(concat!("headwater/", env!("CARGO_PKG_VERSION")))
-            .accept("application/json")
-            .build();
         Ok(Grant {
             trust: request.trusted(authorities),
-            agent: config.new_agent(),
+            agent: tls::agent(roots, CONNECT_TIMEOUT, TIMEOUT, "application/json"),
             state: Mutex::default(),
             asking: Mutex::default(),
             request,
