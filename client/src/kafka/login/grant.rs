@@ -74,6 +74,21 @@ pub(super) struct Grant {
     asking: Mutex<()>,
 }
 
+/// That a thread asks for the next token, for as long as this lives.
+struct Renewal(Arc<Grant>);
+
+/// Whatever ends the thread, a panic too, the next one may be started. One that has failed so is
+/// not started at once: it may fail so again.
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_renewed = false;
+        if thread::panicking() {
+            state.failed = Some(Instant::now());
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// The token that was given last.
@@ -202,16 +217,18 @@ impl Grant {
         if !is_due || is_soon || state.is_renewed {
             return;
         }
-        let grant = Arc::clone(self);
-        let renewal = thread::Builder::new().name("kafka-token".to_owned());
-        state.is_renewed = renewal.spawn(move || grant.renew()).is_ok();
+        let renewal = Renewal(Arc::clone(self));
+        let thread = thread::Builder::new().name("kafka-token".to_owned());
+        state.is_renewed = true;
+        // A thread that cannot be started drops what it was to own, and that wants the state.
+        drop(state);
+        drop(thread.spawn(move || renewal.0.renew()));
     }
 
     fn renew(&self) {
         let _alone = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let had_failed = self.state().failed.is_some();
         let renewed = self.next();
-        self.state().is_renewed = false;
         if let Err(error) = renewed
             && !had_failed
         {
@@ -569,6 +586,27 @@ mod tests {
         assert!(grant.later_than(None).is_some());
         assert!(grant.state().is_renewed, "nobody asks for the next token");
         assert!(asked.elapsed() < TIMEOUT / 2, "{:?}", asked.elapsed());
+    }
+
+    #[test]
+    fn a_thread_that_panicked_is_followed_by_another() {
+        let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+        let grant = with_token(
+            endpoint.local_addr().unwrap().port(),
+            Duration::from_secs(60),
+        );
+        grant.state().is_renewed = true;
+        let renewal = Renewal(Arc::clone(&grant));
+        let thread = thread::spawn(move || {
+            let _renewal = renewal;
+            panic!("on purpose");
+        });
+        assert!(thread.join().is_err());
+        grant.token().unwrap();
+        assert!(!grant.state().is_renewed, "it is asked for again at once");
+        grant.state().failed = Instant::now().checked_sub(AGAIN);
+        grant.token().unwrap();
+        assert!(grant.state().is_renewed, "nobody asks for the next token");
     }
 
     #[test]
