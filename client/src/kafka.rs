@@ -39,13 +39,17 @@ pub struct KafkaOptions {
     pub headers: bool,
 }
 
+/// What may be shown of properties: some of their values are secrets.
+pub(crate) fn property_names(properties: &[(String, String)]) -> Vec<&str> {
+    properties.iter().map(|(name, _)| &**name).collect()
+}
+
 impl fmt::Debug for KafkaOptions {
     // Properties hold passwords: their names alone are shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.properties.iter().map(|(name, _)| &**name).collect();
         f.debug_struct("KafkaOptions")
             .field("brokers", &self.brokers)
-            .field("properties", &names)
+            .field("properties", &property_names(&self.properties))
             .field("partitions", &self.partitions)
             .field("replication", &self.replication)
             .field("create_topics", &self.create_topics)

@@ -1,11 +1,13 @@
 //! The options of `headwater stream`.
 
+use std::fmt;
+
 use clap::{ArgAction, Args, ValueEnum};
 use headwater_protocol::{ChangeId, Lsn};
 
 use super::bytes::bytes;
 use super::{ConnectionOptions, MetricsOptions, RegistryOptions, TableOptions};
-use crate::kafka::parse_property;
+use crate::kafka::{parse_property, property_names};
 use crate::route::{Template, TemplateError, check_literal, check_name};
 
 /// Takes a consistent snapshot of the tables, then follows the replication slot.
@@ -281,7 +283,7 @@ impl StreamOptions {
 }
 
 /// The Kafka cluster.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArguments {
     /// Kafka brokers to ask first, HOST:PORT,…
@@ -297,6 +299,16 @@ pub struct KafkaArguments {
         value_parser = parse_property
     )]
     pub properties: Vec<(String, String)>,
+}
+
+impl fmt::Debug for KafkaArguments {
+    // Properties hold passwords: their names alone are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaArguments")
+            .field("brokers", &self.brokers)
+            .field("properties", &property_names(&self.properties))
+            .finish()
+    }
 }
 
 /// `--format`

@@ -353,6 +353,7 @@ fn log_level() -> RDKafkaLogLevel {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::cli::KafkaArguments;
 
     fn options(properties: &[(&str, &str)]) -> KafkaOptions {
         KafkaOptions {
@@ -526,8 +527,14 @@ mod tests {
 
     #[test]
     fn passwords_are_not_part_of_the_options_debug_form() {
-        let text = format!("{:?}", options(&[("sasl.password", "hunter2")]));
-        assert!(!text.contains("hunter2"), "{text}");
-        assert!(text.contains("sasl.password"), "{text}");
+        let options = options(&[("sasl.password", "hunter2")]);
+        let arguments = KafkaArguments {
+            brokers: options.brokers.clone(),
+            properties: options.properties.clone(),
+        };
+        for text in [format!("{options:?}"), format!("{arguments:?}")] {
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(text.contains("sasl.password"), "{text}");
+        }
     }
 }
