@@ -3,6 +3,7 @@
 
 mod config;
 mod connection;
+mod contact;
 mod login;
 mod principal;
 mod read;
@@ -15,6 +16,7 @@ pub(crate) use config::{
     Limit, Reading, RecordLimit, check_property, creation_error, in_flight_limit, record_limit,
 };
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
+pub(crate) use contact::brokers;
 pub(crate) use principal::Principal;
 pub(crate) use read::{Pace, Reader};
 pub(crate) use topics::{

@@ -143,11 +143,8 @@ fn brokers(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         Ok(producer) => producer,
         Err(error) => return Ok(vec![Finding::refusal(&error)]),
     };
-    let metadata = producer
-        .client()
-        .fetch_metadata(None, ANSWER)
+    let brokers = crate::kafka::brokers(producer.client(), ANSWER)
         .map_err(|error| Error::failed("the brokers did not answer again").with_source(error))?;
-    let brokers = metadata.brokers().len();
     let what = count(brokers, "broker answers", "brokers answer");
     let found = Finding::ok(format!("{what} at {}", options.brokers()));
     exam.cluster = Some(Cluster {

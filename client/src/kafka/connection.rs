@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
+use super::contact::{self, Patience};
 use super::login::Login;
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
@@ -28,8 +28,8 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// stand before the error that ends the waiting.
 pub(super) const EVENTS: usize = 16;
 
-/// How long one question may take before it is put again.
-pub(super) const QUESTION: Duration = Duration::from_millis(500);
+/// How long a sign of life may take: whoever asks has reports to take meanwhile.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
 /// Whether the brokers of one client answer.
 #[derive(Debug)]
@@ -209,9 +209,10 @@ impl Connection {
         self.errors.load(Ordering::Relaxed)
     }
 
-    /// Asks the brokers for a sign of life, and waits a moment for it.
-    pub(crate) fn probe<C: ClientContext>(&self, client: &Client<C>) {
-        if client.fetch_metadata(None, QUESTION).is_ok() {
+    /// Asks the brokers for a sign of life, which is any answer about `topic`, and waits a moment
+    /// for it.
+    pub(crate) fn probe<C: ClientContext>(&self, client: &Client<C>, topic: &str) {
+        if client.fetch_metadata(Some(topic), SIGN_OF_LIFE).is_ok() {
             self.alive();
         }
     }
@@ -395,8 +396,8 @@ fn plain(reason: &str) -> String {
     reason[..end].replacen("/bootstrap: ", ": ", 1)
 }
 
-/// Waits for the cluster's first answer, at most ten seconds. `between` runs more often
-/// than once a second; in it the client can report its errors.
+/// Waits for the cluster's first answer, at most ten seconds. `between` runs at least every two
+/// seconds; in it the client can report its errors. The client is a new one: it knows no topic yet.
 ///
 /// # Errors
 /// Naming the brokers and the last complaint: of kind `Disconnected` where trying again
@@ -406,16 +407,18 @@ pub(crate) fn first_contact<C: ClientContext>(
     client: &Client<C>,
     connection: &Connection,
     between: &mut dyn FnMut() -> Result<()>,
-) -> Result<Metadata> {
+) -> Result<()> {
     connection.login().begin(client)?;
     let deadline = Instant::now() + FIRST_CONTACT;
+    let mut patience = Patience::new();
     loop {
-        let answer = client.fetch_metadata(None, QUESTION);
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let answer = contact::brokers(client, patience.more().min(rest));
         between()?;
         match answer {
-            Ok(metadata) => {
+            Ok(_) => {
                 connection.met.store(true, Ordering::Relaxed);
-                return Ok(metadata);
+                return Ok(());
             }
             Err(_) if Instant::now() < deadline && !connection.refused() => {}
             Err(_) => return Err(connection.unreachable()),

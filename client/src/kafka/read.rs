@@ -6,6 +6,9 @@
 //! ever. The high watermark that was taken at the start bounds the reading from the other side,
 //! where a writer is faster than the reader.
 //!
+//! A caller's `tick` is called at least once a second, and every two and a half where brokers do not
+//! answer a question: one that was given up sooner would not be answered by a slow one either.
+//!
 //! Partitions are read one after the other. That keeps what a caller must remember to one
 //! partition, and it tells which partition has ended: the event says no topic.
 
@@ -19,7 +22,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::connection::{EVENTS, QUESTION};
+use super::connection::EVENTS;
+use super::contact::Patience;
 use super::{Connection, KafkaOptions, Reading, Watch, creation_error, first_contact};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
 
@@ -36,8 +40,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Connects, waiting at most ten seconds for the cluster's first answer. `tick` is
-    /// called at least once a second.
+    /// Connects, waiting at most ten seconds for the cluster's first answer.
     ///
     /// # Errors
     /// Kafka does not answer, or refuses a property; or what `tick` returns.
@@ -253,9 +256,13 @@ impl Reader {
         partition: i32,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<(i64, i64)> {
+        let mut patience = Patience::new();
         loop {
             tick()?;
-            match self.consumer.fetch_watermarks(topic, partition, QUESTION) {
+            let answer = self
+                .consumer
+                .fetch_watermarks(topic, partition, patience.more());
+            match answer {
                 Ok(watermarks) => return Ok(watermarks),
                 Err(error) => match final_code(&error) {
                     Some(code) => return Err(self.refused(topic, code)),
@@ -268,9 +275,11 @@ impl Reader {
 
     fn metadata(&self, topic: &str, tick: &mut dyn FnMut() -> Result<()>) -> Result<Metadata> {
         let deadline = Instant::now() + DESCRIBE;
+        let mut patience = Patience::new();
         loop {
             tick()?;
-            match self.consumer.fetch_metadata(Some(topic), QUESTION) {
+            let answer = self.consumer.fetch_metadata(Some(topic), patience.more());
+            match answer {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) if Instant::now() >= deadline => return Err(self.failed(topic, &error)),
                 Err(_) => drop(self.poll(POLL)),

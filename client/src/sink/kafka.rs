@@ -62,6 +62,7 @@ use crate::sink::{
     DeadLetter, Delivered, GhostSearch, Ghosts, Headers, Keying, Load, Record, SendError, Sink,
     Token, TopicId, Verdict,
 };
+use crate::state::STATE_TOPIC;
 
 /// What a record takes beside its key, its value and `hw.unchanged`: librdkafka's message,
 /// its list of headers and five headers, each allocated for itself.
@@ -452,7 +453,7 @@ fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool
             // No report will tell that an outage is over where nothing waits for one.
             let is_idle = reports.in_flight.records() == 0;
             if is_idle && !reports.connection.answers() && probed.elapsed() > PROBE {
-                reports.connection.probe(producer.client());
+                reports.connection.probe(producer.client(), STATE_TOPIC);
                 probed = Instant::now();
             }
         } else if progressed.elapsed() > STALL {
