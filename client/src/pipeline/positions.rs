@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_protocol::Lsn;
 
@@ -33,6 +33,9 @@ const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// By how much WAL the position may move before it is recorded sooner: the server keeps
 /// all of it until then, and can let go of no less than a segment.
 const STORE_BYTES: u64 = 16 << 20;
+
+/// How long after a failure at the end the last position is recorded again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Where positions are recorded, if anywhere.
 pub struct Positions {
@@ -58,7 +61,8 @@ struct Progress {
     stale: StaleTables,
     /// In the order of their positions.
     steps: VecDeque<Step>,
-    closing: bool,
+    /// Set at the end: until when a failure that may pass is no reason to leave it at that.
+    closing: Option<Instant>,
     failure: Option<Error>,
 }
 
@@ -98,7 +102,7 @@ impl Positions {
                 recorded: state.position,
                 stale: state.stale.clone(),
                 steps: VecDeque::new(),
-                closing: false,
+                closing: None,
                 failure: None,
             }),
             changed: Condvar::new(),
@@ -206,15 +210,17 @@ impl Positions {
         }
     }
 
-    /// Records the last position and returns what may be confirmed then.
-    pub fn finish(&mut self, position: Lsn) -> Result<Lsn> {
+    /// Records the last position and returns what may be confirmed then. What fails in a way that
+    /// passes is tried again until `until`: a record that was under way since before Kafka was back
+    /// fails by its own time, whatever became of Kafka since.
+    pub fn finish(&mut self, position: Lsn, until: Instant) -> Result<Lsn> {
         let Some(keeper) = self.keeper.take() else {
             return Ok(position);
         };
         {
             let mut progress = keeper.shared.lock();
             progress.wanted = progress.wanted.max(position);
-            progress.closing = true;
+            progress.closing = Some(until);
             keeper.shared.changed.notify_one();
         }
         if keeper.thread.join().is_err() {
@@ -233,6 +239,11 @@ impl Progress {
     fn ahead(&self) -> u64 {
         self.wanted.0.saturating_sub(self.recorded.0)
     }
+
+    /// Whether what fails is tried again.
+    fn has_time(&self) -> bool {
+        self.closing.is_none_or(|until| Instant::now() < until)
+    }
 }
 
 impl Shared {
@@ -245,14 +256,15 @@ impl Shared {
         let mut progress = self.lock();
         let mut waits = false;
         loop {
-            while progress.wanted <= progress.recorded && !progress.closing {
+            while progress.wanted <= progress.recorded && progress.closing.is_none() {
                 progress = self
                     .changed
                     .wait(progress)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            let closing = progress.closing;
+            let closing = progress.closing.is_some();
             let mut ahead_bytes = STORE_BYTES;
+            let mut has_failed = false;
             if progress.wanted > progress.recorded {
                 state.position = progress.wanted;
                 state.restart_lsn = state.restart_lsn.max(restart_lsn.get());
@@ -271,8 +283,11 @@ impl Shared {
                         }
                     }
                     // Nothing is confirmed meanwhile, so waiting loses nothing. Whoever ends
-                    // does not wait: another instance may be about to begin.
-                    Err(error) if error.kind() == ErrorKind::Disconnected && !progress.closing => {
+                    // does not wait for long: another instance may be about to begin.
+                    Err(error)
+                        if error.kind() == ErrorKind::Disconnected && progress.has_time() =>
+                    {
+                        has_failed = true;
                         ahead_bytes = u64::MAX;
                         if !std::mem::replace(&mut waits, true) {
                             tracing::warn!(
@@ -287,13 +302,17 @@ impl Shared {
                     }
                 }
             }
-            if closing {
+            if closing && !has_failed {
                 return;
             }
+            let pause = match closing {
+                true => AGAIN,
+                false => STORE_INTERVAL,
+            };
             progress = self
                 .changed
-                .wait_timeout_while(progress, STORE_INTERVAL, |progress| {
-                    !progress.closing && progress.ahead() < ahead_bytes
+                .wait_timeout_while(progress, pause, |progress| {
+                    progress.closing.is_some() == closing && progress.ahead() < ahead_bytes
                 })
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -348,222 +367,4 @@ fn tell(metrics: &Metrics, stale: &StaleTables) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::snapshot_request::SnapshotRequest;
-    use crate::state::{Phase, Shape};
-
-    struct Recorder(mpsc::Sender<State>);
-
-    impl StateStore for Recorder {
-        fn load(&mut self) -> Result<Option<State>> {
-            Ok(None)
-        }
-
-        fn store(&mut self, state: &State) -> Result<()> {
-            self.0
-                .send(state.clone())
-                .map_err(|_| Error::failed("nobody listens"))
-        }
-
-        fn clear(&mut self) -> Result<()> {
-            Ok(())
-        }
-    }
-
-    /// Positions that `sender` is told the records of.
-    fn recorded(before: State, sender: mpsc::Sender<State>) -> Positions {
-        let store = Box::new(Recorder(sender));
-        let metrics = Metrics::default();
-        Positions::recorded(store, before, RestartLsn::default(), &metrics).unwrap()
-    }
-
-    fn state(position: u64) -> State {
-        State {
-            system_identifier: "7".to_owned(),
-            timeline: 1,
-            phase: Phase::Streaming,
-            consistent_point: Lsn(1),
-            position: Lsn(position),
-            restart_lsn: None,
-            shape: Shape::default(),
-            stale: StaleTables::default(),
-            runs: Runs::default(),
-        }
-    }
-
-    #[test]
-    fn a_position_is_confirmed_only_when_it_is_on_record() {
-        let (sender, stored) = mpsc::channel();
-        let mut positions = recorded(state(10), sender);
-        assert_eq!(positions.confirm(Lsn(20)).unwrap(), Lsn(10));
-        let first = stored.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(first, state(20));
-        assert_eq!(positions.finish(Lsn(30)).unwrap(), Lsn(30));
-        assert_eq!(stored.try_iter().last(), Some(state(30)));
-    }
-
-    #[test]
-    fn a_position_far_ahead_is_on_record_before_its_time() {
-        let (sender, stored) = mpsc::channel();
-        let positions = recorded(state(10), sender);
-        let begun = std::time::Instant::now();
-        // Each of them would wait for a second after the one before.
-        let ends: Vec<u64> = (1..=50).map(|n| 10 + n * STORE_BYTES).collect();
-        for &end in &ends {
-            positions.confirm(Lsn(end)).unwrap();
-            let recorded = stored.recv_timeout(Duration::from_secs(10)).unwrap();
-            assert_eq!(recorded, state(end));
-        }
-        let took = begun.elapsed();
-        assert!(took < ends.len() as u32 * STORE_INTERVAL / 5, "{took:?}");
-    }
-
-    #[test]
-    fn a_stale_table_is_on_record_with_the_position_behind_it() {
-        let (sender, stored) = mpsc::channel();
-        let mut positions = recorded(state(10), sender);
-        let mark = || Mark {
-            since: Lsn(20),
-            reason: "its key changed".to_owned(),
-        };
-        assert!(positions.mark_stale("shop", "orders", mark()));
-        assert!(!positions.mark_stale("shop", "orders", mark()), "no news");
-        positions.finish(Lsn(20)).unwrap();
-        let mut expected = state(20);
-        expected.stale.mark("shop", "orders", mark());
-        assert_eq!(stored.try_iter().collect::<Vec<_>>(), [expected]);
-    }
-
-    #[test]
-    fn a_table_that_is_stale_already_needs_no_other_reason() {
-        let (sender, stored) = mpsc::channel();
-        let mut positions = recorded(state(10), sender);
-        assert!(
-            !positions.stale_again("shop", "orders", Lsn(20)),
-            "it is in order"
-        );
-        let mark = |since| Mark {
-            since: Lsn(since),
-            reason: "its key changed".to_owned(),
-        };
-        positions.mark_stale("shop", "orders", mark(20));
-        assert!(positions.stale_again("shop", "orders", Lsn(25)));
-        positions.finish(Lsn(30)).unwrap();
-        let mut expected = state(30);
-        expected.stale.mark("shop", "orders", mark(25));
-        assert_eq!(stored.try_iter().collect::<Vec<_>>(), [expected]);
-    }
-
-    #[test]
-    fn a_dropped_table_is_not_on_record_behind_its_transaction() {
-        let (sender, stored) = mpsc::channel();
-        let mut before = state(10);
-        let mark = Mark {
-            since: Lsn(5),
-            reason: "its key changed".to_owned(),
-        };
-        before.stale.mark("shop", "orders", mark);
-        let mut positions = recorded(before, sender);
-        positions.forget_stale("shop", "orders");
-        positions.finish(Lsn(20)).unwrap();
-        assert_eq!(stored.try_iter().collect::<Vec<_>>(), [state(20)]);
-    }
-
-    fn ran(id: &str) -> Runs {
-        let content = format!(r#"{{"slot":"s","id":"{id}"}}"#);
-        let request = SnapshotRequest::decode(content.as_bytes()).unwrap();
-        let mut runs = Runs::default();
-        runs.add(request, Lsn(1)).unwrap();
-        runs
-    }
-
-    fn step(end: u64, id: &str, mended: bool) -> Step {
-        Step {
-            end_lsn: Lsn(end),
-            runs: Arc::new(ran(id)),
-            mended: mended.then(|| {
-                let table = RowsOf {
-                    schema: "shop".to_owned(),
-                    name: "orders".to_owned(),
-                };
-                (table, Lsn(end))
-            }),
-        }
-    }
-
-    fn mark(since: u64) -> Mark {
-        Mark {
-            since: Lsn(since),
-            reason: "its key changed".to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_step_is_on_record_with_the_position_behind_it_and_no_sooner() {
-        let (sender, stored) = mpsc::channel();
-        let mut before = state(10);
-        before.stale.mark("shop", "orders", mark(5));
-        let mut positions = recorded(before, sender);
-        positions.step(step(20, "a", false));
-        positions.step(step(30, "b", true));
-        positions.confirm(Lsn(29)).unwrap();
-        let first = stored.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(first.runs, ran("a"));
-        assert!(!first.stale.is_empty());
-        positions.finish(Lsn(30)).unwrap();
-        let last = stored.try_iter().last().unwrap();
-        assert_eq!(last.runs, ran("b"));
-        assert!(last.stale.is_empty(), "mended");
-    }
-
-    #[test]
-    fn a_table_that_goes_stale_behind_its_copy_stays_so() {
-        let (sender, stored) = mpsc::channel();
-        let mut before = state(10);
-        before.stale.mark("shop", "orders", mark(5));
-        let mut positions = recorded(before, sender);
-        positions.step(step(20, "a", true));
-        assert!(
-            !positions.stale_again("shop", "orders", Lsn(25)),
-            "it is to be mended"
-        );
-        assert!(
-            positions.mark_stale("shop", "orders", mark(25)),
-            "it is news"
-        );
-        positions.finish(Lsn(30)).unwrap();
-        let last = stored.try_iter().last().unwrap();
-        let marks: Vec<Lsn> = last.stale.iter().map(|(.., mark)| mark.since).collect();
-        assert_eq!(marks, [Lsn(25)]);
-    }
-
-    #[test]
-    fn a_record_that_fails_is_an_error_and_confirms_nothing() {
-        let (sender, stored) = mpsc::channel();
-        drop(stored);
-        let mut positions = recorded(state(10), sender);
-        assert!(positions.finish(Lsn(30)).is_err());
-    }
-
-    #[test]
-    fn without_a_record_everything_is_confirmed_at_once() {
-        assert_eq!(Positions::unrecorded().confirm(Lsn(20)).unwrap(), Lsn(20));
-    }
-
-    #[test]
-    fn without_a_record_a_table_is_news_once_too() {
-        let positions = Positions::unrecorded();
-        let mark = || Mark {
-            since: Lsn(20),
-            reason: "its key changed".to_owned(),
-        };
-        assert!(positions.mark_stale("shop", "orders", mark()));
-        assert!(!positions.mark_stale("shop", "orders", mark()), "no news");
-        assert!(positions.mark_stale("shop", "lines", mark()), "another");
-    }
-}
+mod tests;

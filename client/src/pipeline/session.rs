@@ -98,6 +98,7 @@ impl<'a> Delivery<'a> {
     /// Delivers what the sink holds and records the position, within a bound. Returns
     /// what may be confirmed. What is left comes again with the next start.
     pub(super) fn drain(&mut self) -> Result<Lsn> {
+        let until = Instant::now() + DRAIN_DEADLINE;
         self.metrics.enter(Activity::Stopping);
         if !self.sink.flush(DRAIN_DEADLINE)? {
             tracing::warn!(
@@ -105,8 +106,22 @@ impl<'a> Delivery<'a> {
             );
         }
         self.collect()?;
-        self.positions.finish(self.ack.flush_lsn())
+        self.positions
+            .finish(self.ack.flush_lsn(), until)
+            .map_err(unrecorded)
     }
+}
+
+/// What it means that the last position could not be recorded.
+fn unrecorded(error: Error) -> Error {
+    if error.kind() != ErrorKind::Disconnected {
+        return error;
+    }
+    let message = format!("stopped, and the last position is not on record: {error}");
+    Error::new(error.kind(), message).with_hint(
+        "Nothing is lost: the next start goes on from the position that the slot has confirmed, and \
+         sends again what came after it.",
+    )
 }
 
 /// One replication session.
