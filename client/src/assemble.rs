@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cli::{FormatMode, KafkaArguments, SinkKind, StreamOptions};
 use crate::error::Result;
 use crate::kafka::KafkaOptions;
+use crate::log;
 use crate::metrics::Metrics;
 use crate::registry::{self, Registrar, Registry};
 use crate::sink::{KafkaSink, Sink, StdoutSink};
@@ -61,6 +62,7 @@ pub fn registrar(
         return Ok(None);
     }
     let registry = Registry::new(&options.registry)?.ok_or_else(registry::missing)?;
+    registry.exposed_login().iter().for_each(log::warn);
     registry.probe()?;
     let ids = schema_ids(
         options.sink,

@@ -4,6 +4,7 @@
 mod config;
 mod connection;
 mod contact;
+mod exposure;
 mod login;
 mod principal;
 mod read;

@@ -24,6 +24,7 @@ use crate::assemble;
 use crate::cli::TailOptions;
 use crate::error::{Error, Result};
 use crate::kafka::{Connection, Reader, Reading};
+use crate::log;
 use crate::registry::Registry;
 use crate::stop::Stop;
 
@@ -38,6 +39,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// cannot be decoded, or standard output cannot be written.
 pub fn run(options: &TailOptions) -> Result<()> {
     let registry = Registry::new(&options.registry)?;
+    let exposed = registry.as_ref().and_then(Registry::exposed_login);
+    exposed.iter().for_each(log::warn);
     let stop = Stop::on_signals()?;
     let stdout = io::stdout();
     let each_line = stdout.is_terminal();

@@ -214,6 +214,17 @@ pub(crate) fn agent(
         .new_agent()
 }
 
+/// Whether nobody but this machine hears what is said to the host: an address of its own, or a name
+/// for one (RFC 6761, 6.3). No name is looked up.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+    let name = host.to_ascii_lowercase();
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    }
+}
+
 /// Shakes hands with a server once more and says why its certificate is refused; none where it is
 /// not, or nobody answers.
 pub(crate) fn examine(host: &str, port: u16, trust: &Trust, greeting: Greeting) -> Option<Refusal> {
@@ -491,6 +502,32 @@ mod tests {
             let expected = format!("the certificate of db.example:5432 is refused: {told}");
             assert_eq!(refusal.to_string(), expected);
             assert!(!refusal.cure("--ca FILE").is_empty());
+        }
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_is_known_by_its_name() {
+        for host in [
+            "localhost",
+            "LOCALHOST.",
+            "kafka.localhost",
+            "127.0.0.1",
+            "127.1.2.3",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["::1", "[::1]", "::ffff:127.0.0.1"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "notlocalhost",
+            "localhost.example",
+            "0.0.0.0",
+            "10.0.0.1",
+            "fe80::1",
+        ] {
+            assert!(!is_loopback(host), "{host}");
         }
     }
 

@@ -95,6 +95,14 @@ impl Finding {
         }
     }
 
+    /// What the start of a stream would say and not end with, in its words.
+    pub(super) fn warning_of(warning: &Error) -> Self {
+        Finding {
+            hint: warning.hint().map(str::to_owned),
+            ..Finding::warning(warning.to_string())
+        }
+    }
+
     /// The same with the text that mends it, which says more than a sentence.
     #[must_use]
     pub(super) fn cured_by(mut self, cure: Cure) -> Self {

@@ -146,7 +146,8 @@ fn brokers(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     let brokers = crate::kafka::brokers(producer.client(), ANSWER)
         .map_err(|error| Error::failed("the brokers did not answer again").with_source(error))?;
     let what = count(brokers, "broker answers", "brokers answer");
-    let found = Finding::ok(format!("{what} at {}", options.brokers()));
+    let mut findings = vec![Finding::ok(format!("{what} at {}", options.brokers()))];
+    findings.extend(options.exposed_logins().iter().map(Finding::warning_of));
     exam.cluster = Some(Cluster {
         maker: TopicMaker::new(&options),
         options,
@@ -155,7 +156,7 @@ fn brokers(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         inspected: Vec::new(),
         unseen: Some("the topics were not looked at".to_owned()),
     });
-    Ok(vec![found])
+    Ok(findings)
 }
 
 /// How long brokers that have answered before may take.

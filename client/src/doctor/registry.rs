@@ -57,8 +57,10 @@ fn registry(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         }
         Err(error) => return Ok(vec![Finding::refusal(&error)]),
     };
+    let exposed = registry.exposed_login();
     exam.registry = Some(registry);
-    Ok(vec![found])
+    let exposed = exposed.as_ref().map(Finding::warning_of);
+    Ok([Some(found), exposed].into_iter().flatten().collect())
 }
 
 fn compatibility(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {

@@ -18,6 +18,7 @@ use super::contact::{self, Patience};
 use super::login::Login;
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
+use crate::log;
 use crate::tls::{self, Authorities, Greeting, Refusal, Trust};
 
 /// How long brokers may take to answer for the first time. Long enough for one that is
@@ -76,14 +77,16 @@ struct Complaint {
 }
 
 impl Connection {
-    /// The connection that tells of outages.
+    /// The connection that tells of outages, and first of logins that others can read.
     ///
     /// # Errors
     /// As [`Login::of`].
     pub(crate) fn herald(options: &KafkaOptions) -> Result<Self> {
+        let silent = Self::silent(options)?;
+        options.exposed_logins().iter().for_each(log::warn);
         Ok(Connection {
             herald: true,
-            ..Self::silent(options)?
+            ..silent
         })
     }
 

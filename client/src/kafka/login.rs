@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rdkafka::client::{Client, ClientContext};
+use ureq::http::Uri;
 
 use self::grant::Grant;
 use super::KafkaOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::tls;
 
 /// The properties that are carried out here, once `sasl.oauthbearer.method` is `oidc`; librdkafka is
 /// not told of them.
@@ -130,6 +132,21 @@ impl Login {
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A warning where the secret that tokens are had by is sent in the clear to another machine.
+pub(super) fn exposed(options: &KafkaOptions) -> Option<Error> {
+    let url = options.property("sasl.oauthbearer.token.endpoint.url")?;
+    let url: Uri = url.parse().ok()?;
+    let host = url.host().filter(|host| !tls::is_loopback(host))?;
+    if !is_ours(options) || url.scheme_str() != Some("http") {
+        return None;
+    }
+    let message = format!(
+        "the secret for tokens goes in the clear to {host}: -X \
+         sasl.oauthbearer.token.endpoint.url=http://…"
+    );
+    Some(Error::failed(message).with_hint("Use the endpoint's URL with https://."))
 }
 
 /// Whether a property is kept from librdkafka, because it is carried out here.

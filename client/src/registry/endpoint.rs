@@ -60,6 +60,11 @@ impl Endpoint {
         format!("{}{path}", self.base)
     }
 
+    /// Whether others on the way cannot read what is sent.
+    pub(super) fn has_tls(&self) -> bool {
+        self.base.starts_with("https:")
+    }
+
     /// Host and port.
     pub(super) fn address(&self) -> Option<(String, u16)> {
         let uri: Uri = self.base.parse().ok()?;

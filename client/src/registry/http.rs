@@ -151,6 +151,21 @@ impl Http {
         })
     }
 
+    /// A warning where a login is sent in the clear to another machine.
+    pub(super) fn exposed_login(&self) -> Option<Error> {
+        let exposed = self.endpoints.iter().find(|instance| {
+            let elsewhere = |(host, _): (String, u16)| !tls::is_loopback(&host);
+            instance.authorization.is_some()
+                && !instance.endpoint.has_tls()
+                && instance.endpoint.address().is_some_and(elsewhere)
+        })?;
+        let message = format!(
+            "the login for the schema registry goes in the clear: --registry {}",
+            exposed.endpoint
+        );
+        Some(Error::failed(message).with_hint("Use the registry's URL with https://."))
+    }
+
     /// The registry's addresses, without logins.
     pub(super) fn name(&self) -> String {
         let names = self.endpoints.iter().map(|it| it.endpoint.to_string());

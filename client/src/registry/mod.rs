@@ -126,6 +126,11 @@ impl Registry {
         }))
     }
 
+    /// A warning where the login is sent in the clear to another machine.
+    pub(crate) fn exposed_login(&self) -> Option<Error> {
+        self.http.exposed_login()
+    }
+
     /// Its addresses, without logins.
     pub fn name(&self) -> String {
         self.http.name()

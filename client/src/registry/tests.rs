@@ -232,6 +232,32 @@ fn a_schema_that_the_registry_does_not_have_is_no_question_of_the_path() {
 }
 
 #[test]
+fn a_login_in_the_clear_is_told_where_it_leaves_the_machine() {
+    let exposed = |url: &str, user: Option<&str>| {
+        let options = RegistryOptions {
+            user: user.map(str::to_owned),
+            ..options(url.to_owned())
+        };
+        let registry = Registry::new(&options).unwrap().unwrap();
+        registry.exposed_login().map(|warning| {
+            assert!(warning.hint().is_some_and(|hint| hint.contains("https")));
+            warning.to_string()
+        })
+    };
+    let told = exposed("https://one,http://ann:s3cret@two:8081/x", None).unwrap();
+    assert!(told.ends_with("--registry http://two:8081/x"), "{told}");
+    assert!(exposed("http://one:8081", Some("ann")).is_some());
+    for (url, user) in [
+        ("http://one:8081", None),
+        ("https://ann:s3cret@one:8081", None),
+        ("http://ann:s3cret@localhost:8081,https://one", Some("ann")),
+        ("http://[::1]:8081", Some("ann")),
+    ] {
+        assert_eq!(exposed(url, user), None, "{url}");
+    }
+}
+
+#[test]
 fn a_login_is_sent_as_it_was_given() {
     let file = |text: &str| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
