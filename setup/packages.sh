@@ -4,7 +4,7 @@
 #
 #   setup/packages.sh        to build and to demonstrate
 #   setup/packages.sh lint   the linters too
-#   setup/packages.sh test   the output plugin that tests compare with, and curl, too
+#   setup/packages.sh test   the output plugin that tests compare with, curl, and shells, too
 #   setup/packages.sh bench  the output plugins that benches compare with too
 #
 # It looks for the programs and headers themselves, not for packages, so that a
@@ -63,6 +63,9 @@ test)
     has_plugin wal2json || want wal2json
     # What the doctor prints is run as it is printed.
     has curl || want curl
+    # What they complete is asked of themselves.
+    has zsh || want zsh
+    has fish || want fish
     ;;
 bench)
     has_plugin wal2json || want wal2json

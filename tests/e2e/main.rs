@@ -12,6 +12,7 @@ mod avro_plugin;
 mod avro_stream;
 mod bounds;
 mod changed_types;
+mod completions;
 mod connections;
 mod data_errors;
 mod demo;

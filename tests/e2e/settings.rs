@@ -1,7 +1,6 @@
 //! Settings from a file and from variables, as the program itself takes them.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use headwater_tests::Client;
 
@@ -74,22 +73,4 @@ fn a_file_that_is_wrong_is_an_error_with_its_line_and_the_check_finds_all_of_it(
         .expect(2, &["the configuration has 2 errors"]);
     Client::run(["stream", "--config", "/nowhere.toml"])
         .expect(2, &["/nowhere.toml cannot be read"]);
-}
-
-#[test]
-fn shells_take_the_completions() {
-    for shell in ["bash", "zsh", "fish"] {
-        let script = Client::run(["completions", shell]);
-        script.expect(0, &[]);
-        // The one that is everywhere.
-        if shell == "bash" {
-            let folder = tempfile::tempdir().unwrap();
-            let script = put(folder.path(), "script", &script.stdout);
-            let read = Command::new("bash")
-                .args(["-n", &script])
-                .stdin(Stdio::null())
-                .status();
-            assert!(read.unwrap().success());
-        }
-    }
 }

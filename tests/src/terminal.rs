@@ -1,12 +1,14 @@
-//! The client in a terminal: a pseudo-terminal of the kernel, and an emulator that knows what
-//! is on its screen.
+//! The client in a terminal, or a shell: a pseudo-terminal of the kernel, and an emulator that
+//! knows what is on its screen.
 //!
-//! The client is the leader of a session whose terminal this is, as under a shell: what is
+//! The program is the leader of a session whose terminal this is, as under a shell: what is
 //! typed reaches it through the kernel, and Ctrl-C is a signal. `setsid --ctty` sees to that.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,7 @@ pub const COLUMNS: u16 = 80;
 /// What Ctrl-C types.
 pub const CTRL_C: &[u8] = b"\x03";
 
-/// A client in a terminal. Dropped, it is killed.
+/// A program in a terminal. Dropped, it is killed.
 pub struct Terminal {
     process: Kept,
     keyboard: File,
@@ -57,6 +59,32 @@ impl Terminal {
         columns: u16,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
+        let client = installation::client().into_os_string();
+        let arguments = arguments
+            .into_iter()
+            .map(|argument| argument.as_ref().into());
+        let command = std::iter::once(client).chain(arguments).collect();
+        Terminal::of(rows, columns, command, &[])
+    }
+
+    /// Runs a shell as somebody would whose home is this folder.
+    ///
+    /// # Panics
+    ///
+    /// If there is no terminal to be had.
+    pub fn shell(command: &[&str], home: &Path) -> Self {
+        let home = home.as_os_str();
+        let environment = [
+            ("HOME", home),
+            ("ZDOTDIR", home),
+            ("XDG_CONFIG_HOME", OsStr::new("")),
+            ("XDG_DATA_HOME", OsStr::new("")),
+        ];
+        let command = command.iter().map(OsString::from).collect();
+        Terminal::of(ROWS, COLUMNS, command, &environment)
+    }
+
+    fn of(rows: u16, columns: u16, command: Vec<OsString>, environment: &[(&str, &OsStr)]) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap_or_else(|e| panic!("cannot open a terminal: {e}"));
         grantpt(&master).unwrap_or_else(|e| panic!("cannot have a terminal: {e}"));
@@ -72,16 +100,14 @@ impl Terminal {
         let name = name.unwrap_or_else(|e| panic!("a terminal without a name: {e}"));
         let in_terminal =
             r#"terminal=$1; shift; exec setsid --ctty "$@" <"$terminal" >"$terminal" 2>&1"#;
-        let arguments: Vec<String> = arguments
-            .into_iter()
-            .map(|argument| argument.as_ref().to_owned())
-            .collect();
-        let process = Service::new("sh")
+        let service = Service::new("sh")
             .args(["-c", in_terminal, "sh"])
             .arg(name.to_string_lossy().as_ref())
-            .arg(installation::client())
-            .args(&arguments)
-            .env("TERM", "xterm-256color")
+            .args(command)
+            .env("TERM", "xterm-256color");
+        let process = environment
+            .iter()
+            .fold(service, |service, (name, value)| service.env(name, value))
             .start();
         let keyboard = File::from(master);
         let shown = Arc::new(Shown {
@@ -116,7 +142,7 @@ impl Terminal {
     ///
     /// # Panics
     ///
-    /// If the client ends first, or after [`SOON`], with `what` was waited for and the screen.
+    /// If the program ends first, or after [`SOON`], with `what` was waited for and the screen.
     #[track_caller]
     pub fn shows(&mut self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) -> vt100::Screen {
         let begin = Instant::now();
@@ -127,7 +153,7 @@ impl Terminal {
             }
             assert!(
                 ended.is_none() && begin.elapsed() < SOON,
-                "{what}: not after {} s; the client {}; the screen:\n{}",
+                "{what}: not after {} s; the program {}; the screen:\n{}",
                 begin.elapsed().as_secs(),
                 ended.map_or("still runs".to_owned(), |exit| format!(
                     "ended with {exit:?}"

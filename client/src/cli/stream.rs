@@ -275,10 +275,15 @@ impl StreamOptions {
 
     /// Where such changes stop the stream: how to have them kept instead, as a sentence.
     pub fn by_dead_letters(&self) -> String {
-        format!(
-            "To keep such changes in topic \"{}\" and go on, add --on-error quarantine.",
-            self.dead_letters()
-        )
+        match self.sink {
+            SinkKind::Kafka => format!(
+                "To keep such changes in topic \"{}\" and go on, add --on-error quarantine.",
+                self.dead_letters()
+            ),
+            SinkKind::Stdout => {
+                "A stream into Kafka can keep such changes in a topic and go on.".to_owned()
+            }
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 
+use clap_complete::Shell;
+
 use super::command_line::sentence;
 use super::{Environment, Refusal, check, print};
 use crate::cli::{self, CompletionsOptions, ConfigOptions, ConfigQuestion, PrintOptions};
@@ -49,7 +51,20 @@ pub fn complete(options: &CompletionsOptions) -> Result<()> {
     let mut script = Vec::new();
     let mut command = visible(&cli::command());
     clap_complete::generate(options.shell, &mut command, "headwater", &mut script);
+    if options.shell == Shell::Fish {
+        let text = String::from_utf8_lossy(&script);
+        return write(io::stdout(), for_fish(&text).as_bytes());
+    }
     write(io::stdout(), &script)
+}
+
+/// The script as fish takes it. A bare `?` is a wildcard to it until release 4, and its `argparse`
+/// knows no option of this letter in any: as it is generated, the script complains at each TAB and
+/// offers nothing.
+fn for_fish(script: &str) -> String {
+    script
+        .replace(" -s ? ", " -s '?' ")
+        .replace(" ?/help ", " help ")
 }
 
 /// The tree without hidden options, which the generators show: secrets are not taken from the command
