@@ -116,6 +116,7 @@ test: setup ## unit, property and end-to-end tests, on throwaway servers
 	@setup/registry.sh
 	@setup/python.sh fastavro
 	@setup/python.sh prometheus_client
+	@setup/promtool.sh >/dev/null
 	@$(MAKE) --no-print-directory client server-panics server
 	@# Most end-to-end tests wait for a server most of the time.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --locked $(rust_only)

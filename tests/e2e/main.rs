@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
 mod alters;
 mod avro;
 mod avro_plugin;

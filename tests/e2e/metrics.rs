@@ -2,7 +2,9 @@
 //! readiness follows what gets to Kafka.
 
 use std::path::PathBuf;
+use std::process::Command;
 
+use headwater_tests::installation::{fed, promtool};
 use headwater_tests::metrics::{ANYWHERE, Metrics, Page, Probe};
 use headwater_tests::registry::proxy::{Fault, Proxy};
 use headwater_tests::wait::{SOON, check, eventually};
@@ -121,6 +123,12 @@ fn the_metrics_say_what_has_happened() {
     });
     turns("it is ready again", 200, || metrics.ready());
 
+    // It has nothing to say of names, units and help either.
+    let told = fed(
+        Command::new(promtool()).args(["check", "metrics"]),
+        &metrics.page().to_string(),
+    );
+    assert_eq!(told, "");
     let [older, openmetrics] = metrics.parsed();
     let documented = documented();
     for parsed in [&older, &openmetrics] {

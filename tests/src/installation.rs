@@ -80,6 +80,16 @@ fn python(name: &str) -> PathBuf {
     folder
 }
 
+/// Prometheus' own reader of rules and metrics: the one in `PATH`, or the one that was fetched.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn promtool() -> PathBuf {
+    let program = output(&mut Command::new(workspace().join("setup/promtool.sh")));
+    PathBuf::from(program.trim_end())
+}
+
 /// The program of the schema registry.
 ///
 /// # Panics
