@@ -10,6 +10,14 @@
 //! An empty text limits nothing. The grammar of names is that of table patterns. No schema is
 //! taken for granted: `orders.card` could then be a table as well as a column.
 //!
+//! # A name that no table has
+//!
+//! Postgres cuts a name to [`NAME_BYTES`] bytes in the database's encoding, with a NOTICE at
+//! most (`truncate_identifier` in `scansup.c`). A limit that was written with the whole name
+//! would match nothing, and what it was to hide would be sent: such a text is refused. No
+//! encoding of a server has a character in less than a byte, so what [`Limits::parse`] refuses by its
+//! characters is too long in each of them; [`Limits::check`] counts the bytes themselves.
+//!
 //! # By which name
 //!
 //! `headwater.tables` is about the name that rows are sent under, as the option `tables` is: that of
@@ -22,7 +30,8 @@
 use std::fmt;
 
 use crate::table_pattern::{
-    NamePattern, TablePattern, TablePatternError, TablePatterns, parse, selects,
+    NamePattern, PatternOf, TablePattern, TablePatternError, TablePatternErrorKind, TablePatterns,
+    parse, selects,
 };
 
 /// The setting with the tables that may be sent.
@@ -30,6 +39,9 @@ pub const TABLES: &str = "headwater.tables";
 
 /// The setting with the columns that may not.
 pub const EXCLUDE_COLUMNS: &str = "headwater.exclude_columns";
+
+/// What Postgres keeps of a name: `NAMEDATALEN` in `pg_config_manual.h`, less the byte that ends it.
+pub const NAME_BYTES: usize = 63;
 
 /// The limits of a server. None by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,11 +81,11 @@ impl Limits {
     /// Reads the values of both settings.
     ///
     /// # Errors
-    /// The first that is no list of patterns.
+    /// The first that is no list of patterns, or has a name of more than [`NAME_BYTES`] characters.
     pub fn parse(tables: &str, exclude_columns: &str) -> Result<Self, LimitError> {
         let of = |setting| move |error| LimitError { setting, error };
         let tables = (!tables.is_empty())
-            .then(|| TablePatterns::parse(tables).map_err(of(TABLES)))
+            .then(|| table_patterns(tables).map_err(of(TABLES)))
             .transpose()?;
         let columns = if exclude_columns.is_empty() {
             Vec::new()
@@ -81,6 +93,27 @@ impl Limits {
             parse::list(exclude_columns, column).map_err(of(EXCLUDE_COLUMNS))?
         };
         Ok(Limits { tables, columns })
+    }
+
+    /// Judges the values of both settings in whatever encoding they have: the grammar is one of
+    /// ASCII, and whatever lies beyond it a letter, in every encoding that a server can have.
+    ///
+    /// # Errors
+    /// As of [`Limits::parse`], but each byte counts.
+    pub fn check(tables: &[u8], exclude_columns: &[u8]) -> Result<(), LimitError> {
+        // A character for each byte, and back.
+        let read = |bytes: &[u8]| -> String { bytes.iter().copied().map(char::from).collect() };
+        let shown = |text: &str| {
+            let bytes = text.chars().map(|c| u8::try_from(c).unwrap_or(b'?'));
+            String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
+        };
+        match Limits::parse(&read(tables), &read(exclude_columns)) {
+            Ok(_) => Ok(()),
+            Err(LimitError { setting, error }) => Err(LimitError {
+                setting,
+                error: error.map_text(shown),
+            }),
+        }
     }
 
     /// Whether nothing is limited.
@@ -120,9 +153,32 @@ impl Limits {
     }
 }
 
+fn table_patterns(text: &str) -> Result<TablePatterns, TablePatternError> {
+    let patterns = TablePatterns::parse(text)?;
+    for pattern in &patterns {
+        let longest = pattern.longest_name();
+        refuse_too_long(longest, PatternOf::Table, || pattern.to_string())?;
+    }
+    Ok(patterns)
+}
+
 fn column(text: &str) -> Result<(ColumnPattern, usize), TablePatternError> {
     let (table, column, end) = parse::column_pattern(text)?;
+    let longest = table.longest_name().max(column.literal_chars());
+    refuse_too_long(longest, PatternOf::Column, || format!("{table}.{column}"))?;
     Ok((ColumnPattern { table, column }, end))
+}
+
+fn refuse_too_long(
+    longest: usize,
+    of: PatternOf,
+    text: impl FnOnce() -> String,
+) -> Result<(), TablePatternError> {
+    if longest <= NAME_BYTES {
+        return Ok(());
+    }
+    let kind = TablePatternErrorKind::NameTooLong(longest);
+    Err(TablePatternError::new(kind, of, text()))
 }
 
 #[cfg(test)]
@@ -220,5 +276,59 @@ mod tests {
         }
         let error = Limits::parse("a.b.c", "").expect_err("three names");
         assert_eq!(error.setting, TABLES);
+    }
+
+    #[test]
+    fn a_name_that_postgres_would_have_cut_is_refused() {
+        let (fits, too_long) = ("n".repeat(63), "n".repeat(64));
+        for name in [
+            fits.clone(),
+            format!("\"{fits}\""),
+            format!("*{fits}*"),
+            format!("{}*{}", "n".repeat(31), "n".repeat(32)),
+        ] {
+            let columns = format!("{name}.{name}.{name}");
+            assert!(Limits::parse(&format!("s.{name}"), &columns).is_ok());
+        }
+        for name in [
+            too_long.clone(),
+            format!("\"{too_long}\""),
+            format!("*{too_long}*"),
+            format!("{}*{}", "n".repeat(32), "n".repeat(32)),
+        ] {
+            for (tables, columns) in [
+                (format!("a,s.{name}"), String::new()),
+                (format!("{name}.*"), String::new()),
+                (String::new(), format!("{name}.t.c")),
+                (String::new(), format!("a.b.c,s.{name}.c")),
+                (String::new(), format!("s.t.{name}")),
+            ] {
+                let error = Limits::parse(&tables, &columns).expect_err(&name);
+                let sentence = error.to_string();
+                assert!(
+                    sentence.contains("a name of 64 bytes matches nothing in"),
+                    "{sentence}"
+                );
+                assert!(error.error.hint().contains("63 bytes"), "{sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_is_as_long_as_its_bytes_in_the_encoding_that_it_has() {
+        // 40 characters: 80 bytes in UTF-8, 40 in LATIN1.
+        let name = "é".repeat(40);
+        let latin: Vec<u8> = [b"t.", [0xe9; 40].as_slice()].concat();
+        assert_eq!(Limits::check(&latin, b""), Ok(()));
+        let utf8 = format!("a.b.c, a.b.\"{name}!\"");
+        let error = Limits::check(b"", utf8.as_bytes()).expect_err("81 bytes");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "invalid value for setting \"headwater.exclude_columns\": \
+                 a name of 81 bytes matches nothing in column pattern \"a.b.\"{name}!\"\""
+            )
+        );
+        assert!(Limits::parse("", &utf8).is_ok(), "41 characters");
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod parse;
 use std::fmt;
 use std::str::FromStr;
 
+pub(crate) use error::PatternOf;
 pub use error::{TablePatternError, TablePatternErrorKind};
 
 /// The schema of a pattern that names none.
@@ -168,6 +169,11 @@ impl TablePattern {
     pub fn matches(&self, schema: &str, table: &str) -> bool {
         self.schema.matches(schema) && self.table.matches(table)
     }
+
+    /// How many characters the longer of its names has, wildcards left out.
+    pub(crate) fn longest_name(&self) -> usize {
+        self.schema.literal_chars().max(self.table.literal_chars())
+    }
 }
 
 impl fmt::Display for TablePattern {
@@ -197,6 +203,12 @@ impl NamePattern {
     /// Whether it is `*` alone, which every name matches.
     pub(crate) fn is_any(&self) -> bool {
         matches!(self.literals.as_slice(), [first, last] if first.is_empty() && last.is_empty())
+    }
+
+    /// How many characters every name has at least that it matches.
+    pub(crate) fn literal_chars(&self) -> usize {
+        let literals = self.literals.iter();
+        literals.map(|literal| literal.chars().count()).sum()
     }
 
     pub(crate) fn matches(&self, name: &str) -> bool {

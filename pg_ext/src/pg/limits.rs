@@ -40,7 +40,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
-use headwater_protocol::limits::{EXCLUDE_COLUMNS, LimitError, Limits, TABLES};
+use headwater_protocol::limits::{EXCLUDE_COLUMNS, LimitError, Limits, NAME_BYTES, TABLES};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::in_transaction;
@@ -271,18 +271,21 @@ fn refuse_value(error: &LimitError) -> ! {
     )
 }
 
-/// Whether a value is a list of patterns. Looks nothing up, as it may be asked outside of
-/// transactions: the grammar is one of ASCII, and whatever lies beyond it a letter, in every encoding
-/// that a server can have.
+/// Whether a value is a list of patterns, of names that a table or a column can have. Looks nothing
+/// up, not even the encoding, as it may be asked outside of transactions.
 fn check(name: &str, value: &CStr) -> Result<(), LimitError> {
-    let value = value.to_string_lossy();
-    let (tables, columns) = if name == TABLES {
-        (&*value, "")
+    let value = value.to_bytes();
+    let (tables, columns): (&[u8], &[u8]) = if name == TABLES {
+        (value, b"")
     } else {
-        ("", &*value)
+        (b"", value)
     };
-    Limits::parse(tables, columns).map(|_| ())
+    Limits::check(tables, columns)
 }
+
+// A server whose names are longer, which is one that was built so, would have limits refused that are
+// right.
+const _: () = assert!(pg_sys::NAMEDATALEN as usize == NAME_BYTES + 1);
 
 #[pg_guard]
 unsafe extern "C-unwind" fn check_tables(

@@ -40,9 +40,21 @@ pub enum TablePatternErrorKind {
     TooFewNames,
     /// A character that stands in a name only between double quotes.
     Unexpected(char),
+    /// A name of so many bytes or more, which no name in Postgres has.
+    NameTooLong(usize),
 }
 
 impl TablePatternError {
+    pub(crate) fn new(kind: TablePatternErrorKind, of: PatternOf, text: String) -> Self {
+        TablePatternError { kind, of, text }
+    }
+
+    /// The same, with its text in another form.
+    pub(crate) fn map_text(self, map: impl FnOnce(&str) -> String) -> Self {
+        let text = map(&self.text);
+        TablePatternError { text, ..self }
+    }
+
     /// What is wrong.
     pub fn kind(&self) -> TablePatternErrorKind {
         self.kind
@@ -77,6 +89,9 @@ impl TablePatternError {
             (TablePatternErrorKind::Unexpected(_), _) => {
                 "A name that holds anything but letters, digits, _ and $ goes into double quotes."
             }
+            (TablePatternErrorKind::NameTooLong(_), _) => {
+                "Write the name as the catalog has it: Postgres cuts names to 63 bytes."
+            }
         }
     }
 }
@@ -93,6 +108,9 @@ impl fmt::Display for TablePatternError {
             TablePatternErrorKind::TooManyNames => f.write_str("too many names")?,
             TablePatternErrorKind::TooFewNames => f.write_str("too few names")?,
             TablePatternErrorKind::Unexpected(c) => write!(f, "unexpected {c:?}")?,
+            TablePatternErrorKind::NameTooLong(bytes) => {
+                write!(f, "a name of {bytes} bytes matches nothing")?;
+            }
         }
         write!(f, " in {of} pattern \"{text}\"")
     }
