@@ -12,7 +12,7 @@ mod quantity;
 mod screen;
 mod table;
 
-pub use quantity::{bytes, count, duration, share};
+pub use quantity::{bytes, count, counted, duration, share};
 pub use screen::Screen;
 pub use table::{Cell, Column, Table};
 

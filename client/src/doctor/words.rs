@@ -1,5 +1,7 @@
 //! Names in sentences.
 
+use crate::terminal;
+
 /// At most so many are spelled out in one sentence. What mends them is always whole.
 const NAMED: usize = 5;
 
@@ -13,12 +15,9 @@ pub(super) fn some_of(names: &[String]) -> String {
     words.join(", ")
 }
 
-/// A number with what it counts.
+/// As [`terminal::counted`], of what there is in memory.
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {many}"),
-    }
+    terminal::counted(number as u64, one, many)
 }
 
 #[cfg(test)]
@@ -30,7 +29,5 @@ mod tests {
         let names: Vec<String> = (1..=7).map(|n| format!("t{n}")).collect();
         assert_eq!(some_of(&names[..2]), "t1, t2");
         assert_eq!(some_of(&names), "t1, t2, t3, t4, t5, and 2 more");
-        assert_eq!(count(1, "table", "tables"), "1 table");
-        assert_eq!(count(0, "table", "tables"), "0 tables");
     }
 }

@@ -33,6 +33,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// So many of something: `1 table`, `1,234 tables`.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    let what = if number == 1 { one } else { many };
+    format!("{} {what}", count(number))
+}
+
 /// A time in its two largest units: `0.4 s`, `12 s`, `3 min 20 s`, `4 h 5 min`, `2 d 7 h`.
 pub fn duration(duration: Duration) -> String {
     const MINUTE: u64 = 60;
@@ -94,6 +100,13 @@ mod tests {
             (12_345_678, "12,345,678"),
         ] {
             assert_eq!(count(number), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_named() {
+        for (number, expected) in [(0, "0 tables"), (1, "1 table"), (1_234, "1,234 tables")] {
+            assert_eq!(counted(number, "table", "tables"), expected);
         }
     }
 
