@@ -34,7 +34,7 @@ use self::history::History;
 use self::record::{Records, Wanted};
 use self::report::{Report, Seen, client_counts, run_counts};
 use self::server::Server;
-use self::source::{Answer, Source};
+use self::source::{Answer, Source, Who};
 use crate::assemble;
 use crate::cli::{SinkKind, StatusOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -225,7 +225,11 @@ impl Sources {
             SinkKind::Kafka => {
                 let mut questions = record::Questions::new(kafka, wanted.clone(), stop.clone());
                 let is_copying = Arc::clone(&is_copying);
-                Some(Source::ask(interval, stop, move || {
+                let who = Who {
+                    name: format!("Kafka at {brokers}"),
+                    hint: "Its brokers take connections, and answer no request: their logs say why.",
+                };
+                Some(Source::ask(who, interval, stop, move || {
                     let records = questions.look()?;
                     is_copying.store(!run_counts(&records).is_empty(), Ordering::Relaxed);
                     Ok(records)
@@ -234,14 +238,23 @@ impl Sources {
         };
         let connector = Connector::new(options.connection.conninfo(), stop.clone());
         let mut questions = server::Questions::new(connector, options.slot.clone());
-        let server = Source::ask(interval, stop, move || {
+        let who = Who {
+            name: "Postgres".to_owned(),
+            hint: "pg_stat_activity says what its sessions wait for, a lock maybe. Of several \
+                   hosts each has ten seconds, or what connect_timeout says.",
+        };
+        let server = Source::ask(who, interval, stop, move || {
             questions.look(is_copying.load(Ordering::Relaxed))
         })?;
         let client = match &options.metrics {
             None => None,
             Some(address) => {
                 let questions = client::Questions::new(address);
-                let source = Source::ask(interval, stop, move || questions.look())?;
+                let who = Who {
+                    name: format!("the client at {address}"),
+                    hint: "Its log has more.",
+                };
+                let source = Source::ask(who, interval, stop, move || questions.look())?;
                 Some((address.to_string(), source))
             }
         };
