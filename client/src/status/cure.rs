@@ -2,7 +2,7 @@
 
 use headwater_protocol::table_pattern::TablePattern;
 
-use super::report::Stream;
+use super::stream::Stream;
 use crate::cli::KafkaArguments;
 use crate::shell::quoted;
 
@@ -62,8 +62,8 @@ impl Commands {
         };
         format!(
             "headwater {command} -d {} -S {}{prefix} -b {}",
-            quoted(&stream.database),
-            quoted(&stream.slot),
+            quoted(&stream.slot.database),
+            quoted(&stream.slot.name),
             quoted(&self.brokers)
         )
     }

@@ -5,6 +5,7 @@
 //! more is shown to members of `pg_monitor`, the rest is there without it.
 
 use headwater_protocol::Lsn;
+use serde::{Serialize, Serializer};
 
 use super::disk;
 use crate::error::Result;
@@ -41,16 +42,21 @@ pub(super) struct Server {
     pub tables: Vec<Table>,
 }
 
-/// A replication slot.
-#[derive(Clone, Debug)]
+/// A replication slot. It is told as it is: the names of its fields in JSON are those of a stream.
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Slot {
+    #[serde(rename = "slot")]
     pub name: String,
     pub database: String,
     /// It belongs to a copy of tables, and goes with it.
+    #[serde(skip)]
     pub is_temporary: bool,
     /// Of the server's process that streams from it.
+    #[serde(rename = "server_process")]
     pub active_pid: Option<u32>,
+    #[serde(serialize_with = "as_text")]
     pub restart_lsn: Option<Lsn>,
+    #[serde(serialize_with = "as_text")]
     pub confirmed_flush_lsn: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
@@ -66,19 +72,48 @@ pub(super) struct Slot {
     pub connected_seconds: Option<f64>,
     /// From when WAL was sent until the client said that it is delivered, in seconds, as the
     /// server has measured it last.
+    #[serde(skip)]
     pub flush_lag_seconds: Option<f64>,
 }
 
-/// A part of a table that is being copied, by a snapshot or by `headwater verify`.
-#[derive(Clone, Debug)]
+impl Slot {
+    /// Of which nothing but its name is known.
+    pub(super) fn named(name: &str, database: &str) -> Self {
+        Slot {
+            name: name.to_owned(),
+            database: database.to_owned(),
+            ..Slot::default()
+        }
+    }
+
+    /// Whether WAL that it needs is gone, or the server has given it up for another reason.
+    pub(super) fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
+    }
+}
+
+/// As Postgres prints it.
+#[allow(clippy::ref_option)] // serde's signature
+fn as_text<S: Serializer>(lsn: &Option<Lsn>, serializer: S) -> Result<S::Ok, S::Error> {
+    match lsn {
+        Some(lsn) => serializer.collect_str(lsn),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A part of a table that is being copied, by a snapshot before the stream or by `headwater
+/// verify`. It is told as it is.
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Copy {
     pub database: String,
     /// As the statement names it.
     pub table: String,
     /// Rows of this part so far.
     pub rows: u64,
-    /// The first page of the part, and the pages of the table: parts are copied in order.
+    /// Pages of the table before this part, which are copied or being copied: parts are copied in
+    /// order.
     pub first_page: u64,
+    /// Pages of the table; none where it is in another database.
     pub pages: Option<u64>,
 }
 

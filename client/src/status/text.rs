@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::report::{Asked, Client, Copy, Limit, Postgres, Report, Snapshot, Standing, Stream};
+use super::report::{Asked, Client, Postgres, Report};
+use super::server::Copy;
+use super::stream::{Limit, Snapshot, Standing, Stream};
 use super::trouble::Trouble;
 use crate::terminal::{
-    COLUMNS, CURE, Cell, Column, FAINT, Level, OK, Table, bytes, count, cut, duration, paint,
-    plain, share, width, wrap,
+    COLUMNS, CURE, Cell, Column, FAINT, Level, OK, Table, bytes, count, counted, cut, duration,
+    paint, plain, share, width, wrap,
 };
 
 /// Where what is told begins, behind what it is about.
@@ -59,9 +61,8 @@ impl Report {
     fn asked(&self) -> Vec<String> {
         let mut lines = line("Postgres", &said(&self.postgres, postgres));
         if let Some(kafka) = &self.kafka {
-            let text = said(kafka, |it| match it.recorded {
-                1 => "1 stream on record".to_owned(),
-                number => format!("{number} streams on record"),
+            let text = said(kafka, |it| {
+                counted(it.recorded as u64, "stream on record", "streams on record")
             });
             lines.extend(line("Kafka", &format!("{}, {text}", kafka.name)));
         }
@@ -173,8 +174,8 @@ fn table(streams: &[Stream]) -> Table {
         let size = |size: Option<u64>| size.map_or_else(|| "-".to_owned(), bytes);
         let state = Cell::new(stream.state.level().style(), stream.state.word());
         table.row([
-            (&stream.slot).into(),
-            (&stream.database).into(),
+            (&stream.slot.name).into(),
+            (&stream.slot.database).into(),
             state,
             size(stream.lag_bytes).into(),
             behind(stream).into(),

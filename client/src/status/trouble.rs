@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::cure::Commands;
-use super::report::{Limit, Report, Seen, Standing, Stream};
+use super::report::{Postgres, Report, Seen};
 use super::source::Answer;
+use super::stream::{Limit, Standing, Stream};
 use crate::error::Error;
 use crate::state::Phase;
 use crate::terminal::{self, Level};
@@ -73,7 +74,7 @@ impl Trouble {
 
     fn of(self, stream: &Stream) -> Self {
         Trouble {
-            slot: Some(stream.slot.clone()),
+            slot: Some(stream.slot.name.clone()),
             ..self
         }
     }
@@ -121,7 +122,7 @@ fn of_client(report: &Report) -> Option<Trouble> {
         Some(tables) if tables > 0 => {
             let message = format!(
                 "changes of {} wait for the schema registry",
-                plural(tables, "table")
+                terminal::counted(tables, "table", "tables")
             );
             Some(
                 Trouble::warning(message)
@@ -169,7 +170,7 @@ fn of_stream(stream: &Stream, report: &Report, cures: &Commands) -> Vec<Trouble>
     if let Some(letters) = stream.quarantined.as_ref().filter(|it| it.records > 0) {
         let message = format!(
             "{} in topic \"{}\": changes that could not be delivered",
-            plural(letters.records, "dead letter"),
+            terminal::counted(letters.records, "dead letter", "dead letters"),
             letters.topic
         );
         troubles.push(Trouble::warning(message).cured_by(cures.tail(&letters.topic)));
@@ -180,21 +181,16 @@ fn of_stream(stream: &Stream, report: &Report, cures: &Commands) -> Vec<Trouble>
 }
 
 fn standing(stream: &Stream, cures: &Commands) -> Option<Trouble> {
-    let slot = &stream.slot;
+    let slot = &stream.slot.name;
     match stream.state {
         Standing::Lost => {
-            let why = match &stream.invalidation_reason {
+            let why = match &stream.slot.invalidation_reason {
                 Some(reason) => format!(" ({reason})"),
                 None => String::new(),
             };
             let message = format!(
                 "WAL that slot \"{slot}\" needs is gone{why}: changes behind {} are lost",
-                known(
-                    stream
-                        .position
-                        .as_ref()
-                        .or(stream.confirmed_flush_lsn.as_ref())
-                )
+                known(stream)
             );
             Some(Trouble::loss(message).cured_by(cures.resnapshot(stream)))
         }
@@ -207,14 +203,17 @@ fn standing(stream: &Stream, cures: &Commands) -> Option<Trouble> {
         Standing::Missing => {
             let message = format!(
                 "slot \"{slot}\" is gone: changes behind {} are lost",
-                known(stream.position.as_ref())
+                known(stream)
             );
             Some(Trouble::loss(message).cured_by(cures.resnapshot(stream)))
         }
         Standing::Inactive => {
-            let since = stream.inactive_seconds.map_or_else(String::new, |seconds| {
-                format!(" for {}", terminal::duration(seconds_of(seconds)))
-            });
+            let since = stream
+                .slot
+                .inactive_seconds
+                .map_or_else(String::new, |seconds| {
+                    format!(" for {}", terminal::duration(seconds_of(seconds)))
+                });
             let message = format!(
                 "nobody streams from slot \"{slot}\"{since}; it keeps {} of WAL",
                 stream
@@ -229,35 +228,37 @@ fn standing(stream: &Stream, cures: &Commands) -> Option<Trouble> {
     }
 }
 
-fn known(lsn: Option<&String>) -> &str {
-    lsn.map_or("an unknown position", String::as_str)
+/// Up to where nothing is lost.
+fn known(stream: &Stream) -> String {
+    let confirmed = || stream.slot.confirmed_flush_lsn.map(|lsn| lsn.to_string());
+    let position = stream.position.clone().or_else(confirmed);
+    position.unwrap_or_else(|| "an unknown position".to_owned())
 }
 
 /// What the slot keeps, and how near the limit is.
 fn wal(stream: &Stream, report: &Report) -> Option<Trouble> {
-    let slot = &stream.slot;
+    let slot = &stream.slot.name;
     let server = report.postgres.answer.as_ref()?;
-    let raise = "ALTER SYSTEM SET max_slot_wal_keep_size = '…'; SELECT pg_reload_conf(); and see \
-                 to it that the stream moves";
-    if stream.wal_status.as_deref() == Some("unreserved") {
+    if stream.slot.wal_status.as_deref() == Some("unreserved") {
         let message = format!(
             "slot \"{slot}\" keeps more than max_slot_wal_keep_size: the next checkpoint removes \
              WAL that it needs"
         );
-        return Some(Trouble::fail(message).cured_by(raise));
+        return Some(Trouble::fail(message).cured_by(raised(stream, server)));
     }
     let by_setting = stream.limit == Some(Limit::MaxSlotWalKeepSize);
     let (room, whole, cure) = match by_setting {
         true => (
-            u64::try_from(stream.safe_wal_size?).unwrap_or(0),
+            u64::try_from(stream.slot.safe_wal_size?).unwrap_or(0),
             server.max_slot_wal_keep_size?,
-            raise,
+            raised(stream, server),
         ),
         false => (
             server.disk_free?,
             server.disk_free?.saturating_add(stream.retained_bytes?),
             "See to it that the stream moves, make room, or bound it with \
-             max_slot_wal_keep_size and headwater stream --max-retained-wal",
+             max_slot_wal_keep_size and headwater stream --max-retained-wal"
+                .to_owned(),
         ),
     };
     let is_near_in_time = stream.state != Standing::Streaming
@@ -284,6 +285,17 @@ fn wal(stream: &Stream, report: &Report) -> Option<Trouble> {
     Some(Trouble::warning(message).cured_by(cure))
 }
 
+/// A limit that is twice what there is now, be it the limit or what is kept in spite of it.
+fn raised(stream: &Stream, server: &Postgres) -> String {
+    let limit = server.max_slot_wal_keep_size.max(stream.retained_bytes);
+    let megabytes = (limit.unwrap_or(0) >> 20).max(1).saturating_mul(2);
+    format!(
+        "ALTER SYSTEM SET max_slot_wal_keep_size = '{megabytes}MB';\n\
+         SELECT pg_reload_conf();\n\
+         Where the disk can spare it; and see to it that the stream moves"
+    )
+}
+
 fn lag(stream: &Stream) -> Option<Trouble> {
     let seconds = stream.lag_seconds.filter(|seconds| *seconds >= BEHIND)?;
     let more = if stream.lag_seconds_at_least {
@@ -293,7 +305,7 @@ fn lag(stream: &Stream) -> Option<Trouble> {
     };
     let message = format!(
         "stream \"{}\" is {more}{} behind",
-        stream.slot,
+        stream.slot.name,
         terminal::duration(seconds_of(seconds))
     );
     Some(Trouble::warning(message).cured_by(
@@ -329,23 +341,14 @@ fn stale(stream: &Stream) -> Vec<Trouble> {
     let mut troubles: Vec<Trouble> = named.collect();
     let more = stream.stale.len().saturating_sub(NAMED);
     if more > 0 {
-        let message = format!("{} stale", plural_are(more as u64, "more table"));
+        let tables = terminal::counted(more as u64, "more table is", "more tables are");
+        let message = format!("{tables} stale");
         troubles.push(
             Trouble::warning(message)
                 .cured_by("headwater status --json has all, each with its cure"),
         );
     }
     troubles
-}
-
-fn plural(number: u64, what: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{} {what}{s}", terminal::count(number))
-}
-
-fn plural_are(number: u64, what: &str) -> String {
-    let are = if number == 1 { "is" } else { "are" };
-    format!("{} {are}", plural(number, what))
 }
 
 /// What is told for people; no time is less than none, or more than can be told.
