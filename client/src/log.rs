@@ -42,6 +42,7 @@ pub fn init(format: LogFormat, verbosity: u8) {
     let result = match format {
         LogFormat::Text => lines.compact().try_init(),
         LogFormat::Json => {
+            progress::in_lines();
             std::panic::set_hook(Box::new(log_panic));
             lines.with_ansi(false).json().flatten_event(true).try_init()
         }

@@ -2,10 +2,12 @@
 //!
 //! A bar stands below what is written to the terminal. So while there is one, lines of the log go
 //! to the terminal through [`above_bar`], which takes the bar away for the moment: without that
-//! they would be written into it.
+//! they would be written into it. Lines that are for a program ([`in_lines`]) have no bar between
+//! them, on a terminal either: its escape sequences are no JSON.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The bar that is on the terminal: one piece of work is long at a time.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Whether progress is told in lines wherever they go.
+static IN_LINES: AtomicBool = AtomicBool::new(false);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +65,7 @@ impl Progress {
     /// Begins now, under the name of what goes on. `expected` is how many of the unit there are, or
     /// an estimate; none where nobody knows.
     pub fn new(what: &'static str, unit: Unit, expected: Option<u64>) -> Self {
-        let display = if std::io::stderr().is_terminal() {
+        let display = if draws() {
             Display::Bar(shown(bar(what, unit, expected)))
         } else {
             Display::Lines {
@@ -153,6 +158,15 @@ pub fn waiting(what: &'static str, for_what: String) -> impl Drop {
         bar.enable_steady_tick(Duration::from_millis(200));
     }
     progress
+}
+
+/// From now on progress is told in lines of the log, on a terminal too.
+pub fn in_lines() {
+    IN_LINES.store(true, Ordering::Relaxed);
+}
+
+fn draws() -> bool {
+    !IN_LINES.load(Ordering::Relaxed) && io::stderr().is_terminal()
 }
 
 /// Standard error, for lines: above the bar, where there is one.
