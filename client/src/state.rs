@@ -61,6 +61,10 @@ pub trait StateStore: Send {
     /// Returns once the state is durable.
     fn store(&mut self, state: &State) -> Result<()>;
 
+    /// How many processes have stored a state since it was cleared last, this one among them;
+    /// none until it has, and where nobody counts.
+    fn starts(&self) -> Option<u64>;
+
     /// Forgets the state, returning once that is durable.
     fn clear(&mut self) -> Result<()>;
 }

@@ -12,7 +12,7 @@ use super::samples::Samples;
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It grows, and begins at 0 with the process.
+    /// It grows, and begins at 0: with the process, or with the record that it is part of.
     Counter,
     /// It goes up and down.
     Gauge,
@@ -147,6 +147,14 @@ pub const GROUPS: &[Group] = &[
                 COUNT,
                 "1 if the brokers answer, as far as is known.",
                 |it, samples| samples.put(it.figures.sink.answers),
+            ),
+            counter(
+                "headwater_starts_total",
+                COUNT,
+                "Processes that have begun this stream, this one among them, as its record in Kafka \
+                 counts them: it goes on from one to the next, so that a run which ended between two \
+                 scrapes is in it, too.",
+                |it, samples| samples.put_if_known(it.figures.starts),
             ),
             Metric {
                 kind: Kind::Info,

@@ -192,6 +192,11 @@ impl StateStore for KafkaState {
         self.write(Some(&record::encode(state, epoch)?))
     }
 
+    /// Each has an epoch of its own, one more than that of the last.
+    fn starts(&self) -> Option<u64> {
+        self.epoch
+    }
+
     fn clear(&mut self) -> Result<()> {
         self.epoch = None;
         self.write(None)

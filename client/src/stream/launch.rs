@@ -250,6 +250,8 @@ impl Launch<'_> {
             let state = state_of_taken(connector, options, self.plugin, &mut store, begun)?;
             if let Some(store) = &mut store {
                 store.store(&state)?;
+                let starts = store.starts();
+                self.metrics.count(|figures| figures.starts = starts);
             }
             Ok((taken, state))
         })?;

@@ -19,6 +19,10 @@ impl StateStore for Recorder {
             .map_err(|_| Error::failed("nobody listens"))
     }
 
+    fn starts(&self) -> Option<u64> {
+        None
+    }
+
     fn clear(&mut self) -> Result<()> {
         Ok(())
     }
@@ -215,6 +219,10 @@ impl StateStore for Away {
                 Err(Error::new(ErrorKind::Disconnected, "nobody answers"))
             }
         }
+    }
+
+    fn starts(&self) -> Option<u64> {
+        None
     }
 
     fn clear(&mut self) -> Result<()> {
