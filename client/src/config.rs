@@ -17,6 +17,7 @@ mod command_line;
 mod environment;
 mod example;
 mod file;
+mod flags;
 mod layers;
 mod names;
 mod print;
@@ -105,39 +106,43 @@ impl Resolved {
             Purpose::Run => cli::command(),
             Purpose::Show => nothing_required(cli::command()),
         };
-        let Some(line) = CommandLine::read(&root, words) else {
-            return Err(wrong(root, words));
-        };
         let table = Table::new(&root);
+        let Some(line) = CommandLine::read(&root, words) else {
+            return Err(wrong(root, words, &table));
+        };
         let path = line.text("config").or(environment.get(environment::CONFIG));
         let path = path.map(Path::new);
         // One without options of its own goes by no file: `config check` among them, which has to
         // run when the file is wrong.
         let command = table.command(line.command());
+        let mut errors = Vec::new();
         let file = match (command, path) {
-            (Some(_), Some(path)) => Some(known_file(path, &table)?),
+            (Some(_), Some(path)) => known_file(path, &table, &mut errors),
             _ => None,
         };
         let command = match command {
             Some(command) => command.clone(),
             None => CommandSettings::of_every_command(line.command(), &table),
         };
-        line.refuse_secrets(&command.settings)?;
+        errors.extend(line.refuse_secrets(&command.settings).err());
         let layers = Layers {
             environment,
             file: file.as_ref(),
         };
         let is_flag = |setting: &Setting| line.has(setting.arg.get_id().as_str());
-        let (assignments, properties, errors) = layers.checked(&command, is_flag);
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error.into());
-        }
-        let mut words = line.complete(&assignments, &properties);
+        let (assignments, properties, of_values) = layers.checked(&command, is_flag);
+        errors.extend(of_values);
+        let mut added = command_line::as_words(&assignments, &properties);
         if let (false, Some(path)) = (line.has("config"), path) {
             let mut word = OsString::from("--config=");
             word.push(path);
-            words.insert(line.behind_command(), word);
+            added.push(word);
         }
+        let words = line.complete(added, &command.settings);
+        let words = words.map_err(|error| errors.push(error));
+        let (Ok(words), true) = (words, errors.is_empty()) else {
+            return Err(Refusal::Settings(errors));
+        };
         let matches = without_variables(root)
             .try_get_matches_from(words)
             .map_err(|error| command_line::explained(error, &assignments))?;
@@ -168,26 +173,26 @@ impl Resolved {
 }
 
 /// What clap says of a command line that is wrong by itself, or asks for help.
-fn wrong(root: clap::Command, words: &[OsString]) -> Refusal {
+fn wrong(root: clap::Command, words: &[OsString], table: &Table) -> Refusal {
+    let settings = table.commands.iter().flat_map(|command| &command.settings);
+    let settings: Vec<Setting> = settings.cloned().collect();
+    let words = flags::as_if_there(words, &settings);
     match without_variables(root).try_get_matches_from(words) {
         Err(error) => Refusal::CommandLine(error),
         Ok(_) => Error::new(ErrorKind::Usage, "the command line cannot be read").into(),
     }
 }
 
-fn known_file(path: &Path, table: &Table) -> Result<File> {
-    let file = File::read(path)?;
-    let mut unknown = names::unknown(&file, table);
-    match unknown.len() {
-        0 => Ok(file),
-        1 => Err(unknown.remove(0)),
-        count => {
-            let first = unknown.remove(0);
-            let more = format!("headwater config check names {} more.", count - 1);
-            let hint = first
-                .hint()
-                .map_or(more.clone(), |hint| format!("{hint} {more}"));
-            Err(first.with_hint(hint))
+/// The file, as far as it can be read, and what is wrong with its names.
+fn known_file(path: &Path, table: &Table, errors: &mut Vec<Error>) -> Option<File> {
+    match File::read(path) {
+        Ok(file) => {
+            errors.extend(names::unknown(&file, table));
+            Some(file)
+        }
+        Err(error) => {
+            errors.push(error);
+            None
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use headwater::config::{self, Environment, Refusal};
-use headwater::error::Error;
+use headwater::error::{Error, ErrorKind};
 use headwater::log::{self, LogFormat};
 
 // One thread allocates a record and its headers for librdkafka, another frees them when
@@ -20,7 +20,12 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(Refusal::CommandLine(error)) => error.exit(),
         // In what form lines are to be is among what cannot be read.
-        Err(Refusal::Settings(error)) => return failed(LogFormat::Text, &error),
+        Err(Refusal::Settings(errors)) => {
+            errors
+                .iter()
+                .for_each(|error| log::last_words(LogFormat::Text, error));
+            return ExitCode::from(ErrorKind::Usage.exit_code());
+        }
     };
     let general = &settings.cli.general;
     log::init(general.log_format, general.verbose);

@@ -81,6 +81,14 @@ pub fn check(path: Option<&Path>, environment: &Environment) -> Report {
 }
 
 impl Report {
+    /// What keeps one command from running.
+    pub(super) fn of(errors: Vec<Error>) -> Self {
+        Report {
+            errors,
+            ..Report::default()
+        }
+    }
+
     /// Looks at what the settings of a command say of each other.
     fn add_together(
         &mut self,
@@ -96,12 +104,15 @@ impl Report {
         match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
             // What is missing may yet come by the command line, here and there.
             Err(error) if error.kind() == ClapErrorKind::MissingRequiredArgument => {}
-            Err(error) => self.add_error(match command_line::explained(error, assignments) {
-                Refusal::Settings(error) => error,
-                Refusal::CommandLine(error) => {
-                    Error::new(ErrorKind::Usage, command_line::sentence(&error))
+            Err(error) => match command_line::explained(error, assignments) {
+                Refusal::Settings(errors) => {
+                    errors.into_iter().for_each(|error| self.add_error(error));
                 }
-            }),
+                Refusal::CommandLine(error) => {
+                    let sentence = command_line::sentence(&error);
+                    self.add_error(Error::new(ErrorKind::Usage, sentence));
+                }
+            },
             Ok(cli) => {
                 if let Err(error) = cli.command.check() {
                     let sentence = format!("headwater {name} would not run by this alone: {error}");

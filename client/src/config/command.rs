@@ -7,7 +7,7 @@ use std::path::Path;
 use clap_complete::Shell;
 
 use super::command_line::sentence;
-use super::{Environment, Refusal, check, print};
+use super::{Environment, Refusal, Report, check, print};
 use crate::cli::{self, CompletionsOptions, ConfigOptions, ConfigQuestion, PrintOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::terminal;
@@ -21,16 +21,19 @@ pub fn run(options: &ConfigOptions, file: Option<&Path>) -> Result<()> {
     match &options.question {
         ConfigQuestion::Check => {
             let report = check(file, &environment);
-            let lines = report.lines();
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            write(terminal::stdout(), text.as_bytes())?;
+            write(terminal::stdout(), text(&report).as_bytes())?;
             report.verdict()
         }
         ConfigQuestion::Print(options) => {
             let words = words(options, file);
             match print(&words, &environment, options.json) {
                 Ok(text) => write(io::stdout(), text.as_bytes()),
-                Err(Refusal::Settings(error)) => Err(error),
+                Err(Refusal::Settings(mut errors)) if errors.len() == 1 => Err(errors.remove(0)),
+                Err(Refusal::Settings(errors)) => {
+                    let report = Report::of(errors);
+                    write(terminal::stderr(), text(&report).as_bytes())?;
+                    report.verdict()
+                }
                 // Help of the other command is no error.
                 Err(Refusal::CommandLine(error)) if !error.use_stderr() => {
                     write(io::stdout(), error.render().to_string().as_bytes())
@@ -41,6 +44,11 @@ pub fn run(options: &ConfigOptions, file: Option<&Path>) -> Result<()> {
             }
         }
     }
+}
+
+fn text(report: &Report) -> String {
+    let lines = report.lines().into_iter();
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Runs `headwater completions`.

@@ -5,8 +5,9 @@ use std::ffi::{OsStr, OsString};
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::flags;
 use super::layers::{Assignment, Origin, Property, Words};
 use super::table::{Secrecy, Setting};
 use crate::error::{Error, ErrorKind, Result};
@@ -47,11 +48,6 @@ impl<'a> CommandLine<'a> {
         &self.name
     }
 
-    /// How many words there are up to the command's name.
-    pub(crate) fn behind_command(&self) -> usize {
-        self.index + 1
-    }
-
     /// Whether an option is on it.
     pub(crate) fn has(&self, id: &str) -> bool {
         // An option that this command does not know is not on it.
@@ -90,16 +86,19 @@ impl<'a> CommandLine<'a> {
 
     /// The whole command line, with what the other layers say put behind the command's name:
     /// before the words that are there, so that of two properties the one on the command line counts.
+    ///
+    /// # Errors
+    /// Of kind `Usage` where an option that is there or not has a value that says neither.
     pub(crate) fn complete(
         &self,
-        assignments: &[Assignment],
-        properties: &[Property],
-    ) -> Vec<OsString> {
-        let (before, after) = self.words.split_at(self.behind_command());
-        let mut words = before.to_vec();
-        words.extend(as_words(assignments, properties));
-        words.extend_from_slice(after);
-        words
+        added: Vec<OsString>,
+        settings: &[Setting],
+    ) -> Result<Vec<OsString>> {
+        let (before, after) = self.words.split_at(self.index + 1);
+        let mut words = flags::without_values(before, settings)?;
+        words.extend(added);
+        words.extend(flags::without_values(after, settings)?);
+        Ok(words)
     }
 }
 
@@ -158,9 +157,15 @@ fn lenient(command: Command) -> Command {
 
 fn lenient_arg(arg: Arg) -> Arg {
     let arg = alone(arg);
-    match arg.get_action().takes_values() {
-        true => arg.value_parser(value_parser!(OsString)),
-        false => arg,
+    match arg.get_action() {
+        // With a value, maybe, which `flags` judges.
+        ArgAction::SetTrue | ArgAction::SetFalse => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_parser(value_parser!(OsString)),
+        action if action.takes_values() => arg.value_parser(value_parser!(OsString)),
+        _ => arg,
     }
 }
 
@@ -246,7 +251,9 @@ pub(crate) fn explained(error: clap::Error, assignments: &[Assignment]) -> Refus
         return Refusal::CommandLine(error);
     }
     let hint = format!("{}.", places.join(", "));
-    Refusal::Settings(Error::new(ErrorKind::Usage, sentence(&error)).with_hint(hint))
+    Error::new(ErrorKind::Usage, sentence(&error))
+        .with_hint(hint)
+        .into()
 }
 
 /// What clap says first, without usage and advice.
@@ -264,12 +271,12 @@ pub(crate) fn sentence(error: &clap::Error) -> String {
 pub enum Refusal {
     /// What clap says of the command line: help and version are among it.
     CommandLine(clap::Error),
-    /// What is wrong in the environment or in the file.
-    Settings(Error),
+    /// All that is wrong with settings, in the environment and in the file: one error or more.
+    Settings(Vec<Error>),
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal::Settings(error)
+        Refusal::Settings(vec![error])
     }
 }

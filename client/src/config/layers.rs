@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::command_line;
 use super::environment::{Environment, FILE_SUFFIX, KAFKA_PREFIX};
 use super::file::{Entry, File, Value};
+use super::flags;
 use super::secret;
 use super::table::{CommandSettings, KAFKA, Kind, Secrecy, Setting};
 use crate::error::{Error, ErrorKind, Result};
@@ -199,9 +200,9 @@ impl Layers<'_> {
         };
         let origin = Origin::Environment(variable.to_owned());
         let words = match setting.kind() {
-            Kind::Flag => Words::Flag(boolean(value).ok_or_else(|| {
-                origin.refuse("expected true or false, 1 or 0, yes or no, on or off")
-            })?),
+            Kind::Flag => {
+                Words::Flag(flags::boolean(value).ok_or_else(|| origin.refuse(flags::EXPECTED))?)
+            }
             Kind::Count => Words::Count(
                 number(value).ok_or_else(|| origin.refuse("expected a number from 0 to 255"))?,
             ),
@@ -441,14 +442,6 @@ fn has_variable(command: &CommandSettings, variable: &str, suffix: &str) -> bool
             .and_then(|name| name.strip_suffix(suffix))
             == Some(variable)
     })
-}
-
-fn boolean(value: &OsStr) -> Option<bool> {
-    match value.to_str()?.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Some(true),
-        "false" | "0" | "no" | "off" => Some(false),
-        _ => None,
-    }
 }
 
 fn number(value: &OsStr) -> Option<u8> {

@@ -105,6 +105,10 @@ The command line wins over the environment, the environment over the file, the f
 file is named by `--config FILE` or `HEADWATER_CONFIG`; none is looked for elsewhere.
 [headwater.example.toml](../headwater.example.toml) has every key, commented out.
 
+An option that is there or not can be taken back where one of less weight says that it is there: by
+`--take-over=false`, `HEADWATER_TAKE_OVER=false` or, in the table of a command, `take-over = false`. The value
+is true or false, 1 or 0, yes or no, on or off; in the file it is `true` or `false`.
+
 ```sh
 headwater config check --config headwater.toml    # what is wrong, and what is set for which command
 headwater config print --config headwater.toml    # what `stream` would go by, and where it is from
@@ -134,19 +138,17 @@ workers = 4
 - A key before the first table is for every command that has such an option. One in the table of a
   command, `[verify]`, is for that command alone, and wins there.
 - `[kafka]` holds properties of librdkafka, as `-X` does; `[tail.kafka]` those of one command alone.
-- Options that are there or not are `true` or `false`. Those that can be repeated take a list. Sizes and
-  the like are strings, as on the command line: `max-retained-wal = \"20GB\"`.
+- Options that can be repeated take a list. Sizes and the like are strings, as on the command line: `max-retained-wal = \"20GB\"`.
 - What the file has for a list is replaced as a whole by what environment or command line have.
 - A key that no option has is an error, with the one that is like it. So is a value that the option
-  would not take, and so are two that do not go together, wherever they are set.
+  would not take, and so are two that do not go together, wherever they are set. A command says all that
+  keeps it from running, `config check` what keeps any.
 - Paths are relative to the folder that the command runs in.
 
 ## Variables
 
-`HEADWATER_` and the option's name in capitals, with underscores. An empty variable is none. Options that
-are there or not take true or false, 1 or 0, yes or no, on or off: `HEADWATER_NO_CREATE_TOPICS=false`
-takes back what the file says. One of those that can be repeated is taken as if it stood once on the command
-line: `HEADWATER_TABLE='orders,sales.*'`. A variable that no option has is a warning, since the environment is not
+`HEADWATER_` and the option's name in capitals, with underscores. An empty variable is none. One of an option
+that can be repeated is taken as if it stood once on the command line: `HEADWATER_TABLE='orders,sales.*'`. A variable that no option has is a warning, since the environment is not
 the client's alone.
 
 Kubernetes tells every pod of each service of its namespace by variables. Of a service by the name of

@@ -56,7 +56,10 @@ fn load_with<const N: usize>(
     words.push(files.settings().into());
     load(&words, &Environment::from(environment)).map_err(|refusal| match refusal {
         Refusal::CommandLine(error) => format!("clap: {error}"),
-        Refusal::Settings(error) => files.shorten(&sentence(&error)),
+        Refusal::Settings(errors) => {
+            let errors: Vec<String> = errors.iter().map(sentence).collect();
+            files.shorten(&errors.join("\n"))
+        }
     })
 }
 
@@ -267,11 +270,6 @@ fn unknown_keys_and_wrong_values_are_named_with_their_line_and_what_is_like_them
     ] {
         assert_eq!(refused(file, [], "stream"), expected);
     }
-    let error = refused("slott = 1\nbroker = 2\n", [], "stream");
-    assert_eq!(
-        error,
-        "h.toml:1: unknown key \"slott\". Did you mean slot? headwater config check names 1 more."
-    );
     let error = refused("headers = \"on\"\n", [], "stream");
     assert!(
         error.starts_with("h.toml:1: headers means different things to different commands."),
@@ -291,6 +289,106 @@ fn unknown_keys_and_wrong_values_are_named_with_their_line_and_what_is_like_them
         error.starts_with("h.toml:2: ") && error.contains("linger.mss"),
         "{error}"
     );
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let file = "slott = 1\norigin = \"nine\"\nbroker = 2\n[kafka]\nlinger.ms = \"soon\"\n";
+    let environment = [("HEADWATER_TOAST", "fech")];
+    let error = refused(file, environment, "stream --take-over=perhaps");
+    let errors: Vec<&str> = error.lines().collect();
+    let expected = [
+        "h.toml:1: unknown key \"slott\". Did you mean slot?",
+        "h.toml:3: unknown key \"broker\". Did you mean brokers?",
+        "h.toml:2: invalid value 'nine' for origin: expected one of any, none. Did you mean none?",
+        "HEADWATER_TOAST: invalid value 'fech' for toast: expected one of fetch, require-full, mark. \
+         Did you mean fetch?",
+        "h.toml:5: Kafka refuses the property linger.ms: ",
+        "invalid value 'perhaps' for --take-over: expected true or false, 1 or 0, yes or no, on or off",
+    ];
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (is, ought) in errors.iter().zip(expected) {
+        assert!(is.starts_with(ought), "{is}\n{ought}");
+    }
+    // What the environment says is wrong whether the file can be read or not.
+    let error = refused("slot = \n", environment, "stream");
+    assert_eq!(error.lines().count(), 2, "{error}");
+}
+
+#[test]
+fn the_command_line_takes_back_what_environment_and_file_say() {
+    let file = "no-create-topics = true\nresnapshot = true\n";
+    let environment = [("HEADWATER_TAKE_OVER", "yes")];
+    let options = stream(file, environment, "");
+    assert!(options.no_create_topics && options.resnapshot && options.take_over);
+    for value in ["false", "0", "no", "Off"] {
+        let line = format!("--no-create-topics={value} --take-over={value}");
+        let options = stream(file, environment, &line);
+        assert!(!options.no_create_topics && !options.take_over, "{value}");
+        assert!(options.resnapshot);
+    }
+    let options = stream("", [], "--take-over=true --resnapshot=1 --no-create-topics");
+    assert!(options.no_create_topics && options.resnapshot && options.take_over);
+    // What is taken back is in nothing's way.
+    let options = stream(file, [], "--resnapshot=false --accept-gap 0/1");
+    assert!(options.accept_gap.is_some() && !options.resnapshot);
+}
+
+/// One rule for all options that are there or not, of every command.
+#[test]
+fn every_flag_of_every_command_can_be_taken_back() {
+    let table = Table::new(&cli::command());
+    let mut count = 0;
+    for command in &table.commands {
+        let flags = command.settings.iter();
+        for setting in flags.filter(|setting| setting.kind() == table::Kind::Flag) {
+            let file = format!("[{}]\n{} = true\n", command.name, setting.key);
+            let files = Files::new(&file);
+            let of = |value: &str| {
+                let mut words = words(&format!("{} --{}{value}", command.name, setting.key));
+                words.extend(["--config".into(), files.settings().into()]);
+                let shown = print(&words, &Environment::default(), true).unwrap();
+                let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+                let settings = shown["settings"].as_array().unwrap().iter();
+                let mut of_key = settings.filter(|shown| shown["name"] == setting.key.as_str());
+                let shown = of_key.next().unwrap();
+                (shown["value"].clone(), shown["source"].clone())
+            };
+            for (value, expected) in [("=false", false), ("=true", true), ("", true)] {
+                let expected = (expected.into(), "command line".into());
+                assert_eq!(of(value), expected, "{} --{}", command.name, setting.key);
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count} flags");
+}
+
+#[test]
+fn a_value_of_a_flag_stands_in_no_ones_way() {
+    for line in ["--take-over=false --bogus", "--bogus --take-over=maybe"] {
+        let error = refused("", [], &format!("stream {line}"));
+        assert!(error.contains("'--bogus'"), "{line}: {error}");
+    }
+    let error = refused("", [], "tail orders --take-over=false");
+    assert!(
+        error.contains("unexpected argument '--take-over'"),
+        "{error}"
+    );
+    let help = refused("", [], "stream --take-over=false --help");
+    assert!(help.contains("Usage: headwater stream"), "{help}");
+    assert!(help.contains("      --take-over\n"), "{help}");
+    // A topic may have any name.
+    let files = Files::new("");
+    let mut line = words("tail");
+    line.extend(["--config".into(), files.settings().into()]);
+    line.extend(words("-- --exit=false").into_iter().skip(1));
+    let cli = load(&line, &Environment::default()).unwrap().cli;
+    let Command::Tail(options) = cli.command else {
+        panic!("not the tail command");
+    };
+    assert_eq!(options.topics, ["--exit=false"]);
+    assert!(!options.exit);
 }
 
 #[test]
