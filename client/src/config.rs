@@ -46,6 +46,7 @@ use crate::cli::{self, Cli};
 use crate::error::{Error, ErrorKind, Result};
 use command_line::{CommandLine, nothing_required, without_variables};
 use file::{File, Value};
+pub(crate) use layers::Origin;
 use layers::{Assignment, Layers, Property};
 use table::{CommandSettings, KAFKA, Secrecy, Setting, Table};
 
@@ -64,10 +65,21 @@ pub struct Settings {
 /// What clap says; or an error of kind `Usage` that names the variable or the line.
 pub fn load(words: &[OsString], environment: &Environment) -> Result<Settings, Refusal> {
     let resolved = Resolved::new(words, environment, Purpose::Run)?;
+    let mut cli = Cli::from_arg_matches(&resolved.matches).map_err(Refusal::CommandLine)?;
+    locate(&mut cli, &resolved.properties);
     Ok(Settings {
-        cli: Cli::from_arg_matches(&resolved.matches).map_err(Refusal::CommandLine)?,
+        cli,
         warnings: resolved.warnings,
     })
+}
+
+/// Says of properties where they are from: on the command line that clap has parsed, those of the
+/// other layers stand before all that were there.
+fn locate(cli: &mut Cli, properties: &[Property]) {
+    let given = cli.command.properties_mut().into_iter().flatten();
+    for (given, property) in given.zip(properties) {
+        given.origin = property.origin.clone();
+    }
 }
 
 /// What a command goes by, and where each of its settings is from.

@@ -7,6 +7,7 @@ mod contact;
 mod exposure;
 mod login;
 mod principal;
+mod property;
 mod read;
 mod topics;
 
@@ -19,6 +20,7 @@ pub(crate) use config::{
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
 pub(crate) use contact::brokers;
 pub(crate) use principal::Principal;
+pub use property::Property;
 pub(crate) use read::{Pace, Reader};
 pub(crate) use topics::{
     Existence, Inspection, Misfit, NoCreation, Purpose, TopicMaker, configuring, is_name,
@@ -30,7 +32,7 @@ pub struct KafkaOptions {
     /// `host:port`, several separated by commas: the brokers asked first.
     pub brokers: String,
     /// Properties of librdkafka, by their names; they win over Headwater's own choices.
-    pub properties: Vec<(String, String)>,
+    pub properties: Vec<Property>,
     /// Partitions of a topic that is created: at least 1; none for the broker's default.
     pub partitions: Option<i32>,
     /// Replicas of a topic that is created: at least 1; none for the broker's default.
@@ -43,8 +45,8 @@ pub struct KafkaOptions {
 }
 
 /// What may be shown of properties: some of their values are secrets.
-pub(crate) fn property_names(properties: &[(String, String)]) -> Vec<&str> {
-    properties.iter().map(|(name, _)| &**name).collect()
+pub(crate) fn property_names(properties: &[Property]) -> Vec<&str> {
+    properties.iter().map(|property| &*property.name).collect()
 }
 
 impl fmt::Debug for KafkaOptions {

@@ -43,6 +43,7 @@ pub use tail::TailOptions;
 pub use verify::VerifyOptions;
 
 use crate::error::Result;
+use crate::kafka::Property;
 
 /// Streams every committed change of a Postgres database into Kafka.
 #[derive(Debug, Parser)]
@@ -107,9 +108,30 @@ impl Command {
     /// What the options of the command say of each other, where they are not to be reconciled.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
-            Command::Stream(options) => crate::stream::check_options(options),
+            Command::Stream(options) => {
+                crate::stream::check_options(options)?;
+                match options.sink {
+                    SinkKind::Kafka => crate::assemble::kafka_options(options).refuse_weaker(),
+                    SinkKind::Stdout => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The properties of librdkafka, of a command that has some.
+    pub(crate) fn properties_mut(&mut self) -> Option<&mut Vec<Property>> {
+        let kafka = match self {
+            Command::Stream(options) => &mut options.kafka,
+            Command::Doctor(options) => &mut options.stream.kafka,
+            Command::Status(options) => &mut options.kafka,
+            Command::Snapshot(options) => &mut options.kafka,
+            Command::Tail(options) => &mut options.kafka,
+            Command::Verify(options) => &mut options.kafka,
+            Command::Drop(options) => &mut options.kafka,
+            Command::Config(_) | Command::Completions(_) => return None,
+        };
+        Some(&mut kafka.properties)
     }
 
     fn run(&self, config: Option<&Path>) -> Result<()> {
@@ -214,9 +236,6 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(tables, ["public.a,s.b", "public.c"]);
-        assert_eq!(
-            options.kafka.properties,
-            [("a".to_owned(), "b=c".to_owned())]
-        );
+        assert_eq!(options.kafka.properties, [Property::new("a", "b=c")]);
     }
 }

@@ -7,7 +7,7 @@ use headwater_protocol::{ChangeId, Lsn};
 
 use super::bytes::bytes;
 use super::{ConnectionOptions, MetricsOptions, RegistryOptions, TableOptions};
-use crate::kafka::{parse_property, property_names};
+use crate::kafka::{Property, parse_property, property_names};
 use crate::route::{Template, TemplateError, check_literal, check_name};
 
 /// Takes a consistent snapshot of the tables, then follows the replication slot.
@@ -303,7 +303,7 @@ pub struct KafkaArguments {
         hide_env_values = true,
         value_parser = parse_property
     )]
-    pub properties: Vec<(String, String)>,
+    pub properties: Vec<Property>,
 }
 
 impl fmt::Debug for KafkaArguments {

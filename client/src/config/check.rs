@@ -10,7 +10,7 @@ use super::command_line::{self, Refusal, without_variables};
 use super::file::File;
 use super::layers::{Assignment, Layers, Property};
 use super::table::{CommandSettings, Table};
-use super::{Environment, names, readable_secret};
+use super::{Environment, locate, names, readable_secret};
 use crate::cli::{self, Cli};
 use crate::error::{Error, ErrorKind, Result};
 use crate::terminal::{COLUMNS, CURE, FAIL, OK, WARNING, paint, plain, wrap};
@@ -113,7 +113,8 @@ impl Report {
                     self.add_error(Error::new(ErrorKind::Usage, sentence));
                 }
             },
-            Ok(cli) => {
+            Ok(mut cli) => {
+                locate(&mut cli, properties);
                 if let Err(error) = cli.command.check() {
                     let sentence = format!("headwater {name} would not run by this alone: {error}");
                     let hint = error.hint().unwrap_or_default();

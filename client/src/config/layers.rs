@@ -315,9 +315,9 @@ impl Layers<'_> {
             {
                 let origin = Origin::Environment(variable.to_owned());
                 add(match crate::kafka::parse_property(line) {
-                    Ok((name, value)) => Ok(Property {
-                        name,
-                        value: value.into(),
+                    Ok(property) => Ok(Property {
+                        name: property.name,
+                        value: property.value.into(),
                         origin,
                     }),
                     Err(error) => Err(origin.refuse(error)),

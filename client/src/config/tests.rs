@@ -186,8 +186,8 @@ fn properties_are_merged_and_the_last_word_is_the_command_lines() {
     let last = |name: &str| {
         let mut properties = properties.iter().rev();
         properties
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+            .find(|property| property.name == name)
+            .map(|property| property.value.as_str())
     };
     for (name, expected) in [
         ("linger.ms", "5"),
@@ -199,6 +199,54 @@ fn properties_are_merged_and_the_last_word_is_the_command_lines() {
     ] {
         assert_eq!(last(name), Some(expected), "{name}");
     }
+}
+
+#[test]
+fn an_error_about_a_property_names_where_it_is_from() {
+    for (file, environment, line, place) in [
+        ("", [("X", "x")], "-X acks=1", "-X acks=1"),
+        ("[kafka]\nacks = 1\n", [("X", "x")], "", "h.toml:2: acks=1"),
+        (
+            "[kafka]\nacks = \"all\"\n[stream.kafka]\nacks = 1\n",
+            [("X", "x")],
+            "-X linger.ms=5",
+            "h.toml:4: acks=1",
+        ),
+        (
+            "[kafka]\nacks = \"all\"\n",
+            [("HEADWATER_KAFKA_ACKS", "1")],
+            "",
+            "HEADWATER_KAFKA_ACKS: acks=1",
+        ),
+        (
+            "",
+            [(
+                "HEADWATER_PROPERTIES",
+                "linger.ms=5\nrequest.required.acks=1",
+            )],
+            "",
+            "HEADWATER_PROPERTIES: request.required.acks=1",
+        ),
+        (
+            "[kafka]\nacks = \"all\"\n",
+            [("HEADWATER_KAFKA_LINGER_MS", "5")],
+            "-X acks=1",
+            "-X acks=1",
+        ),
+    ] {
+        let files = Files::new(file);
+        let mut words = words(&format!("stream {line}"));
+        words.extend(["--config".into(), files.settings().into()]);
+        let cli = load(&words, &Environment::from(environment)).unwrap().cli;
+        let error = files.shorten(&cli.command.check().unwrap_err().to_string());
+        let expected =
+            format!("{place} would report records as delivered that a broker can still lose");
+        assert_eq!(error, expected);
+    }
+    let files = Files::new("[stream.kafka]\nacks = 1\n");
+    let report = check(Some(&files.settings()), &Environment::default());
+    let warning = files.shorten(&report.warnings[0].to_string());
+    assert!(warning.contains(": h.toml:2: acks=1 would"), "{warning}");
 }
 
 #[test]
@@ -408,8 +456,12 @@ fn secrets_come_from_variables_from_files_and_from_what_the_file_refers_to() {
             .map(|it| it.reveal().to_owned())
     };
     assert_eq!(password(&options).as_deref(), Some("hunter2"));
+    let first = |options: &StreamOptions| {
+        let property = options.kafka.properties.first().unwrap();
+        (property.name.clone(), property.value.clone())
+    };
     let expected = ("sasl.password".to_owned(), "hunter2".to_owned());
-    assert_eq!(options.kafka.properties.first(), Some(&expected));
+    assert_eq!(first(&options), expected);
 
     let environment = [
         ("HEADWATER_PASSWORD_FILE", secret),
@@ -419,7 +471,7 @@ fn secrets_come_from_variables_from_files_and_from_what_the_file_refers_to() {
     let options = stream("", environment, "");
     assert_eq!(password(&options).as_deref(), Some("hunter2"));
     assert_eq!(options.connection.dbname.as_deref(), Some("hunter2"));
-    assert_eq!(options.kafka.properties.first(), Some(&expected));
+    assert_eq!(first(&options), expected);
 
     let variable = "password = { env = \"PASSWORD_OF_POSTGRES\" }\n";
     let options = stream(variable, [("PASSWORD_OF_POSTGRES", "hunter2")], "");

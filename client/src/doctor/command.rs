@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use crate::cli::StreamOptions;
 use crate::config::secret::{REDACTED, holds_secret, redacted, redacted_property};
+use crate::kafka::Property;
 use crate::shell::quoted;
 
 /// Options that are the doctor's own, and whether a value follows.
@@ -63,7 +64,7 @@ fn without_secrets(argument: &str, options: &StreamOptions) -> String {
             return format!("{option}{}", redacted(value));
         }
     }
-    for (name, value) in &options.kafka.properties {
+    for Property { name, value, .. } in &options.kafka.properties {
         if !value.is_empty()
             && let Some(head) = argument.strip_suffix(value.as_str())
             && let Some(option) = head.strip_suffix('=')

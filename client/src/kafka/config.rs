@@ -9,7 +9,7 @@
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
-use super::{KafkaOptions, login};
+use super::{KafkaOptions, Property, login};
 use crate::config::secret::is_secret_property;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -96,14 +96,12 @@ const READER_NEEDS: [(&str, &str); 4] = [
 ///
 /// # Errors
 /// A sentence when there is no `=` or nothing before it, or it names the brokers.
-pub fn parse_property(text: &str) -> Result<(String, String), String> {
+pub fn parse_property(text: &str) -> Result<Property, String> {
     match text.split_once('=') {
         Some((key, _)) if BROKERS.contains(&key.trim()) => {
             Err("use --brokers, which is the option for it".to_owned())
         }
-        Some((key, value)) if !key.trim().is_empty() => {
-            Ok((key.trim().to_owned(), value.to_owned()))
-        }
+        Some((key, value)) if !key.trim().is_empty() => Ok(Property::new(key.trim(), value)),
         _ => Err("expected KEY=VALUE, as in compression.type=zstd".to_owned()),
     }
 }
@@ -140,11 +138,13 @@ impl KafkaOptions {
 
     /// The last value given to a property under any of its names.
     pub(crate) fn property(&self, canonical: &str) -> Option<&str> {
-        self.properties
-            .iter()
-            .rev()
-            .find(|(name, _)| resolve_alias(name) == canonical)
-            .map(|(_, value)| &**value)
+        self.given(canonical).map(|property| &*property.value)
+    }
+
+    /// The same, with the name and the place that it was given by.
+    pub(crate) fn given(&self, canonical: &str) -> Option<&Property> {
+        let mut properties = self.properties.iter().rev();
+        properties.find(|property| resolve_alias(&property.name) == canonical)
     }
 
     /// Whether the user said how long records wait for company.
@@ -197,7 +197,7 @@ impl KafkaOptions {
         for (name, value) in defaults {
             config.set(*name, *value);
         }
-        for (name, value) in &self.properties {
+        for Property { name, value, .. } in &self.properties {
             if !login::is_ours_alone(self, name) {
                 config.set(resolve_alias(name), value);
             }
@@ -206,34 +206,42 @@ impl KafkaOptions {
         config
     }
 
-    fn refuse_weaker(&self) -> Result<()> {
-        let refuse = |name: &str, value: &str, why: &str| {
-            Err(
-                Error::new(ErrorKind::Usage, format!("-X {name}={value} {why}"))
-                    .with_hint(format!("Leave {name} out.")),
-            )
-        };
-        if let Some(value) = self.property("enable.idempotence")
-            && value != "true"
-        {
-            let why = "would let a retry write records twice or out of order";
-            return refuse("enable.idempotence", value, why);
-        }
-        if let Some(value) = self.property("acks")
-            && !["all", "-1"].contains(&value)
-        {
-            let why = "would report records as delivered that a broker can still lose";
-            return refuse("acks", value, why);
-        }
-        if let Some(value @ "random") = self.property("partitioner") {
-            let why = "would scatter the records of a key, so that they lose their order";
-            return refuse("partitioner", value, why);
-        }
-        if let Some(value) = self.property("transactional.id") {
-            let why = "would open a transaction that nothing commits";
-            return refuse("transactional.id", value, why);
+    /// Refuses what would weaken the promise.
+    ///
+    /// # Errors
+    /// Of kind `Usage`, with where the property is from.
+    pub(crate) fn refuse_weaker(&self) -> Result<()> {
+        for name in DECIDED {
+            if let Some(property) = self.given(name)
+                && let Some(why) = weakness(name, &property.value)
+            {
+                let error = Error::new(ErrorKind::Usage, format!("{property} {why}"));
+                return Err(error.with_hint(format!("Leave {} out.", property.name)));
+            }
         }
         Ok(())
+    }
+}
+
+/// The properties that the promise of no lost and no reordered record rests on.
+const DECIDED: [&str; 4] = [
+    "enable.idempotence",
+    "acks",
+    "partitioner",
+    "transactional.id",
+];
+
+/// What a value of one of [`DECIDED`] would do to that promise.
+fn weakness(name: &str, value: &str) -> Option<&'static str> {
+    match (name, value) {
+        ("enable.idempotence", "true") | ("acks", "all" | "-1") => None,
+        ("enable.idempotence", _) => Some("would let a retry write records twice or out of order"),
+        ("acks", _) => Some("would report records as delivered that a broker can still lose"),
+        ("partitioner", "random") => {
+            Some("would scatter the records of a key, so that they lose their order")
+        }
+        ("transactional.id", _) => Some("would open a transaction that nothing commits"),
+        _ => None,
     }
 }
 
@@ -263,13 +271,13 @@ pub(crate) struct Limit {
 /// # Errors
 /// Of kind `Usage` where a property is not a number from 1 to 2147483647.
 pub(crate) fn in_flight_limit(options: &KafkaOptions) -> Result<Limit> {
-    let number = |name: &str| match options.property(name) {
+    let number = |name: &str| match options.given(name) {
         None => Ok(None),
-        Some(text) => match text.parse::<u64>() {
+        Some(property) => match property.value.parse::<u64>() {
             Ok(number @ 1..=2_147_483_647) => Ok(Some(number)),
             _ => Err(Error::new(
                 ErrorKind::Usage,
-                format!("-X {name}={text} is not a number from 1 to 2147483647"),
+                format!("{property} is not a number from 1 to 2147483647"),
             )),
         },
     };
@@ -299,12 +307,12 @@ pub(crate) struct RecordLimit {
 /// Of kind `Usage` where a property is not a number.
 pub(crate) fn record_limit(options: &KafkaOptions) -> Result<RecordLimit> {
     let config = options.config(&PRODUCER_DEFAULTS);
-    let number = |name: &str, default: u64| match config.get(name) {
+    let number = |name: &str, default: u64| match options.given(name) {
         None => Ok(default),
-        Some(text) => text.parse().map_err(|_| {
+        Some(property) => property.value.parse().map_err(|_| {
             Error::new(
                 ErrorKind::Usage,
-                format!("-X {name}={text} is not a number of bytes"),
+                format!("{property} is not a number of bytes"),
             )
         }),
     };
@@ -330,7 +338,7 @@ pub(crate) fn creation_error(error: &KafkaError) -> Error {
         other => format!("Kafka's client cannot be set up: {other}"),
     };
     Error::new(ErrorKind::Usage, message)
-        .with_hint("Properties given by -X are librdkafka's, as its CONFIGURATION.md lists them.")
+        .with_hint("Properties are librdkafka's, as its CONFIGURATION.md lists them.")
 }
 
 fn resolve_alias(name: &str) -> &str {
@@ -358,10 +366,7 @@ mod tests {
     fn options(properties: &[(&str, &str)]) -> KafkaOptions {
         KafkaOptions {
             brokers: "one:9092".to_owned(),
-            properties: properties
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            properties: properties.iter().map(Property::from).collect(),
             partitions: None,
             replication: None,
             create_topics: true,
@@ -518,7 +523,7 @@ mod tests {
     fn properties_are_taken_apart_at_the_first_equals_sign() {
         assert_eq!(
             parse_property("sasl.password=a=b"),
-            Ok(("sasl.password".to_owned(), "a=b".to_owned()))
+            Ok(Property::new("sasl.password", "a=b"))
         );
         for text in ["", "linger.ms", "=5"] {
             assert!(parse_property(text).is_err(), "{text:?} was accepted");

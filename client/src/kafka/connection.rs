@@ -363,23 +363,21 @@ impl Transport {
             return Ok(Transport::Clear);
         }
         let given = |name| {
-            let value = options.property(name)?;
-            (!value.is_empty() && value != "probe").then_some(value)
+            let property = options.given(name)?;
+            (!property.value.is_empty() && property.value != "probe").then_some(property)
         };
-        for name in FILES {
-            if let Some(file) = given(name) {
-                std::fs::File::open(file).map_err(|error| {
-                    let text = format!("-X {name}={file} cannot be read");
-                    Error::new(ErrorKind::Usage, text).with_source(error)
-                })?;
-            }
+        for property in FILES.into_iter().filter_map(given) {
+            std::fs::File::open(&property.value).map_err(|error| {
+                let text = format!("{property} cannot be read");
+                Error::new(ErrorKind::Usage, text).with_source(error)
+            })?;
         }
         if is("enable.ssl.certificate.verification", "false") {
             return Ok(Transport::Unverified);
         }
-        let place = given("ssl.ca.location");
-        let authorities = match (given("ssl.ca.pem"), place.map(PathBuf::from)) {
-            (Some(text), _) => Authorities::Pem(text.to_owned()),
+        let place = given("ssl.ca.location").map(|it| PathBuf::from(&it.value));
+        let authorities = match (given("ssl.ca.pem"), place) {
+            (Some(pem), _) => Authorities::Pem(pem.value.clone()),
             (None, Some(place)) if place.is_dir() => Authorities::Folder(place),
             (None, Some(place)) => Authorities::File(place),
             (None, None) => Authorities::System,
@@ -457,6 +455,7 @@ pub(crate) fn producer<C: ProducerContext>(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::kafka::Property;
 
     fn options(brokers: &str) -> KafkaOptions {
         KafkaOptions {
@@ -550,9 +549,7 @@ mod tests {
             ("ssl.key.location", "/nowhere/client.key"),
         ];
         let error = Transport::of(&KafkaOptions {
-            properties: properties
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
+            properties: properties.iter().map(Property::from).collect(),
             ..options("one:9092")
         });
         let error = error.unwrap_err();

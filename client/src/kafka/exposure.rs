@@ -62,12 +62,12 @@ fn host(broker: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::Property;
 
     fn exposed(brokers: &str, properties: &[(&str, &str)]) -> Vec<String> {
-        let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
         let options = KafkaOptions {
             brokers: brokers.to_owned(),
-            properties: properties.iter().map(owned).collect(),
+            properties: properties.iter().map(Property::from).collect(),
             partitions: None,
             replication: None,
             create_topics: true,

@@ -20,7 +20,7 @@ use rdkafka::client::{Client, ClientContext};
 use ureq::http::Uri;
 
 use self::grant::Grant;
-use super::KafkaOptions;
+use super::{KafkaOptions, Property};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls;
 
@@ -68,15 +68,14 @@ impl Login {
             false => None,
             true => {
                 let refused = REFUSED.into_iter().find_map(|name| {
-                    let value = options.property(name)?;
-                    (value != "client_credentials" && value != "none").then_some((name, value))
+                    let is_done =
+                        |it: &&Property| ["client_credentials", "none"].contains(&&*it.value);
+                    options.given(name).filter(|it| !is_done(it))
                 });
-                if let Some((name, value)) = refused {
-                    return Err(
-                        usage(format!("-X {name}={value} is not supported")).with_hint(
-                            "Tokens are had by client id and secret (client_credentials).",
-                        ),
-                    );
+                if let Some(property) = refused {
+                    return Err(usage(format!("{property} is not supported")).with_hint(
+                        "Tokens are had by client id and secret (client_credentials).",
+                    ));
                 }
                 Some(Grant::of(options)?)
             }
@@ -163,28 +162,35 @@ fn is_ours(options: &KafkaOptions) -> bool {
     is("sasl.mechanisms", "OAUTHBEARER") && is("sasl.oauthbearer.method", "oidc")
 }
 
+const CHOOSE_MECHANISM: &str =
+    "Choose -X sasl.mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.";
+
 /// Refuses what librdkafka would refuse in words about how it was built.
 fn check_mechanism(options: &KafkaOptions) -> Result<()> {
-    let protocol = options.property("security.protocol").unwrap_or_default();
-    if !protocol.to_ascii_lowercase().starts_with("sasl_") {
+    let is_sasl = |it: &&Property| it.value.to_ascii_lowercase().starts_with("sasl_");
+    let Some(protocol) = options.given("security.protocol").filter(is_sasl) else {
         return Ok(());
-    }
-    let mechanism = options.property("sasl.mechanisms").unwrap_or("GSSAPI");
+    };
     let wrong = |what: String, cure: &str| Err(usage(what).with_hint(cure));
-    match mechanism.to_ascii_uppercase().as_str() {
-        "GSSAPI" => wrong(
+    let Some(mechanism) = options.given("sasl.mechanisms") else {
+        return wrong(
             format!(
-                "-X security.protocol={protocol} without sasl.mechanism is Kerberos (GSSAPI), \
-                     which is not built in"
+                "{protocol} without sasl.mechanism is Kerberos (GSSAPI), which is not built in"
             ),
-            "Choose -X sasl.mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.",
+            CHOOSE_MECHANISM,
+        );
+    };
+    match mechanism.value.to_ascii_uppercase().as_str() {
+        "GSSAPI" => wrong(
+            format!("{mechanism} is Kerberos, which is not built in"),
+            CHOOSE_MECHANISM,
         ),
         "OAUTHBEARER"
             if !is_ours(options)
                 && options.property("enable.sasl.oauthbearer.unsecure.jwt") != Some("true") =>
         {
             wrong(
-                "-X sasl.mechanism=OAUTHBEARER says not where tokens come from".to_owned(),
+                format!("{mechanism} says not where tokens come from"),
                 "Add -X sasl.oauthbearer.method=oidc, sasl.oauthbearer.token.endpoint.url, \
                  sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret.",
             )
@@ -205,10 +211,7 @@ mod tests {
     fn login(properties: &[(&str, &str)]) -> Result<Login> {
         Login::of(&KafkaOptions {
             brokers: "one:9092".to_owned(),
-            properties: properties
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            properties: properties.iter().map(Property::from).collect(),
             partitions: None,
             replication: None,
             create_topics: true,

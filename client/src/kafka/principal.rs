@@ -60,12 +60,12 @@ impl Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::Property;
 
     fn principal(properties: &[(&str, &str)], of_token: Option<&str>) -> Principal {
-        let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
         let options = KafkaOptions {
             brokers: "one:9092".to_owned(),
-            properties: properties.iter().map(owned).collect(),
+            properties: properties.iter().map(Property::from).collect(),
             partitions: None,
             replication: None,
             create_topics: true,

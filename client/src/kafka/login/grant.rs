@@ -16,7 +16,7 @@ use ureq::Agent;
 use ureq::http::Uri;
 use ureq::tls::RootCerts;
 
-use super::super::KafkaOptions;
+use super::super::{KafkaOptions, Property};
 use super::usage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls::{self, Authorities, Greeting, Trust};
@@ -364,32 +364,38 @@ impl Grant {
 
 impl Request {
     fn of(options: &KafkaOptions) -> Result<Self> {
-        let given = |name: &str| options.property(name).filter(|value| !value.is_empty());
+        let property = |name: &str| options.given(name).filter(|it| !it.value.is_empty());
+        let given = |name: &str| property(name).map(|it| &*it.value);
         let needed = |name: &str| {
-            given(name).map(str::to_owned).ok_or_else(|| {
-                usage(format!("-X sasl.oauthbearer.method=oidc needs {name}")).with_hint(format!(
+            property(name).ok_or_else(|| {
+                let method = options.given("sasl.oauthbearer.method");
+                let method = method.map(ToString::to_string).unwrap_or_default();
+                usage(format!("{method} needs {name}")).with_hint(format!(
                     "Add -X {name}=…, by file or environment if it is secret."
                 ))
             })
         };
-        let url = needed("sasl.oauthbearer.token.endpoint.url")?;
-        let is_url = url.parse::<Uri>().is_ok_and(|url| {
+        let endpoint = needed("sasl.oauthbearer.token.endpoint.url")?;
+        let is_url = endpoint.value.parse::<Uri>().is_ok_and(|url| {
             let scheme = url.scheme_str().unwrap_or_default();
             let plain = url.authority().is_some_and(|it| !it.as_str().contains('@'));
             matches!(scheme, "http" | "https") && plain
         });
         if !is_url {
-            let what = "-X sasl.oauthbearer.token.endpoint.url is no URL of http or https";
+            // Without its value, which may hold a login.
+            let endpoint = endpoint.place_and_name();
+            let what = format!("{endpoint} is no URL of http or https");
             return Err(
                 usage(what).with_hint("It is written as https://HOST/PATH, without a login.")
             );
         }
         Ok(Request {
-            url,
-            id: needed("sasl.oauthbearer.client.id")?,
-            secret: needed("sasl.oauthbearer.client.secret")?,
+            url: endpoint.value.clone(),
+            id: needed("sasl.oauthbearer.client.id")?.value.clone(),
+            secret: needed("sasl.oauthbearer.client.secret")?.value.clone(),
             scope: given("sasl.oauthbearer.scope").map(str::to_owned),
-            extensions: extensions(given("sasl.oauthbearer.extensions").unwrap_or_default())?,
+            extensions: property("sasl.oauthbearer.extensions")
+                .map_or_else(|| Ok(Vec::new()), extensions)?,
             ca_file: given("https.ca.location")
                 .filter(|file| *file != "probe")
                 .map(PathBuf::from),
@@ -434,8 +440,11 @@ impl fmt::Debug for Grant {
 }
 
 /// `name=value,…` (RFC 7628, 3.1: letters, and printable values).
-fn extensions(text: &str) -> Result<Vec<(String, String)>> {
-    let pairs = text.split(',').filter(|pair| !pair.trim().is_empty());
+fn extensions(property: &Property) -> Result<Vec<(String, String)>> {
+    let pairs = property
+        .value
+        .split(',')
+        .filter(|pair| !pair.trim().is_empty());
     let read = pairs.map(|pair| {
         let (name, value) = pair.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
@@ -446,8 +455,11 @@ fn extensions(text: &str) -> Result<Vec<(String, String)>> {
         (is_name && name != "auth" && is_value).then(|| (name.to_owned(), value.to_owned()))
     });
     read.collect::<Option<_>>().ok_or_else(|| {
-        usage("-X sasl.oauthbearer.extensions is no list of NAME=VALUE, with commas between them")
-            .with_hint("A name is of letters, and not auth.")
+        let what = property.place_and_name();
+        usage(format!(
+            "{what} is no list of NAME=VALUE, with commas between them"
+        ))
+        .with_hint("A name is of letters, and not auth.")
     })
 }
 
@@ -488,10 +500,9 @@ mod tests {
             ("sasl.oauthbearer.client.id", "headwater"),
             ("sasl.oauthbearer.client.secret", "s3cret"),
         ];
-        let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
         KafkaOptions {
             brokers: "one:9092".to_owned(),
-            properties: own.iter().chain(properties).map(owned).collect(),
+            properties: own.iter().chain(properties).map(Property::from).collect(),
             partitions: None,
             replication: None,
             create_topics: true,
