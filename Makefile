@@ -30,7 +30,7 @@ benches   = plugin e2e snapshot latency
 
 .PHONY: help
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 26
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 26
 	@echo
 	@echo '  PG_CONFIG=/path/to/pg_config chooses the Postgres that is built for (default: the one in PATH).'
 

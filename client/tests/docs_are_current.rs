@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use headwater::{config, doctor, error, metrics};
 
 mod man;
+mod pages;
 
 #[test]
 fn the_reference_of_errors_is_current() {
