@@ -719,6 +719,46 @@ fn the_example_is_right_as_it_is_and_with_every_key_uncommented() {
     assert!(longest.chars().count() <= 80, "{longest}");
 }
 
+/// Words as a shell makes them of a line in which quotes are single and stand around whole words.
+fn of_shell(line: &str) -> Vec<OsString> {
+    let words = line.split(' ').filter(|word| !word.is_empty());
+    words
+        .map(|word| OsString::from(word.trim_matches('\'')))
+        .collect()
+}
+
+#[test]
+fn the_examples_of_help_are_right() {
+    fn examples(command: &clap::Command, all: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string);
+        let lines = help.iter().flat_map(|help| help.lines());
+        let lines = lines.filter(|line| line.starts_with("  "));
+        all.extend(lines.map(|line| line.trim().to_owned()));
+        let commands = command.get_subcommands();
+        commands.for_each(|command| examples(command, all));
+    }
+    let files = Files::new("");
+    let mut all = Vec::new();
+    examples(&cli::command(), &mut all);
+    assert!(all.len() > 20, "{all:#?}");
+    for example in all {
+        // What is before the name are variables, what is behind is for other commands.
+        let line = &example[example.find("headwater ").unwrap()..];
+        let line = line.split(['|', '>']).next().unwrap_or_default();
+        let words: Vec<OsString> = of_shell(line)
+            .into_iter()
+            .map(|word| match word.to_str() {
+                Some("headwater.toml") => files.settings().into(),
+                _ => word,
+            })
+            .collect();
+        let settings = load(&words, &Environment::default());
+        let settings = settings.unwrap_or_else(|refusal| panic!("{example}: {refusal:?}"));
+        let checked = settings.cli.command.check();
+        checked.unwrap_or_else(|error| panic!("{example}: {error}"));
+    }
+}
+
 #[test]
 fn the_file_that_the_reference_shows_is_right() {
     let reference = reference();

@@ -51,7 +51,22 @@ fn page(name: &str, command: &Command) -> String {
         page.push_str(&sections(&text.to_string()));
     }
     page.push_str(SEE_ALSO);
-    page
+    in_ascii(&page)
+}
+
+/// Anything else is read by whoever knows its encoding, which groff by itself does not.
+fn in_ascii(page: &str) -> String {
+    let mut ascii = String::with_capacity(page.len());
+    for c in page.chars() {
+        match c.is_ascii() {
+            true => ascii.push(c),
+            // Writing to a String cannot fail.
+            false => {
+                let _ = write!(ascii, "\\[u{:04X}]", u32::from(c));
+            }
+        }
+    }
+    ascii
 }
 
 /// The usage as help has it: every option by its name would be a page of its own.
