@@ -3,7 +3,6 @@
 
 mod config;
 mod connection;
-mod contact;
 mod exposure;
 mod login;
 mod principal;
@@ -18,7 +17,6 @@ pub(crate) use config::{
     Limit, Reading, RecordLimit, check_property, creation_error, in_flight_limit, record_limit,
 };
 pub(crate) use connection::{Connection, Watch, first_contact, producer};
-pub(crate) use contact::brokers;
 pub(crate) use principal::Principal;
 pub use property::Property;
 pub(crate) use read::{Pace, Reader};

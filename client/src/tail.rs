@@ -23,9 +23,10 @@ use self::print::Printer;
 use crate::assemble;
 use crate::cli::TailOptions;
 use crate::error::{Error, Result};
-use crate::kafka::{Connection, Reader, Reading};
+use crate::kafka::{Connection, Reader, Reading, is_name};
 use crate::log;
 use crate::registry::Registry;
+use crate::state::STATE_TOPIC;
 use crate::stop::Stop;
 
 /// How long a wait for records lasts before a signal is noticed.
@@ -100,7 +101,9 @@ impl<W: Write> Tail<W> {
             Reading::Following
         };
         let reader = interruptible(&stop, |tick| {
-            Reader::connect(&kafka, reading, Connection::herald, tick)
+            let known = options.topics.iter().find(|topic| is_name(topic));
+            let known = known.map_or(STATE_TOPIC, String::as_str);
+            Reader::connect(&kafka, reading, Connection::herald, known, tick)
         })?;
         let mut partitions = Vec::new();
         for topic in &options.topics {

@@ -100,3 +100,20 @@ fn a_connection_that_is_cut_or_falls_silent_is_mended_on_either_side() {
     let records = topic::read(&kafka, &world.topic("t"));
     assert!(records.len() >= 500, "{} records", records.len());
 }
+
+#[test]
+fn no_question_is_about_all_the_topics_that_there_are() {
+    let world = World::new("connections_questions");
+    world.sql.run("create table t (id int primary key)");
+    let loudly = ["-v", "-v", "-X", "debug=metadata"];
+    let mut client = world.stream(&loudly);
+    client.streams();
+    let streamed = client.terminate();
+    let (topic, brokers) = (world.topic("t"), world.kafka.brokers());
+    let tail = ["tail", "--from-beginning", "--exit", "-b", &brokers, &topic];
+    let read = Client::run(tail.iter().chain(&loudly).copied());
+    for ended in [streamed, read] {
+        ended.expect(0, &["metadata for 1 topic(s)"]);
+        assert!(!ended.stderr.contains("for all topics"), "{}", ended.stderr);
+    }
+}

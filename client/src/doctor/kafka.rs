@@ -137,14 +137,23 @@ fn brokers(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     let options = assemble::kafka_options(exam.options);
     let reached = Connection::silent(&options).and_then(|connection| {
         let watch = Watch(Arc::new(connection));
-        producer(&options.producer_config()?, watch, |watch| &watch.0)
+        producer(
+            &options.producer_config()?,
+            watch,
+            |watch| &watch.0,
+            STATE_TOPIC,
+        )
     });
     let producer = match reached {
         Ok(producer) => producer,
         Err(error) => return Ok(vec![Finding::refusal(&error)]),
     };
-    let brokers = crate::kafka::brokers(producer.client(), ANSWER)
+    // About one topic, any: all of them may be many.
+    let metadata = producer
+        .client()
+        .fetch_metadata(Some(STATE_TOPIC), ANSWER)
         .map_err(|error| Error::failed("the brokers did not answer again").with_source(error))?;
+    let brokers = metadata.brokers().len();
     let what = count(brokers, "broker answers", "brokers answer");
     let mut findings = vec![Finding::ok(format!("{what} at {}", options.brokers()))];
     findings.extend(options.exposed_logins().iter().map(Finding::warning_of));

@@ -14,7 +14,6 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
-use super::contact::{self, Patience};
 use super::login::Login;
 use super::{KafkaOptions, creation_error};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
@@ -28,6 +27,11 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// How many events are taken between two questions. librdkafka's log lines are events, too, and
 /// stand before the error that ends the waiting.
 pub(super) const EVENTS: usize = 16;
+
+/// How long the first question of several may take, and how long any: whoever asks has others to serve
+/// meanwhile.
+const BRIEF: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(2);
 
 /// How long a sign of life may take: whoever asks has reports to take meanwhile.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
@@ -397,8 +401,9 @@ fn plain(reason: &str) -> String {
     reason[..end].replacen("/bootstrap: ", ": ", 1)
 }
 
-/// Waits for the cluster's first answer, at most ten seconds. `between` runs at least every two
-/// seconds; in it the client can report its errors. The client is a new one: it knows no topic yet.
+/// Waits for the cluster's first answer, at most ten seconds: one about `topic`, whatever it is, since
+/// that about all topics is long where there are many, and costs the brokers as much. `between` runs at
+/// least every two seconds; in it the client can report its errors.
 ///
 /// # Errors
 /// Naming the brokers and the last complaint: of kind `Disconnected` where trying again
@@ -407,6 +412,7 @@ fn plain(reason: &str) -> String {
 pub(crate) fn first_contact<C: ClientContext>(
     client: &Client<C>,
     connection: &Connection,
+    topic: &str,
     between: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     connection.login().begin(client)?;
@@ -414,7 +420,7 @@ pub(crate) fn first_contact<C: ClientContext>(
     let mut patience = Patience::new();
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
-        let answer = contact::brokers(client, patience.more().min(rest));
+        let answer = client.fetch_metadata(Some(topic), patience.more().min(rest));
         between()?;
         match answer {
             Ok(_) => {
@@ -427,8 +433,25 @@ pub(crate) fn first_contact<C: ClientContext>(
     }
 }
 
-/// A producer that has had the cluster's first answer. `connection` finds in its context
-/// what its errors are reported to.
+/// How long each of several questions may take until it is put again: twice as long each time, up to
+/// a bound. A broker that is slow answers none that is given up sooner.
+pub(super) struct Patience(Duration);
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Patience(BRIEF)
+    }
+
+    /// For the next question.
+    pub(super) fn more(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(LONG);
+        now
+    }
+}
+
+/// A producer that has had the cluster's first answer, one about `topic`. `connection` finds in its
+/// context what its errors are reported to.
 ///
 /// # Errors
 /// A property that librdkafka does not take; or as [`first_contact`].
@@ -436,6 +459,7 @@ pub(crate) fn producer<C: ProducerContext>(
     config: &ClientConfig,
     context: C,
     connection: impl Fn(&C) -> &Connection,
+    topic: &str,
 ) -> Result<BaseProducer<C>> {
     let producer: BaseProducer<C> = config
         .create_with_context(context)
@@ -443,6 +467,7 @@ pub(crate) fn producer<C: ProducerContext>(
     first_contact(
         producer.client(),
         connection(producer.context()),
+        topic,
         &mut || {
             (0..EVENTS).for_each(|_| producer.poll(Duration::ZERO));
             Ok(())
@@ -475,6 +500,13 @@ mod tests {
     fn transport(connection: &Connection, reason: &str) {
         let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
         connection.error(&error, reason);
+    }
+
+    #[test]
+    fn a_question_may_take_longer_each_time_up_to_a_bound() {
+        let mut patience = Patience::new();
+        let millis: Vec<u128> = (0..5).map(|_| patience.more().as_millis()).collect();
+        assert_eq!(millis, [500, 1000, 2000, 2000, 2000]);
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! ever. The high watermark that was taken at the start bounds the reading from the other side,
 //! where a writer is faster than the reader.
 //!
-//! A caller's `tick` is called at least once a second, and every two and a half where brokers do not
-//! answer a question: one that was given up sooner would not be answered by a slow one either.
+//! A caller's `tick` is called at least once a second, and every two and a half where brokers take
+//! that long to answer a question.
 //!
 //! Partitions are read one after the other. That keeps what a caller must remember to one
 //! partition, and it tells which partition has ended: the event says no topic.
@@ -22,8 +22,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::connection::EVENTS;
-use super::contact::Patience;
+use super::connection::{EVENTS, Patience};
 use super::{Connection, KafkaOptions, Reading, Watch, creation_error, first_contact};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
 
@@ -40,7 +39,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Connects, waiting at most ten seconds for the cluster's first answer.
+    /// Connects, waiting at most ten seconds for the cluster's first answer, which is one about
+    /// `topic`.
     ///
     /// # Errors
     /// Kafka does not answer, or refuses a property; or what `tick` returns.
@@ -48,6 +48,7 @@ impl Reader {
         options: &KafkaOptions,
         reading: Reading,
         connection: fn(&KafkaOptions) -> Result<Connection>,
+        topic: &str,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Self> {
         let connection = Arc::new(connection(options)?);
@@ -57,7 +58,7 @@ impl Reader {
             .create_with_context(watch)
             .map_err(|error| creation_error(&error))?;
         // Nothing is assigned yet: a poll can only serve events.
-        first_contact(consumer.client(), &connection, &mut || {
+        first_contact(consumer.client(), &connection, topic, &mut || {
             (0..EVENTS).for_each(|_| drop(consumer.poll(Duration::ZERO)));
             tick()
         })?;

@@ -124,7 +124,7 @@ impl KafkaSink {
         };
         let limit = record_limit(options)?;
         let config = options.producer_config()?;
-        let producer = producer(&config, reports, |reports| &reports.connection)?;
+        let producer = producer(&config, reports, |reports| &reports.connection, STATE_TOPIC)?;
         let producer = Arc::new(producer);
         let maker = Arc::new(TopicMaker::new(options));
         let hurry = match options.lingers_as_told() {

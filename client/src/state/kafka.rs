@@ -99,7 +99,7 @@ impl Writer {
             connection: Connection::silent(options)?,
             newest: Mutex::new(None),
         };
-        let producer = producer(&config, reports, |reports| &reports.connection)?;
+        let producer = producer(&config, reports, |reports| &reports.connection, TOPIC)?;
         let topic = TopicMaker::new(options).ensure(producer.client(), TOPIC, Purpose::State)?;
         let writer = Writer {
             options: options.clone(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::kafka::{Connection, KafkaOptions, Reader, Reading};
-use crate::state::{self, State, StateKey};
+use crate::state::{self, STATE_TOPIC, State, StateKey};
 use crate::stop::Stop;
 
 /// What one look at Kafka saw.
@@ -79,7 +79,13 @@ impl Questions {
         let mut tick = || self.stop.check();
         let reader = match self.reader.take() {
             Some(reader) => reader,
-            None => Reader::connect(&self.options, Reading::Own, Connection::silent, &mut tick)?,
+            None => Reader::connect(
+                &self.options,
+                Reading::Own,
+                Connection::silent,
+                STATE_TOPIC,
+                &mut tick,
+            )?,
         };
         let streams: Vec<Recorded> = state::read_all(&reader, &self.options, &mut tick)?
             .into_iter()

@@ -19,6 +19,7 @@ use crate::kafka::{Connection, KafkaOptions, Reader, Reading};
 use crate::parallel::Jobs;
 use crate::progress::{Progress, Unit};
 use crate::sink::{lacks_columns, read_lsn};
+use crate::state::STATE_TOPIC;
 use crate::stop::Stop;
 
 /// How often the progress is looked at.
@@ -161,7 +162,13 @@ impl<'a> Topics<'a> {
 
     fn reader(&self) -> Result<Reader> {
         let mut tick = || self.stop.check();
-        Reader::connect(self.kafka, Reading::Own, Connection::silent, &mut tick)
+        Reader::connect(
+            self.kafka,
+            Reading::Own,
+            Connection::silent,
+            STATE_TOPIC,
+            &mut tick,
+        )
     }
 }
 

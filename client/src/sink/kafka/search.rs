@@ -37,7 +37,13 @@ pub(super) fn search(
         );
         return Ok(None);
     }
-    let reader = Reader::connect(&sink.options, Reading::Own, Connection::silent, tick)?;
+    let reader = Reader::connect(
+        &sink.options,
+        Reading::Own,
+        Connection::silent,
+        &topic,
+        tick,
+    )?;
     let mut partitions = reader.partitions(&topic, tick)?;
     partitions.sort_unstable();
     Ok(Some(Box::new(Search {

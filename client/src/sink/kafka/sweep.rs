@@ -50,7 +50,7 @@ pub(super) fn sweep(
         return Ok(0);
     }
     let reader = patiently(tick, |tick| {
-        Reader::connect(&sink.options, Reading::Own, Connection::silent, tick)
+        Reader::connect(&sink.options, Reading::Own, Connection::silent, &name, tick)
     })?;
     let mut total = 0;
     let mut foreign = 0;

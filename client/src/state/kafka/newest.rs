@@ -104,7 +104,7 @@ pub(super) fn each_record(
     tick: &mut dyn FnMut() -> Result<()>,
     each: &mut dyn FnMut(&BorrowedMessage<'_>),
 ) -> Result<()> {
-    let reader = Reader::connect(options, Reading::Own, Connection::silent, tick)?;
+    let reader = Reader::connect(options, Reading::Own, Connection::silent, TOPIC, tick)?;
     each_of(&reader, options, tick, each)
 }
 
