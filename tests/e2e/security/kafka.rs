@@ -195,6 +195,24 @@ fn every_login_works_without_tls_and_tls_without_a_login() {
         stream.passes(&login);
         stream.is_seen(&login);
     }
+    // Who listens on this machine may know the password already.
+    let plain = Login::password(Way::SaslPlaintext, "PLAIN", PASSWORD);
+    let elsewhere = plain
+        .clone()
+        .at(&format!("{},kafka.invalid:9092", plain.brokers));
+    let topic = stream.world.topic("t");
+    let warning = "the password for Kafka goes in the clear to kafka.invalid:9092";
+    let ended = elsewhere.tail(&topic);
+    ended.expect(0, &[warning, "SASL_SSL", "SCRAM-SHA-512"]);
+    shows_no_secret(&ended.stderr);
+    let ended = plain.tail(&topic);
+    assert!(!ended.stderr.contains("in the clear"), "{}", ended.stderr);
+    let conninfo = stream.world.postgres.conninfo(&stream.world.name);
+    let doctor = elsewhere.start(&["doctor", "-d", &conninfo, "-S", &stream.world.name]);
+    let doctor = doctor.wait();
+    // Lines are broken where the terminal ends.
+    let words: Vec<&str> = doctor.stdout.split_whitespace().collect();
+    assert!(words.join(" ").contains(warning), "{}", doctor.stdout);
 }
 
 /// What refuses a client, and what the error then says.
