@@ -88,6 +88,31 @@ fn waits(name: &str, outage: Duration) {
     assert_in_order(&records);
 }
 
+/// The record that was under way fails by its own ten seconds, after Kafka was away for all of them;
+/// that it is back when the client looks again is what counts.
+#[test]
+#[ignore = "waits for timeouts: make test-outage"]
+fn a_stop_at_the_end_of_an_outage_has_its_position_on_record() {
+    let kafka = Kafka::new();
+    let world = World::on(postgres(), &kafka, "outage_stop");
+    world.sql.run("create table t (id int primary key)");
+    let mut client = Client::start(world.arguments(&[]));
+    client.streams();
+
+    kafka.signal(Signal::SIGSTOP);
+    // Moves the position, and sends nothing.
+    world.sql.run("create table u (id int primary key)");
+    client.says("cannot record the position");
+    let failed = Instant::now();
+    // Begins a second later, so that it fails within the eight seconds that a stop has from then on.
+    sleep_until(failed + Duration::from_secs(6));
+    client.signal(Signal::SIGTERM);
+    sleep_until(failed + Duration::from_secs(13));
+    assert!(client.is_running(), "{}", client.stderr());
+    kafka.signal(Signal::SIGCONT);
+    client.wait().expect(0, &["recording positions again"]);
+}
+
 /// Each key's records are in the order of their changes.
 fn assert_in_order(records: &[topic::Record]) {
     let mut newest = std::collections::HashMap::new();
