@@ -1,14 +1,19 @@
 //! `headwater status`: what it says of streams, from the outside, and how it looks on a terminal.
 
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use headwater_tests::client::Ended;
 use headwater_tests::keeper::Exit;
-use headwater_tests::terminal::{COLUMNS, CTRL_C};
+use headwater_tests::metrics::{ANYWHERE, Metrics};
+use headwater_tests::terminal::{COLUMNS, CTRL_C, ROWS};
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Terminal, port};
+use headwater_tests::{Client, Postgres, Terminal, port};
 use serde_json::Value;
 
 use crate::poison::UNPRINTABLE;
-use crate::world::World;
+use crate::world::{World, kafka};
 
 impl World<'_> {
     /// The arguments of `headwater status` of the world's stream.
@@ -217,6 +222,216 @@ fn who_does_not_answer_hides_nobody_else() {
     assert_eq!(stream["state"], "unknown", "{report}");
     assert_eq!(stream["phase"], "streaming", "{report}");
     assert!(stream["position"].is_string(), "{report}");
+}
+
+#[test]
+fn who_takes_connections_and_never_answers_is_given_up() {
+    // Nothing listens behind these: the kernel takes connections, and that is all.
+    let silent = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (broker, client) = (silent(), silent());
+    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+    let (broker, client) = (address(&broker), address(&client));
+    // A server of its own: a transaction with such a lock holds up new slots of all databases.
+    let postgres = Postgres::new();
+    let sql = postgres.database("status_silent");
+    sql.run("begin; lock table pg_catalog.pg_settings in access exclusive mode");
+    let conninfo = postgres.conninfo("status_silent");
+    let ended = Client::run([
+        "status",
+        "-d",
+        &conninfo,
+        "-b",
+        &broker,
+        "--metrics",
+        &client,
+        "--json",
+    ]);
+    assert_eq!(ended.exit, Exit::Code(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("3 things are wrong"),
+        "{}",
+        ended.stderr
+    );
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    for (who, why) in [
+        ("postgres", "Postgres has not answered within 15 s"),
+        ("kafka", "does not answer"),
+        ("client", "the client does not answer at"),
+    ] {
+        let error = report[who]["error"].as_str().unwrap_or_default();
+        assert!(error.contains(why), "{report}");
+        let is_told = |trouble: &Value| trouble["message"].as_str() == Some(error);
+        let troubles = report["troubles"].as_array().unwrap();
+        assert!(troubles.iter().any(is_told), "{report}");
+    }
+    assert_eq!(levels(&report), ["fail"; 3], "{report}");
+}
+
+#[test]
+fn a_slot_that_loses_its_wal_is_told_of_before_it_is_lost_and_behind_that() {
+    let postgres = Postgres::new();
+    let world = World::on(&postgres, kafka(), "status_wal");
+    let run = |statements: &[&str]| statements.iter().for_each(|it| world.sql.run(it));
+    let limited = [
+        "alter system set max_slot_wal_keep_size = '1MB'",
+        "select pg_reload_conf()",
+    ];
+    run(&limited);
+    world.sql.run("create table t (id int primary key)");
+    world.streamed(&[], || world.sql.run("insert into t values (1)"));
+    let letters = ["--dead-letter-topic", "status_wal.letters"];
+    let doctor = || {
+        let mut arguments = world.arguments(&["--sample", "0", "--json"]);
+        arguments[0] = "doctor".to_owned();
+        let ended = Client::run(arguments);
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap().clone();
+        move |id: &str| {
+            let check = checks.iter().find(|check| check["id"] == id);
+            check.unwrap_or_else(|| panic!("no {id}")).clone()
+        }
+    };
+    let write = "select pg_logical_emit_message(true, 'wal', repeat('x', 1000)); \
+                 select pg_switch_wal()";
+
+    // Its WAL is there still: who acts now loses nothing.
+    let (report, exit) = world.status_until(&letters, |report| {
+        world.sql.run(write);
+        report["streams"][0]["wal_status"] == "unreserved"
+    });
+    assert_eq!(report["streams"][0]["state"], "inactive", "{report}");
+    let trouble = report["troubles"].as_array().unwrap().iter();
+    let trouble = trouble.clone().find(|trouble| {
+        let message = trouble["message"].as_str().unwrap();
+        message.contains("the next checkpoint removes WAL that it needs")
+    });
+    let cure = trouble.unwrap()["cure"].as_str().unwrap().to_owned();
+    assert_eq!(exit, Exit::Code(1), "{report}");
+    let found = doctor()("retained_wal");
+    assert_eq!(found["severity"], "warning", "{found}");
+    let text = found["found"].as_str().unwrap();
+    assert!(text.contains("more than max_slot_wal_keep_size"), "{text}");
+
+    // What both print mends it.
+    let of_doctor = found["cure"]["text"].as_str().unwrap();
+    let of_status: Vec<&str> = cure.lines().filter(|line| line.ends_with(';')).collect();
+    assert_eq!(of_status.len(), 2, "{cure}");
+    for statements in [of_status, of_doctor.lines().collect()] {
+        run(&statements);
+        let (report, _) = world.status_until(&letters, |report| {
+            report["streams"][0]["wal_status"] != "unreserved"
+        });
+        assert_ne!(report["streams"][0]["wal_status"], "lost", "{report}");
+        run(&limited);
+    }
+
+    // Nobody acted.
+    let (report, exit) = world.status_until(&letters, |report| {
+        world.sql.run(write);
+        world.sql.run("checkpoint");
+        report["streams"][0]["wal_status"] == "lost"
+    });
+    let stream = &report["streams"][0];
+    assert_eq!(stream["state"], "lost", "{report}");
+    assert_eq!(stream["retained_bytes"], Value::Null, "{report}");
+    assert_eq!(exit, Exit::Code(3), "changes are lost");
+    let trouble = &report["troubles"][0];
+    assert_eq!(trouble["lost"], true, "{report}");
+    let position = stream["position"].as_str().unwrap();
+    assert_eq!(
+        trouble["message"].as_str().unwrap(),
+        format!("WAL that slot \"status_wal\" needs is gone: changes behind {position} are lost")
+    );
+    let found = doctor();
+    let text = found("retained_wal")["found"].to_string();
+    assert!(text.contains("has lost WAL that it needs"), "{text}");
+    let start = found("slot");
+    assert_eq!(start["severity"], "fail", "{start}");
+    assert_eq!(start["cure"]["text"], "--resnapshot", "{start}");
+
+    // What status prints mends that, too: only where the server is, is to be added.
+    let cure = trouble["cure"].as_str().unwrap();
+    assert!(cure.ends_with(" --resnapshot"), "{cure}");
+    let mut client = world.stream(&["--resnapshot"]);
+    client.streams();
+    let (_, exit) = world.status_until(&letters, |report| levels(report).is_empty());
+    assert_eq!(exit, Exit::Code(0));
+    client.terminate().expect(0, &[]);
+}
+
+#[test]
+fn what_the_running_client_knows_is_told_with_the_rest() {
+    let world = World::new("status_metrics");
+    world.sql.run("create table t (id int primary key)");
+    let mut client = world.stream(&ANYWHERE);
+    let metrics = Metrics::of(&mut client);
+    client.streams();
+    let letters = ["--dead-letter-topic", "status_metrics.letters"];
+    let arguments = [&["--metrics", metrics.address()], &letters[..]].concat();
+    let (postgres, done) = (world.postgres, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (session, begin) = (postgres.session("status_metrics"), Instant::now());
+            for id in 0.. {
+                if done.load(Ordering::Relaxed) || begin.elapsed() > SOON {
+                    break;
+                }
+                session.run(&format!("insert into status_metrics.t values ({id})"));
+            }
+        });
+        let (report, exit) = world.status_until(&arguments, |report| {
+            report["client"]["records_per_second"].as_f64() > Some(0.0)
+        });
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(exit, Exit::Code(0), "{report}");
+        let client = &report["client"];
+        assert_eq!(client["name"], metrics.address(), "{report}");
+        assert_eq!(client["ready"], true, "{report}");
+        assert_eq!(client["kafka_connected"], true, "{report}");
+        assert!(client["bytes_per_second"].as_f64() > Some(0.0), "{report}");
+    });
+    world.catches_up();
+    let rows: u64 = world.sql.value("select count(*) from t").parse().unwrap();
+    let (report, _) = world.status_until(&arguments, |report| {
+        report["client"]["delivered_records"].as_u64() == Some(rows)
+    });
+    let asked = &report["client"];
+    assert_eq!(asked["in_flight_records"], 0, "{report}");
+    assert_eq!(asked["waiting_tables"], 0, "{report}");
+    // Key and row of each.
+    let least = rows * r#"{"id":1}{"id":1}"#.len() as u64;
+    assert!(asked["delivered_bytes"].as_u64() >= Some(least), "{report}");
+    let people = world.status(&arguments);
+    let line = format!("Client    {}, ready, ", metrics.address());
+    assert!(people.stdout.contains(&line), "{}", people.stdout);
+    client.terminate().expect(0, &[]);
+}
+
+#[test]
+fn lines_of_json_have_no_bar_between_them_on_a_terminal_either() {
+    let world = World::new("status_json_lines");
+    world.sql.run(
+        "create table t (id int primary key, n int);
+         insert into t select n, n from generate_series(1, 100000) n",
+    );
+    world.sql.run("analyze t");
+    // Wide enough for each line.
+    let arguments = world.arguments(&["--log-format", "json"]);
+    let mut terminal = Terminal::sized(ROWS, 1_000, arguments);
+    let screen = terminal.shows("a bar, or the end of the snapshot", |screen| {
+        let text = screen.contents();
+        text.contains(['█', '░']) || text.contains("\"streaming\"")
+    });
+    terminal.types(CTRL_C);
+    let (exit, _) = terminal.ends();
+    assert_eq!(exit, Exit::Code(0));
+    let text = screen.contents();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() > 3, "{text}");
+    for line in lines {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert!(object["message"].is_string(), "{line}");
+    }
 }
 
 #[test]

@@ -75,6 +75,11 @@ impl Metrics {
         }
     }
 
+    /// Where it answers, as `host:port`.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// The metrics, in the older format.
     ///
     /// # Panics

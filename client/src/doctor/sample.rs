@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::source::connection::Connection;
-use crate::source::slot::RETAINED_WAL;
+use crate::source::slot::{RETAINED_WAL, WAL_SEGMENT};
 use crate::source::sql;
 use crate::stop::Stop;
 
@@ -29,6 +29,8 @@ pub(super) struct SlotSize {
     pub(super) retained: u64,
     /// How much more may be written before WAL that it needs is removed; none without a limit.
     pub(super) left: Option<u64>,
+    /// The server's `wal_segment_size`.
+    pub(super) segment: u64,
 }
 
 /// A transaction with an id, which the creation of a slot waits for.
@@ -63,7 +65,8 @@ impl Sample {
     /// Looks.
     pub(super) fn take(connection: &Connection) -> Result<Self> {
         let rows = connection.query(&format!(
-            "SELECT s.slot_name, s.active, COALESCE(s.wal_status, ''), {RETAINED_WAL}, s.safe_wal_size \
+            "SELECT s.slot_name, s.active, COALESCE(s.wal_status, ''), {RETAINED_WAL}, s.safe_wal_size, \
+               {WAL_SEGMENT} \
              FROM pg_catalog.pg_replication_slots s WHERE NOT s.temporary ORDER BY 1"
         ))?;
         let mut slots = Vec::new();
@@ -80,6 +83,7 @@ impl Sample {
                 status: rows.text(row, 2)?.to_owned(),
                 retained: number(3)?.unwrap_or(0),
                 left: number(4)?,
+                segment: number(5)?.unwrap_or(0),
             });
         }
         let at = Instant::now();

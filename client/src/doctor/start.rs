@@ -10,6 +10,7 @@ pub(super) use super::sample::Sample;
 use super::sample::{SlotSize, Transaction};
 use crate::cli::SinkKind;
 use crate::error::{ErrorKind, Result};
+use crate::source::slot::raised_keep_size;
 use crate::source::sql;
 use crate::start::{Recorded, Start};
 use crate::state::{self, StateKey};
@@ -220,12 +221,19 @@ fn judge(slot: &SlotSize, growth: u64, whose: Whose) -> Finding {
         ))
         .cured_by(Cure::option(format!("--max-retained-wal {doubled}MB")));
     }
-    if slot.status == "unreserved" || left.is_some_and(|left| is_near(retained + left)) {
-        let doubled = (retained >> 20).max(1).saturating_mul(2);
-        return Finding::warning(format!("{keeps}, and max_slot_wal_keep_size is near"))
+    let is_over = slot.status == "unreserved";
+    if is_over || left.is_some_and(|left| is_near(retained + left)) {
+        let raised = raised_keep_size(retained, slot.segment);
+        let limit = match is_over {
+            true => {
+                "more than max_slot_wal_keep_size: the next checkpoint removes WAL that it needs"
+            }
+            false => "and max_slot_wal_keep_size is near",
+        };
+        return Finding::warning(format!("{keeps}, {limit}"))
             .cured_by(Cure::reloaded(
                 "max_slot_wal_keep_size",
-                &format!("'{doubled}MB'"),
+                &format!("'{raised}MB'"),
             ))
             .with_hint("Where the disk can spare it. Or have the slot's client catch up.");
     }
@@ -264,6 +272,7 @@ mod tests {
             status: status.to_owned(),
             retained,
             left,
+            segment: 16 << 20,
         }
     }
 
@@ -307,6 +316,12 @@ mod tests {
                 slot(GB, Some(0), "unreserved"),
                 Whose::Own(None),
                 "ALTER SYSTEM SET max_slot_wal_keep_size = '2048MB';\nSELECT pg_reload_conf();",
+            ),
+            // Twice as much would be no whole segment, and as good as nothing.
+            (
+                slot(7 << 20, Some(0), "unreserved"),
+                Whose::Other,
+                "ALTER SYSTEM SET max_slot_wal_keep_size = '39MB';\nSELECT pg_reload_conf();",
             ),
             (
                 slot(3 * GB, None, "extended"),

@@ -64,6 +64,19 @@ pub(crate) const RETAINED_WAL: &str = "CASE WHEN s.wal_status IS DISTINCT FROM '
        THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
        s.restart_lsn)::int8 END";
 
+/// The server's `wal_segment_size` in bytes.
+pub(crate) const WAL_SEGMENT: &str =
+    "pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))";
+
+/// What to raise `max_slot_wal_keep_size` to for a slot that keeps, or may keep, so many bytes, in
+/// MB: twice as much. The server counts in whole segments and rounds the limit down (`KeepLogSeg`
+/// in xlog.c), and the segments that the slot begins and the WAL ends in count whole, too. So it
+/// is two more than what is kept at least: less can be as much as nothing.
+pub(crate) fn raised_keep_size(kept: u64, segment: u64) -> u64 {
+    let in_segments = kept.saturating_add(segment.saturating_mul(2));
+    kept.saturating_mul(2).max(in_segments).div_ceil(1 << 20)
+}
+
 impl Slot {
     /// The ways out of a slot in use.
     pub const IN_USE_HINT: &str = "Stop the other instance, choose another name with --slot, or \

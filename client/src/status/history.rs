@@ -146,6 +146,7 @@ mod tests {
             clock,
             wal_end: Lsn(wal_end),
             keep_limit: None,
+            wal_segment: 16 << 20,
             wal_folder: None,
             disk_free: Err("nobody looked"),
             slots: vec![Slot {

@@ -64,6 +64,8 @@ pub(super) struct Postgres {
     pub wal_rate: Option<f64>,
     /// `max_slot_wal_keep_size` in bytes; null where slots may keep everything.
     pub max_slot_wal_keep_size: Option<u64>,
+    /// `wal_segment_size` in bytes.
+    pub wal_segment_size: u64,
     /// What `pg_wal` holds in bytes; null where the role may not look.
     pub wal_folder: Option<u64>,
     /// What is free where `pg_wal` is, in bytes.
@@ -205,6 +207,7 @@ fn postgres(server: &Server, history: &History) -> Postgres {
         wal_end: server.wal_end.to_string(),
         wal_rate: history.wal_rate(),
         max_slot_wal_keep_size: server.keep_limit,
+        wal_segment_size: server.wal_segment,
         wal_folder: server.wal_folder,
         disk_free: server.disk_free.ok(),
         disk_unknown: server.disk_free.err(),

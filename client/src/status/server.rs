@@ -11,6 +11,7 @@ use super::disk;
 use crate::error::Result;
 use crate::source::connection::{Connection, Connector, Rows};
 use crate::source::plugin::PLUGIN;
+use crate::source::slot::WAL_SEGMENT;
 use crate::source::sql;
 use crate::source::sql_error::{SqlError, sqlstate};
 use crate::watch::lease;
@@ -30,6 +31,8 @@ pub(super) struct Server {
     pub wal_end: Lsn,
     /// `max_slot_wal_keep_size` in bytes; none where slots may keep everything.
     pub keep_limit: Option<u64>,
+    /// `wal_segment_size` in bytes.
+    pub wal_segment: u64,
     /// What `pg_wal` holds, in bytes; none where the role may not look, which takes `pg_monitor`.
     pub wal_folder: Option<u64>,
     /// Bytes that are free where it writes its WAL, or why that is unknown.
@@ -159,7 +162,7 @@ impl Questions {
 }
 
 fn look(connection: &Connection, slot: Option<&str>, with_tables: bool) -> Result<Server> {
-    let rows = connection.query(SERVER)?;
+    let rows = connection.query(&format!("{SERVER}, {WAL_SEGMENT}"))?;
     let keep_limit: Option<i64> = number(&rows, 0, 3)?;
     let system_identifier = permitted(connection.query(SYSTEM))?;
     let folder = permitted(connection.query(DATA_DIRECTORY))?;
@@ -167,6 +170,7 @@ fn look(connection: &Connection, slot: Option<&str>, with_tables: bool) -> Resul
         version: rows.text(0, 0)?.to_owned(),
         clock: rows.parse(0, 1)?,
         wal_end: rows.lsn(0, 2)?,
+        wal_segment: rows.parse(0, 4)?,
         keep_limit: keep_limit.and_then(|bytes| u64::try_from(bytes).ok()),
         database: connection.database()?,
         disk_free: disk::free(folder.as_deref(), system_identifier.as_deref()),

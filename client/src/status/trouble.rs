@@ -9,6 +9,7 @@ use super::report::{Postgres, Report, Seen};
 use super::source::Answer;
 use super::stream::{Limit, Standing, Stream};
 use crate::error::Error;
+use crate::source::slot::raised_keep_size;
 use crate::state::Phase;
 use crate::terminal::{self, Level};
 
@@ -285,10 +286,10 @@ fn wal(stream: &Stream, report: &Report) -> Option<Trouble> {
     Some(Trouble::warning(message).cured_by(cure))
 }
 
-/// A limit that is twice what there is now, be it the limit or what is kept in spite of it.
+/// Above what there is now, be it the limit or what is kept in spite of it.
 fn raised(stream: &Stream, server: &Postgres) -> String {
     let limit = server.max_slot_wal_keep_size.max(stream.retained_bytes);
-    let megabytes = (limit.unwrap_or(0) >> 20).max(1).saturating_mul(2);
+    let megabytes = raised_keep_size(limit.unwrap_or(0), server.wal_segment_size);
     format!(
         "ALTER SYSTEM SET max_slot_wal_keep_size = '{megabytes}MB';\n\
          SELECT pg_reload_conf();\n\
