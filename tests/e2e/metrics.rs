@@ -8,9 +8,10 @@ use headwater_tests::installation::{fed, promtool};
 use headwater_tests::metrics::{ANYWHERE, Metrics, Page, Probe};
 use headwater_tests::registry::proxy::{Fault, Proxy};
 use headwater_tests::wait::{SOON, check, eventually};
-use headwater_tests::{Client, Kafka, topic};
+use headwater_tests::{Client, Kafka, Postgres, topic};
+use serde_json::Value;
 
-use crate::world::{World, postgres, registry};
+use crate::world::{World, kafka, postgres, registry};
 
 /// Waits until a probe answers with the status, and returns its line.
 #[track_caller]
@@ -154,6 +155,68 @@ fn the_metrics_say_what_has_happened() {
             "another port",
         ],
     );
+    client.terminate().expect(0, &[]);
+}
+
+#[test]
+fn a_first_snapshot_is_ready_as_soon_as_its_rows_move() {
+    const ROWS: u32 = 5_000;
+    // A server of its own: new slots of others would wait for the open transaction.
+    let postgres = Postgres::new();
+    let world = World::on(&postgres, kafka(), "metrics_snapshot");
+    world.sql.run(&format!(
+        "create table t (id int primary key); insert into t select generate_series(1, {ROWS})"
+    ));
+    world.sql.run("analyze t");
+    let open = world.session();
+    open.run("begin; select pg_current_xact_id()");
+    // A thousand rows a second: a hundred are on their way, and each waits for a tenth of one.
+    let slowly = [
+        "-X",
+        "queue.buffering.max.messages=100",
+        "-X",
+        "linger.ms=100",
+    ];
+    let mut client = world.stream(&[&ANYWHERE[..], &slowly].concat());
+    let metrics = Metrics::of(&mut client);
+    let line = turns("a slot waits for the transaction", 503, || metrics.ready());
+    assert_eq!(line.trim_end(), "it is starting");
+    assert_eq!(metrics.live().status, 200);
+
+    open.run("commit");
+    let page = comes_to(&metrics, "headwater_snapshot_rows", |rows| rows > 0.0);
+    assert_eq!(page.value("headwater_phase{phase=\"snapshot\"}"), Some(1.0));
+    let ready = metrics.ready();
+    assert_eq!(ready.status, 200, "{ready:?}");
+    assert_eq!(metrics.live().status, 200);
+    let mut status = world.arguments(&["--metrics", metrics.address(), "--json"]);
+    status[0] = "status".to_owned();
+    let ended = Client::run(status);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let snapshot = &report["client"]["snapshot"];
+    assert_eq!(snapshot["tables"], 1, "{report}");
+    assert_eq!(snapshot["tables_done"], 0, "{report}");
+    assert_eq!(snapshot["estimated_rows"], ROWS, "{report}");
+    let rows = snapshot["rows"].as_u64();
+    assert!(rows > Some(0) && rows < Some(u64::from(ROWS)), "{report}");
+    assert!(snapshot["rows_per_second"].as_f64() > Some(0.0), "{report}");
+    let page = metrics.page();
+    assert_eq!(page.value("headwater_starts_total"), None, "{page}");
+
+    client.streams();
+    let page = comes_to(&metrics, "headwater_phase{phase=\"streaming\"}", |is| {
+        is == 1.0
+    });
+    assert_eq!(page.value("headwater_snapshot_rows"), Some(f64::from(ROWS)));
+    assert_eq!(page.value("headwater_starts_total"), Some(1.0), "{page}");
+    turns("it streams", 200, || metrics.ready());
+    client.kill();
+
+    // The record goes on counting, whoever streams.
+    let mut client = world.stream(&[&ANYWHERE[..], &["--take-over"]].concat());
+    let metrics = Metrics::of(&mut client);
+    client.streams();
+    comes_to(&metrics, "headwater_starts_total", |starts| starts == 2.0);
     client.terminate().expect(0, &[]);
 }
 
