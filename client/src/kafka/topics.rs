@@ -249,7 +249,7 @@ impl TopicMaker {
             pollster::block_on(admin.describe_configs([&resource], &options))
         });
         let resource = described.ok().and_then(|all| all.into_iter().next());
-        let settings = resource.and_then(|resource| Some(Settings::of(&resource.ok()?)));
+        let settings = resource.and_then(|resource| Settings::of(&resource.ok()?));
         if settings.is_none() {
             tracing::debug!(
                 topic = name,

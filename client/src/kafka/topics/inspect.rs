@@ -59,16 +59,21 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn of(resource: &ConfigResource) -> Self {
+    /// None where they may not be described: rdkafka drops the broker's error, and leaves a topic
+    /// without a single setting, as no topic is.
+    pub(super) fn of(resource: &ConfigResource) -> Option<Self> {
+        if resource.entries.is_empty() {
+            return None;
+        }
         let value = |setting| resource.get(setting).and_then(|entry| entry.value.clone());
         let number = |setting| value(setting).and_then(|text| text.parse().ok());
-        Settings {
+        Some(Settings {
             cleanup_policy: value("cleanup.policy"),
             max_message_bytes: number("max.message.bytes"),
             segment_bytes: number("segment.bytes"),
             min_in_sync: number("min.insync.replicas")
                 .and_then(|least| usize::try_from(least).ok()),
-        }
+        })
     }
 }
 
