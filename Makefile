@@ -153,6 +153,13 @@ test-security: setup ## every way in to Kafka, tokens that end, the ACLs that do
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture security::
 
+.PHONY: test-doctor
+test-doctor: setup ## cures that take a build, an authorizer of Kafka's, or patience: run as the doctor prints them
+	@$(MAKE) --no-print-directory client server
+	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture doctor::
+	@# The build for another pg_config has taken the place of this one.
+	@$(MAKE) --no-print-directory server
+
 .PHONY: test-avro
 test-avro: setup ## a thousand random ALTERs under a registry, every row of every catalog in Avro; minutes
 	@setup/registry.sh

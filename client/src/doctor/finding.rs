@@ -111,6 +111,16 @@ impl Finding {
         self
     }
 
+    /// The same with a sentence more.
+    #[must_use]
+    pub(super) fn and_hint(mut self, sentence: &str) -> Self {
+        self.hint = Some(match self.hint {
+            Some(hint) => format!("{hint} {sentence}"),
+            None => sentence.to_owned(),
+        });
+        self
+    }
+
     /// The same with sentences beside the cure.
     #[must_use]
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -74,6 +74,9 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
+/// The file of properties that Kafka's tools are given where not everybody is let in.
+const ADMINISTRATOR: &str = "admin.properties";
+
 /// A cluster that answers.
 pub(super) struct Cluster {
     options: KafkaOptions,
@@ -99,8 +102,10 @@ impl Cluster {
         self.existing().any(|topic| topic.purpose == Purpose::State)
     }
 
-    fn configuring(&self, topic: &str, setting: &str, value: &str) -> String {
-        configuring(self.options.brokers(), topic, setting, value)
+    /// The finding with what gives a topic a setting.
+    fn configured(&self, finding: Finding, topic: &str, setting: &str, value: &str) -> Finding {
+        let command = configuring(self.options.brokers(), topic, setting, value);
+        self.administered(finding.cured_by(Cure::shell(command)))
     }
 
     /// The finding with what lets the client do this with a topic.
@@ -108,7 +113,26 @@ impl Cluster {
         let connection = &self.producer.context().0;
         let principal = Principal::of(&self.options, connection.login());
         let brokers = self.options.brokers();
-        acl::cured(finding, brokers, &principal, topic, operations)
+        let finding = acl::cured(finding, brokers, &principal, topic, operations);
+        self.administered(finding)
+    }
+
+    /// The finding with a cure by Kafka's tools. Where clients log in, or come by TLS, so does whoever
+    /// administers the cluster, and the tools have from a file how.
+    fn administered(&self, mut finding: Finding) -> Finding {
+        let protocol = self.options.property("security.protocol");
+        if protocol.is_none_or(|protocol| protocol.eq_ignore_ascii_case("plaintext")) {
+            return finding;
+        }
+        let Some(cure) = &mut finding.cure else {
+            return finding;
+        };
+        let reached = format!("--bootstrap-server {}", self.options.brokers());
+        let logged_in = format!("{reached} --command-config {ADMINISTRATOR}");
+        cure.text = cure.text.replace(&reached, &logged_in);
+        finding.and_hint(&format!(
+            "{ADMINISTRATOR} says how somebody logs in who administers the cluster."
+        ))
     }
 
     /// Why not all of the topics' configuration was seen.
@@ -270,7 +294,10 @@ fn not_to_be_made(cluster: &Cluster, topic: &Inspection, no: &NoCreation) -> Fin
         ) => return cluster.allowing(finding, &topic.name, acl::NEEDED),
         // Whoever asks, the cluster's policy says no.
         Some(RDKafkaErrorCode::PolicyViolation) => return finding,
-        None | Some(_) => Cure::shell(topic.command.clone()),
+        None | Some(_) => {
+            let cure = Cure::shell(topic.command.clone());
+            return cluster.administered(finding.cured_by(cure));
+        }
     };
     finding.cured_by(cure)
 }
@@ -305,11 +332,10 @@ fn cleanup_policy(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
             }
             Misfit::Expires => Finding::warning(format!("{found} loses rows by age or size")),
         };
-        let cure = cluster.configuring(name, "cleanup.policy", misfit.cure());
-        let finding = finding.cured_by(Cure::shell(cure));
+        let finding = cluster.configured(finding, name, "cleanup.policy", misfit.cure());
         findings.push(match misfit {
             Misfit::Expires => finding,
-            Misfit::RefusesUnkeyed | Misfit::KeepsNewest => finding.with_hint(
+            Misfit::RefusesUnkeyed | Misfit::KeepsNewest => finding.and_hint(
                 "With the cluster's own retention, of a week unless it is set, records that are there \
                  would be deleted by it: hence for ever. A retention.ms of the topic's own says how long.",
             ),
@@ -348,14 +374,11 @@ fn message_size(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
                      makes them of up to {batch} (batch.size)",
                     topic.name
                 );
-                let cure = cluster.configuring(&topic.name, setting, &batch.to_string());
-                findings.push(
-                    Finding::fail(found)
-                        .cured_by(Cure::shell(cure))
-                        .with_hint(format!(
-                            "Or make batches smaller, with -X batch.size={limit}."
-                        )),
-                );
+                let finding = Finding::fail(found);
+                let finding = cluster.configured(finding, &topic.name, setting, &batch.to_string());
+                findings.push(finding.and_hint(&format!(
+                    "Or make batches smaller, with -X batch.size={limit}."
+                )));
             }
         }
     }
@@ -426,8 +449,8 @@ fn replicas(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
                 "topic \"{name}\" has {} and min.insync.replicas={min}: no record is acknowledged",
                 count(replicas, "replica", "replicas")
             );
-            let cure = cluster.configuring(name, "min.insync.replicas", &replicas.to_string());
-            findings.push(Finding::fail(found).cured_by(Cure::shell(cure)));
+            let (finding, enough) = (Finding::fail(found), replicas.to_string());
+            findings.push(cluster.configured(finding, name, "min.insync.replicas", &enough));
         } else if in_sync < min {
             let found = format!(
                 "topic \"{name}\" has {in_sync} of {replicas} replicas in sync and \

@@ -84,6 +84,14 @@ fn cure(message: &str) -> Option<Cure> {
     if let Some(role) = named("role \"", " is not permitted to log in") {
         return Some(Cure::sql(format!("ALTER ROLE {role} LOGIN;")));
     }
+    if let Some(role) = named("too many connections for role \"", "") {
+        return Some(Cure::sql(format!("ALTER ROLE {role} CONNECTION LIMIT -1;")));
+    }
+    if let Some(database) = named("too many connections for database \"", "") {
+        return Some(Cure::sql(format!(
+            "ALTER DATABASE {database} CONNECTION LIMIT -1;"
+        )));
+    }
     if let Some(database) = named("database \"", " is not currently accepting connections") {
         return Some(Cure::sql(format!(
             "ALTER DATABASE {database} ALLOW_CONNECTIONS true;"
@@ -142,6 +150,14 @@ mod tests {
             (
                 "FATAL:  no pg_hba.conf entry for host \"[local]\", user \"cdc\", database \"shop\", no encryption",
                 Some("local \"shop\" \"cdc\" scram-sha-256"),
+            ),
+            (
+                "FATAL:  too many connections for role \"cdc\"",
+                Some("ALTER ROLE \"cdc\" CONNECTION LIMIT -1;"),
+            ),
+            (
+                "FATAL:  too many connections for database \"shop\"",
+                Some("ALTER DATABASE \"shop\" CONNECTION LIMIT -1;"),
             ),
             ("FATAL:  database \"shop\" does not exist", None),
             ("Connection refused", None),

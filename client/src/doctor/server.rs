@@ -18,7 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "connection",
         title: "the server lets the role in, as psql would be let in",
-        cure: "`CREATE ROLE`, `ALTER ROLE … LOGIN`, `ALTER DATABASE …`, or the line of `pg_hba.conf`",
+        cure: "`CREATE ROLE`, `ALTER ROLE …`, `ALTER DATABASE …`, or the line of `pg_hba.conf`",
         look: super::login::connection,
     },
     Check {
@@ -62,7 +62,8 @@ pub(super) const CHECKS: &[Check] = &[
         id: "extension",
         title: "the extension of this client's release is installed on the server and created in the \
                 database",
-        cure: "`make install`, `CREATE EXTENSION`, `ALTER EXTENSION … UPDATE`",
+        cure: "`make install`, `CREATE EXTENSION`, `ALTER EXTENSION … UPDATE`, or to make it anew where \
+               no update leads from one release to the other",
         look: extension,
     },
     Check {
@@ -247,19 +248,26 @@ fn extension(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     let rows = exam.connection()?.query(&format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extension_versions v \
            WHERE v.name = {plugin} AND v.version = {version}), \
-         EXISTS (SELECT FROM pg_catalog.pg_available_extensions v WHERE v.name = {plugin})",
+         EXISTS (SELECT FROM pg_catalog.pg_available_extensions v WHERE v.name = {plugin}), \
+         EXISTS (SELECT FROM pg_catalog.pg_extension_update_paths({plugin}) p \
+           JOIN pg_catalog.pg_extension e ON e.extname = {plugin} AND e.extversion = p.source \
+           WHERE p.target = {version} AND p.path IS NOT NULL)",
         plugin = sql::literal(PLUGIN),
         version = sql::literal(VERSION)
     ))?;
-    let (has_release, has_any) = (rows.flag(0, 0)?, rows.flag(0, 1)?);
+    let (has_release, has_any, has_update) = (rows.flag(0, 0)?, rows.flag(0, 1)?, rows.flag(0, 2)?);
+    let cured =
+        |statements: &str| Finding::refusal(&error).cured_by(Cure::sql_in(database, statements));
     let found = match (has_release, &facts.extension) {
-        (true, None) => {
-            Finding::refusal(&error).cured_by(Cure::sql_in(database, "CREATE EXTENSION headwater;"))
+        (true, None) => cured("CREATE EXTENSION headwater;"),
+        (true, Some(_)) if has_update => {
+            cured(&format!("ALTER EXTENSION headwater UPDATE TO '{VERSION}';"))
         }
-        (true, Some(_)) => Finding::refusal(&error).cured_by(Cure::sql_in(
-            database,
-            format!("ALTER EXTENSION headwater UPDATE TO '{VERSION}';"),
-        )),
+        (true, Some(installed)) => cured("DROP EXTENSION headwater;\nCREATE EXTENSION headwater;")
+            .with_hint(format!(
+                "No update leads from {installed} to {VERSION}. Slots stay; what was granted on schema \
+                 headwater is to be granted again."
+            )),
         (false, _) => {
             let what = match has_any {
                 true => {

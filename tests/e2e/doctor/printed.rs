@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use headwater_tests::client::Ended;
-use headwater_tests::installation::output;
+use headwater_tests::installation::{output, workspace};
 use headwater_tests::keeper::{Exit, Folder};
 use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Kafka, Postgres};
@@ -74,6 +74,7 @@ impl<'s> User<'s> {
         for (name, class) in [
             ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
             ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
+            ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
         ] {
             let tool = kafka.tool(class);
             let words: Vec<String> = std::iter::once(tool.get_program())
@@ -83,6 +84,12 @@ impl<'s> User<'s> {
             let script = format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "));
             write_program(&self.tools.path().join(name), &script);
         }
+        self
+    }
+
+    /// Has a file where commands are run.
+    pub(crate) fn with_file(self, name: &str, content: &str) -> Self {
+        std::fs::write(self.tools.path().join(name), content).unwrap();
         self
     }
 
@@ -140,7 +147,18 @@ impl<'s> User<'s> {
             "shell" => {
                 let path = std::env::var("PATH").unwrap_or_default();
                 let path = format!("{}:{path}", self.tools.path().display());
-                output(Command::new("sh").args(["-c", text]).env("PATH", path));
+                // That of the source says that it is one.
+                let folder = match text.starts_with("make ") {
+                    true => workspace(),
+                    false => self.tools.path(),
+                };
+                let mut shell = Command::new("sh");
+                output(
+                    shell
+                        .args(["-c", text])
+                        .env("PATH", path)
+                        .current_dir(folder),
+                );
             }
             "hba" => {
                 let rules = format!("{text}\n{}", self.postgres.rules());
@@ -201,6 +219,30 @@ impl<'s> User<'s> {
             self.mends(found);
         }
         self.is_well(id);
+    }
+
+    /// The doctor names what is broken and no text mends it alone: whoever reads the sentence does
+    /// what it says, and then it is well.
+    #[track_caller]
+    pub(crate) fn hears_and_heeds(
+        &mut self,
+        id: &str,
+        severity: &str,
+        names: &str,
+        heeds: impl FnOnce(&mut Self),
+    ) {
+        let found = self.hears(id, severity);
+        let is_named = found.iter().any(|it| it.found.contains(names));
+        assert!(is_named, "{names:?} is not named: {found:#?}");
+        heeds(self);
+        self.is_well(id);
+    }
+
+    /// Changes what stands behind an option.
+    #[track_caller]
+    pub(crate) fn gives(&mut self, option: &str, value: &str) {
+        let at = self.arguments.iter().position(|it| it == option).unwrap();
+        self.arguments[at + 1] = value.to_owned();
     }
 }
 

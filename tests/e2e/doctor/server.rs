@@ -37,13 +37,13 @@ fn each_setting_is_named_and_mended() {
     );
     user.postgres.restart();
     let report = user.asks();
-    for (id, value) in [
-        ("wal_level", "replica"),
-        ("replication_slots", "1"),
-        ("wal_senders", "1"),
+    for (id, severity, value) in [
+        ("wal_level", "fail", "replica"),
+        ("replication_slots", "fail", "1"),
+        ("wal_senders", "fail", "1"),
     ] {
         let found = report.of(id)[0];
-        assert_eq!(found.severity, "fail", "{found:?}");
+        assert_eq!(found.severity, severity, "{found:?}");
         assert!(found.found.contains(value), "{found:?}");
         user.postgres
             .psql("postgres", &found.cure.as_ref().unwrap().text);
@@ -66,12 +66,16 @@ fn each_setting_is_named_and_mended() {
     user.hears_and_mends("slot_wal_limit", "warning", "64 MB");
     set(&user, &["alter system set wal_sender_timeout = 0"]);
     user.hears_and_mends("wal_sender_timeout", "warning", "is 0");
+    set(&user, &["alter system set wal_sender_timeout = '1s'"]);
+    user.hears_and_mends("wal_sender_timeout", "warning", "1000 ms");
 
     // The way in.
     set(&user, &["alter role cdc nologin"]);
     user.hears_and_mends("connection", "fail", "not permitted to log in");
     set(&user, &["alter database shop allow_connections false"]);
     user.hears_and_mends("connection", "fail", "accepting connections");
+    set(&user, &["alter role cdc connection limit 0"]);
+    user.hears_and_mends("connection", "fail", "too many connections");
     let rules = user.postgres.rules();
     user.postgres.let_in("local all all trust\n");
     user.hears_and_mends("connection", "fail", "pg_hba.conf");
@@ -101,8 +105,7 @@ fn a_transaction_that_stays_open_is_named_and_ended() {
     let sessions = [user.postgres.session("open"), user.postgres.session("open")];
     sessions[0].run("begin; insert into items values (1)");
     sessions[1].run("begin; insert into items values (2); prepare transaction 'left behind'");
-    let report = user.asks();
-    let found = report.of("open_transactions");
+    let found = user.hears("open_transactions", "warning");
     assert_eq!(found.len(), 2, "{found:#?}");
     let text = format!("{found:?}");
     for named in [
@@ -116,12 +119,35 @@ fn a_transaction_that_stays_open_is_named_and_ended() {
     let shown = user.asks_with(&["--show-queries"]);
     assert!(format!("{:?}", shown.of("open_transactions")).contains("insert into items"));
     assert_eq!(
-        report.exit_code, 0,
+        user.asks().exit_code,
+        0,
         "a start waits for them, and does not fail"
     );
     assert_eq!(user.asks_with(&["--strict"]).exit_code, 1);
-    for found in found {
+    for found in &found {
         user.mends(found);
     }
     user.is_well("open_transactions");
+}
+
+#[test]
+fn a_standby_is_told_from_its_primary() {
+    let mut primary = Options::default().start();
+    primary
+        .database("paired")
+        .run("create table items (id int primary key)");
+    let standby = primary.standby();
+    let hosts = |more: &str| {
+        format!(
+            "host=127.0.0.1,127.0.0.1 port={},{} user=postgres dbname=paired {more}",
+            standby.port(),
+            primary.port()
+        )
+    };
+    let (first, either) = (hosts(""), hosts("target_session_attrs=read-write"));
+    let options = ["-d", &first, "--sink", "stdout", "--sample", "0"];
+    let mut user = User::new(&mut primary, &options);
+    user.hears_and_heeds("primary", "fail", "is a standby", |user| {
+        user.gives("-d", &either);
+    });
 }

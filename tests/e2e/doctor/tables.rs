@@ -39,14 +39,21 @@ fn each_table_that_is_not_fit_is_named_and_mended() {
     sql.run("create unlogged table quick (id int primary key)");
     user.hears_and_mends("left_out", "warning", "public.quick");
 
+    sql.run(
+        "create foreign data wrapper elsewhere; create server other foreign data wrapper elsewhere",
+    );
+    sql.run("create foreign table far (id int) server other");
+    user.hears_and_mends("left_out", "warning", "public.far");
+
     sql.run("create table wide (id int primary key, body text)");
     let found = &user.asks().checks;
     let toast = found.iter().find(|found| found.id == "toast").unwrap();
     assert_eq!(toast.severity, "ok", "rows are read again: {toast:?}");
     user.arguments
         .extend(["--toast".to_owned(), "mark".to_owned()]);
-    user.hears("toast", "warning");
-    *user.arguments.last_mut().unwrap() = "require-full".to_owned();
+    user.hears_and_mends("toast", "warning", "public.wide");
+    sql.run("alter table wide replica identity default");
+    user.gives("--toast", "require-full");
     user.hears_and_mends("toast", "fail", "public.wide");
 
     sql.run("create table shapes (id int primary key, place point, places point[], name text)");
@@ -70,7 +77,32 @@ fn each_table_that_is_not_fit_is_named_and_mended() {
     user.hears_and_mends("chunks", "fail", "chunked");
 
     user.arguments.extend(["-t".to_owned(), "itmes".to_owned()]);
+    user.hears_and_heeds("patterns", "fail", "itmes", |user| {
+        user.gives("-t", "items");
+    });
+    sql.run("drop table items");
     user.hears("patterns", "fail");
+}
+
+#[test]
+fn tables_without_a_key_that_are_meant_are_warned_of_and_can_have_one() {
+    let mut postgres = Options::default().start();
+    let sql = postgres.database("meant");
+    sql.run("create table events (n int)");
+    let conninfo = postgres.conninfo("meant");
+    let options = ["-d", &conninfo, "--sink", "stdout", "--sample", "0"];
+    let mut user = User::new(&mut postgres, &options);
+    user.arguments
+        .extend(["--unkeyed".to_owned(), "skip".to_owned()]);
+    user.hears_and_mends("keys", "warning", "left out: public.events");
+    sql.run("create table clicks (n int)");
+    user.gives("--unkeyed", "send");
+    user.hears_and_mends("keys", "warning", "find no record: public.clicks");
+
+    sql.run("drop table events; drop table clicks");
+    user.hears_and_heeds("patterns", "warning", "no table is captured", |_| {
+        sql.run("create table items (id int primary key)");
+    });
 }
 
 #[test]
