@@ -248,19 +248,16 @@ fn extension(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     let rows = exam.connection()?.query(&format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extension_versions v \
            WHERE v.name = {plugin} AND v.version = {version}), \
-         EXISTS (SELECT FROM pg_catalog.pg_available_extensions v WHERE v.name = {plugin}), \
-         EXISTS (SELECT FROM pg_catalog.pg_extension_update_paths({plugin}) p \
-           JOIN pg_catalog.pg_extension e ON e.extname = {plugin} AND e.extversion = p.source \
-           WHERE p.target = {version} AND p.path IS NOT NULL)",
+         EXISTS (SELECT FROM pg_catalog.pg_available_extensions v WHERE v.name = {plugin})",
         plugin = sql::literal(PLUGIN),
         version = sql::literal(VERSION)
     ))?;
-    let (has_release, has_any, has_update) = (rows.flag(0, 0)?, rows.flag(0, 1)?, rows.flag(0, 2)?);
+    let (has_release, has_any) = (rows.flag(0, 0)?, rows.flag(0, 1)?);
     let cured =
         |statements: &str| Finding::refusal(&error).cured_by(Cure::sql_in(database, statements));
     let found = match (has_release, &facts.extension) {
         (true, None) => cured("CREATE EXTENSION headwater;"),
-        (true, Some(_)) if has_update => {
+        (true, Some(installed)) if has_update(exam.connection()?, installed)? => {
             cured(&format!("ALTER EXTENSION headwater UPDATE TO '{VERSION}';"))
         }
         (true, Some(installed)) => cured("DROP EXTENSION headwater;\nCREATE EXTENSION headwater;")
@@ -279,6 +276,19 @@ fn extension(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         }
     };
     Ok(vec![found])
+}
+
+/// Whether a script leads from the release that is in the database to this one. To be asked only
+/// where the extension is installed.
+fn has_update(connection: &Connection, installed: &str) -> Result<bool> {
+    let rows = connection.query(&format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension_update_paths({}) p \
+           WHERE p.source = {} AND p.target = {} AND p.path IS NOT NULL)",
+        sql::literal(PLUGIN),
+        sql::literal(installed),
+        sql::literal(VERSION)
+    ))?;
+    Ok(rows.flag(0, 0)?)
 }
 
 fn library(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
