@@ -239,6 +239,12 @@ fn the_client_names_what_it_stops_at() {
         ["{\"id\":1}"],
         "what came before it is delivered"
     );
+
+    // Each is told what helps it: lines have no topic of dead letters.
+    ended.expect(5, &["--on-error quarantine"]);
+    let lines = world.stream(&["--sink", "stdout"]).wait();
+    lines.expect(5, &["poison_client.poisoned", "--quarantine"]);
+    assert!(!lines.stderr.contains("--on-error"), "{}", lines.stderr);
 }
 
 #[test]
