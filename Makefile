@@ -154,7 +154,7 @@ test-security: setup ## every way in to Kafka, tokens that end, the ACLs that do
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture security::
 
 .PHONY: test-doctor
-test-doctor: setup ## cures that take a build, an authorizer of Kafka's, or patience: run as the doctor prints them
+test-doctor: setup ## cures that take a build, an authorizer, a second broker or patience, run as they are printed
 	@$(MAKE) --no-print-directory client server
 	$(CARGO) test --locked -p headwater-tests --test e2e -- --ignored --nocapture doctor::
 	@# The build for another pg_config has taken the place of this one.

@@ -1,8 +1,10 @@
 //! Topics that are there and not as they should be, those that are not, and what is on record.
 
-use headwater_tests::Registry;
+use headwater_tests::installation::output;
 use headwater_tests::postgres::Options;
 use headwater_tests::registry::Compatibility;
+use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Kafka, Registry};
 
 use super::printed::User;
 use crate::world::kafka;
@@ -143,4 +145,41 @@ fn brokers_that_do_not_answer_are_named() {
     user.hears_and_heeds("brokers", "fail", "127.0.0.1:1", |user| {
         user.gives("-b", &kafka().brokers());
     });
+}
+
+#[test]
+#[ignore = "two brokers: make test-doctor"]
+fn replicas_that_are_away_are_named() {
+    let first = Kafka::new();
+    let mut second = first.second();
+    for (topic, replicas, settings) in [
+        ("two.items", "1:2", "min.insync.replicas=2"),
+        ("two.alone", "2", "min.insync.replicas=1"),
+    ] {
+        let mut tool = first.tool("org.apache.kafka.tools.TopicCommand");
+        tool.args(["--bootstrap-server", &first.brokers(), "--create"])
+            .args(["--topic", topic, "--replica-assignment", replicas])
+            .args(["--config", "cleanup.policy=compact", "--config", settings]);
+        output(&mut tool);
+    }
+    let mut postgres = Options::default().start();
+    let sql = postgres.database("two");
+    sql.run("create table items (id int primary key); create table alone (id int primary key)");
+    let (conninfo, brokers) = (postgres.conninfo("two"), first.brokers());
+    let options = ["-d", &conninfo, "-b", &brokers, "--sample", "0"];
+    let mut user = User::new(&mut postgres, &options);
+    add(&mut user, &["--topic-prefix", "two."]);
+
+    let found = user.hears("replicas", "warning");
+    assert!(found[0].found.contains("two.alone"), "{found:?}");
+    second.kill();
+    eventually("both topics are named", SOON, || {
+        let found = format!("{:?}", user.asks().of("replicas"));
+        let is_named = |what: &str| found.contains(what);
+        let both = is_named("\\\"two.alone\\\" has 1 partition without a leader")
+            && is_named("\\\"two.items\\\" has 1 of 2 replicas in sync");
+        check(both, || found)
+    });
+    sql.run("drop table alone");
+    user.hears_and_heeds("replicas", "fail", "two.items", |_| second.start());
 }

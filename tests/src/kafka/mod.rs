@@ -1,4 +1,4 @@
-//! A throwaway Kafka: one real broker in KRaft mode.
+//! A throwaway Kafka: one real broker in KRaft mode, or a second one beside it.
 
 mod console;
 pub mod secured;
@@ -52,6 +52,8 @@ pub struct Kafka {
     /// Asks for metadata and watermarks; it outlives restarts of the broker.
     observer: BaseConsumer,
     port: u16,
+    /// The port of the cluster's controller.
+    controller: u16,
     /// Options of the broker's Java alone.
     java: Vec<String>,
     folder: Folder,
@@ -61,6 +63,8 @@ pub struct Kafka {
 #[derive(Default)]
 struct Shape {
     listeners: Vec<Listener>,
+    /// The controller of the cluster that it joins; none where it is its own.
+    controller: Option<u16>,
     /// Lines of `server.properties`.
     properties: String,
     /// Arguments of `StorageTool format`.
@@ -116,12 +120,29 @@ impl Kafka {
         })
     }
 
+    /// A second broker of this cluster. It comes and goes; the controller stays with this one.
+    ///
+    /// # Panics
+    ///
+    /// As [`Kafka::new`].
+    #[must_use]
+    pub fn second(&self) -> Self {
+        Kafka::of(Shape {
+            controller: Some(self.controller),
+            // What comes later counts.
+            properties: "process.roles=broker\nnode.id=2\n".to_owned(),
+            ..Shape::default()
+        })
+    }
+
     fn of(shape: Shape) -> Self {
         let folder = Folder::new();
         let port = port::free();
-        let controller = port::free();
-        let mut listeners =
-            format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+        let controller = shape.controller.unwrap_or_else(port::free);
+        let mut listeners = format!("PLAINTEXT://127.0.0.1:{port}");
+        if shape.controller.is_none() {
+            listeners.push_str(&format!(",CONTROLLER://127.0.0.1:{controller}"));
+        }
         let mut advertised = format!("PLAINTEXT://127.0.0.1:{port}");
         let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
         for listener in &shape.listeners {
@@ -155,6 +176,7 @@ impl Kafka {
             broker: None,
             observer: observer.unwrap_or_else(|e| panic!("cannot make a consumer: {e}")),
             port,
+            controller,
             java: shape.java,
             folder,
         };

@@ -181,6 +181,7 @@ impl Secured {
                     issuer.keys().display()
                 ),
             ],
+            ..Shape::default()
         });
         Secured {
             kafka,
