@@ -244,12 +244,17 @@ fn visible_secrets(line: &CommandLine<'_>, command: &CommandSettings) -> Vec<Err
         let sentence = format!("{what} is on the command line, which every user sees");
         Error::new(ErrorKind::Usage, sentence)
     };
+    // Pairs that cannot be read are not shown, in case they hold one; nobody knows that they do.
+    let shows_secret = |text: &str| {
+        let shown = secret::redacted(text);
+        shown.contains(secret::REDACTED) && (shown != secret::REDACTED || text.contains("://"))
+    };
     let partly = command.settings.iter().filter(|setting| {
         let texts = line.texts(setting.arg.get_id().as_str());
         setting.secrecy() == Secrecy::Partly
             && texts
                 .iter()
-                .any(|text| secret::holds_secret(&text.to_string_lossy()))
+                .any(|text| shows_secret(&text.to_string_lossy()))
     });
     let mut warnings: Vec<Error> = partly
         .map(|setting| {

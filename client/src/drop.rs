@@ -9,6 +9,7 @@ use crate::source::connection::Connector;
 use crate::source::slot::{Slot, System};
 use crate::state::State;
 use crate::stop::Stop;
+use crate::terminal::{COLUMNS, wrap};
 
 /// Runs the command to its end.
 pub fn run(options: &DropOptions) -> Result<()> {
@@ -86,25 +87,21 @@ fn check_server(state: &State, system: &System, slot: &str) -> Result<()> {
 fn confirm(options: &DropOptions, slot: Option<&Slot>, has_state: bool) -> Result<()> {
     let name = &options.stream.slot;
     let mut message = std::io::stderr().lock();
-    // A closed stderr cannot be told anything.
-    let _ = match slot {
-        Some(slot) => writeln!(
-            message,
-            "replication slot \"{name}\" stands at {} and keeps {} bytes of WAL.\n\
+    let mut sentences = match slot {
+        Some(slot) => format!(
+            "Replication slot \"{name}\" stands at {} and keeps {} bytes of WAL. \
              Dropping it releases them; changes from there on are not delivered any more, and a \
              new stream begins with a snapshot.",
             slot.confirmed_flush, slot.retained_wal_bytes
         ),
-        None => writeln!(
-            message,
-            "replication slot \"{name}\" does not exist any more."
-        ),
+        None => format!("Replication slot \"{name}\" does not exist any more."),
     };
     if has_state {
-        let _ = writeln!(
-            message,
-            "The recorded position of its stream is forgotten too."
-        );
+        sentences.push_str(" The recorded position of its stream is forgotten too.");
+    }
+    // A closed stderr cannot be told anything.
+    for line in wrap(&sentences, COLUMNS) {
+        let _ = writeln!(message, "{line}");
     }
     if options.yes {
         return Ok(());

@@ -10,6 +10,7 @@ mod drop;
 mod general;
 mod metrics;
 mod registry;
+mod slot_name;
 mod snapshot;
 mod status;
 mod stream;

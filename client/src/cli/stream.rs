@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use headwater_protocol::{ChangeId, Lsn};
 
 use super::bytes::bytes;
+use super::slot_name::slot_name;
 use super::{ConnectionOptions, MetricsOptions, RegistryOptions, TableOptions};
 use crate::kafka::{Property, parse_property, property_names};
 use crate::route::{Template, TemplateError, check_literal, check_name};
@@ -35,6 +36,7 @@ pub struct StreamOptions {
         long,
         value_name = "NAME",
         default_value = "headwater",
+        value_parser = slot_name,
         help_heading = "Slot"
     )]
     pub slot: String,

@@ -535,6 +535,13 @@ fn no_refusal_and_no_print_shows_a_secret() {
         "{warnings}"
     );
     assert!(warnings.contains("chmod o-r h.toml"), "{warnings}");
+    // What is no connection string is not known to hold one.
+    for line in ["-d hots=1", "-d host=db"] {
+        let warnings = load_with("", [], &format!("stream {line}"))
+            .unwrap()
+            .warnings;
+        assert!(warnings.is_empty(), "{line}: {warnings:?}");
+    }
     for file in [
         "[kafka]\nsasl.password = [[\"hunter2\"]]\n",
         "password = [\"hunter2\"]\n",

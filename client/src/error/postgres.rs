@@ -300,6 +300,13 @@ pub const CONNECT: &[PostgresRow] = &[
     ),
     row(
         "",
+        "could not translate host name",
+        Retry,
+        "no server has that name, or who knows names does not answer",
+        "Check the name of the host: -h, PGHOST, or host in the connection string.",
+    ),
+    row(
+        "",
         "Connection refused",
         Retry,
         "no server listens",
@@ -507,7 +514,7 @@ pub const CONNECT: &[PostgresRow] = &[
 
 const CERTIFICATE: &str =
     "Give sslcert and sslkey, of an authority that is in the server's ssl_ca_file.";
-const PASSWORD: &str = "Set the password by PGPASSWORD, ~/.pgpass or the connection string.";
+const PASSWORD: &str = "Set the password by HEADWATER_PASSWORD, PGPASSWORD or in ~/.pgpass.";
 const REPLICATION: &str = "Give the user the right: ALTER ROLE … REPLICATION.";
 const STRING: &str = "Write the connection as psql takes it: -d 'host=… dbname=…' or a URI.";
 const LISTENS: &str = "Check that the server runs and listens there; -h and -p name another place.";
@@ -579,10 +586,7 @@ mod tests {
         ] {
             assert_eq!(of_server(sqlstate, "in Worten").0, Operator, "{sqlstate}");
         }
-        assert_eq!(
-            of_connecting("could not translate host name"),
-            (Retry, None)
-        );
+        assert_eq!(of_connecting("what no release has said yet"), (Retry, None));
     }
 
     #[test]
