@@ -61,8 +61,8 @@ pub trait StateStore: Send {
     /// Returns once the state is durable.
     fn store(&mut self, state: &State) -> Result<()>;
 
-    /// How many processes have stored a state since it was cleared last, this one among them;
-    /// none until it has, and where nobody counts.
+    /// How many processes have stored a state since it was cleared last, this one among them once it
+    /// has; none before anything is loaded or stored, and where nobody counts.
     fn starts(&self) -> Option<u64>;
 
     /// Forgets the state, returning once that is durable.

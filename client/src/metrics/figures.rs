@@ -211,7 +211,8 @@ pub(crate) struct Figures {
     pub(crate) retained_limit: Option<u64>,
     pub(crate) snapshot: Option<Copied>,
     pub(crate) registry: Registry,
-    /// Processes that have begun to stream, as their record counts them.
+    /// Processes that have begun to stream, as their record counts them; none where there is no
+    /// record, and until it is read.
     pub(crate) starts: Option<u64>,
     /// Sessions that were begun anew after one broke.
     pub(crate) postgres_reconnects: u64,

@@ -151,9 +151,9 @@ pub const GROUPS: &[Group] = &[
             counter(
                 "headwater_starts_total",
                 COUNT,
-                "Processes that have begun this stream, this one among them, as its record in Kafka \
-                 counts them: it goes on from one to the next, so that a run which ended between two \
-                 scrapes is in it, too.",
+                "Processes that have begun this stream, this one among them once it streams, as its record \
+                 in Kafka counts them: it goes on from one to the next, so that a run which ended \
+                 between two scrapes is in it, too.",
                 |it, samples| samples.put_if_known(it.figures.starts),
             ),
             Metric {

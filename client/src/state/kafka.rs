@@ -43,6 +43,8 @@ pub struct KafkaState {
     existence: Existence,
     /// Of this instance, from its first record on.
     epoch: Option<u64>,
+    /// Of the record that was loaded last.
+    loaded: Option<u64>,
 }
 
 /// Writes records of the topic, one after the other.
@@ -78,6 +80,7 @@ impl KafkaState {
             writer,
             existence,
             epoch: None,
+            loaded: None,
         })
     }
 
@@ -184,6 +187,7 @@ impl StateStore for KafkaState {
                 format!("another instance goes on with the state in topic \"{TOPIC}\""),
             ));
         }
+        self.loaded = Some(newest.epoch);
         newest.into_state()
     }
 
@@ -194,11 +198,11 @@ impl StateStore for KafkaState {
 
     /// Each has an epoch of its own, one more than that of the last.
     fn starts(&self) -> Option<u64> {
-        self.epoch
+        self.epoch.or(self.loaded)
     }
 
     fn clear(&mut self) -> Result<()> {
-        self.epoch = None;
+        (self.epoch, self.loaded) = (None, None);
         self.write(None)
     }
 }

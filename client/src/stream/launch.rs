@@ -62,7 +62,9 @@ impl Launch<'_> {
         let system = System::identify(&replication)?;
         let name = &self.options.slot;
         let slot = Slot::find(&replication, name)?;
-        match decide(self.options, store, slot.as_ref(), &system)?.0 {
+        let start = decide(self.options, store, slot.as_ref(), &system)?.0;
+        count_starts(self.metrics, store);
+        match start {
             Start::Snapshot if self.options.snapshot_mode == CopyMode::Chunked => {
                 drop(replication);
                 self.copy_later(store, system)
@@ -250,11 +252,10 @@ impl Launch<'_> {
             let state = state_of_taken(connector, options, self.plugin, &mut store, begun)?;
             if let Some(store) = &mut store {
                 store.store(&state)?;
-                let starts = store.starts();
-                self.metrics.count(|figures| figures.starts = starts);
             }
             Ok((taken, state))
         })?;
+        count_starts(self.metrics, &store);
         let (position, runs) = (state.position, state.runs.clone());
         for (schema, table, mark) in state.stale.iter() {
             mark.warn(schema, table, &options.slot);
@@ -266,6 +267,13 @@ impl Launch<'_> {
         tracing::info!(slot = %options.slot, %position, "streaming");
         pipeline.run(taken, position, positions, runs)
     }
+}
+
+/// As the record has them: from the first look at it, so that a scrape of a run that ends soon finds
+/// the number.
+fn count_starts(metrics: &Metrics, store: &Store) {
+    let starts = store.as_ref().and_then(|store| store.starts());
+    metrics.count(|figures| figures.starts = starts);
 }
 
 /// Tries as often as connections break.
