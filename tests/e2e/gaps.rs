@@ -166,7 +166,6 @@ fn an_advanced_slot_is_refused() {
     refused_and_mended(&world);
 }
 
-/// Slots are in no base backup.
 /// The server removes what a slot keeps beyond `max_slot_wal_keep_size`, at a checkpoint.
 #[test]
 fn a_slot_whose_wal_is_gone_is_refused() {
@@ -188,6 +187,7 @@ fn a_slot_whose_wal_is_gone_is_refused() {
     refused_and_mended(&world);
 }
 
+/// Slots are in no base backup.
 #[test]
 fn a_restored_base_backup_is_refused() {
     let server = Postgres::new();
