@@ -48,8 +48,10 @@ A line a finding, in the order in which to mend them, since later ones can depen
 
 Under a line stands what mends it, to be run as it is printed: SQL in psql as a superuser, a command in a
 shell, a line of `pg_hba.conf`, or an option of `headwater stream`. Settings are changed by `ALTER
-SYSTEM`; on a managed service they are in its parameter group. When nothing fails, the last line
-is the command that starts the stream.
+SYSTEM`; on a managed service they are in its parameter group. Where the client logs in to Kafka or comes
+by TLS, the commands of Kafka's tools have `--command-config admin.properties`: the file that says how
+one who administers the cluster does. When nothing fails, the last line is the command that starts
+the stream.
 
 Some things are seen only over a while: how fast the WAL grows that a slot keeps, and which transactions
 stay open. For those the server is looked at twice, two seconds apart, or as `--sample` says. The

@@ -32,6 +32,15 @@ impl Own {
         }
     }
 
+    /// The headers that the extension is built with, which copies of servers have none of.
+    fn has_headers(&self) {
+        let system = std::env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into());
+        let headers = output(Command::new(system).arg("--includedir-server"));
+        let own = self.folder("--includedir-server");
+        std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(headers.trim(), &own).unwrap();
+    }
+
     fn options(&self) -> Options {
         Options::default().installation(Installation::of(&self.pg_config))
     }
@@ -88,6 +97,7 @@ fn an_extension_of_another_release_is_updated_or_made_anew() {
 #[ignore = "builds a release: make test-doctor"]
 fn what_is_not_installed_is_built_and_installed() {
     let own = Own::new();
+    own.has_headers();
     let mut postgres = own.options().start();
     postgres.session("postgres").run("create database shop");
     let sql = postgres.session("shop");
