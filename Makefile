@@ -1,7 +1,7 @@
 # The front door. `make` alone says what there is.
 #
-# Everything that is built or fetched lies in target/; only `make install` writes
-# elsewhere: into the Postgres whose pg_config it is given.
+# Everything that is built or fetched lies in target/; only `make install` and its kin write
+# elsewhere: into the Postgres whose pg_config they are given, or below PREFIX.
 
 PG_CONFIG ?= pg_config
 CARGO     ?= cargo
@@ -41,22 +41,25 @@ setup: ## install what is missing: distribution packages through apt, Kafka into
 	@setup/maven.sh kafka
 
 .PHONY: build
-build: client extension ## the client and the extension, in target/release and target/extension
+build: pg_config client extension ## the client and the extension, in target/release and target/extension
+
+.PHONY: pg_config
+pg_config:
+	@test -n '$(pg_major)' || { echo 'make: "$(PG_CONFIG)" is no pg_config; give PG_CONFIG=/path/to/pg_config' >&2; exit 1; }
 
 .PHONY: client
 client:
 	$(CARGO) build --locked --release -p headwater
 
 .PHONY: extension
-extension:
-	@test -n '$(pg_major)' || { echo 'make: "$(PG_CONFIG)" is no pg_config; give PG_CONFIG=/path/to/pg_config' >&2; exit 1; }
+extension: pg_config
 	$(CARGO) build --locked --release $(for_pg)
 	@mkdir -p $(extension)
 	@cmp -s $(TARGET)/release/libheadwater.so $(extension)/headwater.so \
 		|| cp $(TARGET)/release/libheadwater.so $(extension)/headwater.so
 
 .PHONY: install
-install: ## the extension into the Postgres of PG_CONFIG, after `make build` (DESTDIR is honoured)
+install: pg_config ## the extension into the Postgres of PG_CONFIG, after `make build` (DESTDIR is honoured)
 	@test -f $(extension)/headwater.so \
 		|| { echo 'make: not built for Postgres $(pg_major) yet; run "make build PG_CONFIG=$(PG_CONFIG)" first' >&2; exit 1; }
 	$(INSTALL) -d '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)' '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
@@ -75,7 +78,7 @@ install-client: ## the client, its manual and completions below PREFIX, after `m
 	$(TARGET)/release/headwater completions fish >'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/headwater.fish'
 
 .PHONY: uninstall
-uninstall: ## what `make install` brought
+uninstall: pg_config ## what `make install` brought
 	rm -f '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/headwater.so' \
 		'$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)'/extension/headwater.control \
 		'$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)'/extension/headwater--*.sql
