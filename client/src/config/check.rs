@@ -109,8 +109,7 @@ impl Report {
                     errors.into_iter().for_each(|error| self.add_error(error));
                 }
                 Refusal::CommandLine(error) => {
-                    let sentence = command_line::sentence(&error);
-                    self.add_error(Error::new(ErrorKind::Usage, sentence));
+                    self.add_error(command_line::as_error(&error));
                 }
             },
             Ok(mut cli) => {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap_complete::Shell;
 
-use super::command_line::sentence;
+use super::command_line::as_error;
 use super::{Environment, Refusal, Report, check, print};
 use crate::cli::{self, CompletionsOptions, ConfigOptions, ConfigQuestion, PrintOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,9 +38,7 @@ pub fn run(options: &ConfigOptions, file: Option<&Path>) -> Result<()> {
                 Err(Refusal::CommandLine(error)) if !error.use_stderr() => {
                     write(io::stdout(), error.render().to_string().as_bytes())
                 }
-                Err(Refusal::CommandLine(error)) => {
-                    Err(Error::new(ErrorKind::Usage, sentence(&error)))
-                }
+                Err(Refusal::CommandLine(error)) => Err(as_error(&error)),
             }
         }
     }

@@ -216,10 +216,29 @@ fn invalid(assignment: &Assignment, error: &clap::Error) -> Error {
         Some(reason) => format!("{origin}: {value}: {reason}"),
         None => format!("{origin}: {value}"),
     };
-    let error_of = Error::new(ErrorKind::Usage, sentence);
-    match error.get(ContextKind::SuggestedValue) {
-        Some(ContextValue::String(value)) => error_of.with_hint(format!("Did you mean {value}?")),
-        _ => error_of,
+    with_suggestion(Error::new(ErrorKind::Usage, sentence), error)
+}
+
+/// What clap says of a command line, as an error of ours.
+pub(crate) fn as_error(error: &clap::Error) -> Error {
+    with_suggestion(Error::new(ErrorKind::Usage, sentence(error)), error)
+}
+
+/// With what clap finds like the word that is wrong.
+fn with_suggestion(own: Error, error: &clap::Error) -> Error {
+    let kinds = [
+        ContextKind::SuggestedValue,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+    ];
+    let similar = kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name),
+        ContextValue::Strings(names) => names.last(),
+        _ => None,
+    });
+    match similar {
+        Some(similar) => own.with_hint(format!("Did you mean {similar}?")),
+        None => own,
     }
 }
 

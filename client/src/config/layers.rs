@@ -199,12 +199,16 @@ impl Layers<'_> {
             return Ok(None);
         };
         let origin = Origin::Environment(variable.to_owned());
+        let refuse = |expected: &str| {
+            let (key, value) = (&setting.key, value.display());
+            origin.refuse(format!("invalid value '{value}' for {key}: {expected}"))
+        };
         let words = match setting.kind() {
             Kind::Flag => {
-                Words::Flag(flags::boolean(value).ok_or_else(|| origin.refuse(flags::EXPECTED))?)
+                Words::Flag(flags::boolean(value).ok_or_else(|| refuse(flags::EXPECTED))?)
             }
             Kind::Count => Words::Count(
-                number(value).ok_or_else(|| origin.refuse("expected a number from 0 to 255"))?,
+                number(value).ok_or_else(|| refuse("expected a number from 0 to 255"))?,
             ),
             Kind::Value | Kind::List => Words::Values(vec![value.to_owned()]),
         };

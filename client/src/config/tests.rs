@@ -168,7 +168,9 @@ fn a_variable_takes_back_what_the_file_says() {
     }
     let error = refused(file, [("HEADWATER_NO_CREATE_TOPICS", "maybe")], "stream");
     assert!(
-        error.starts_with("HEADWATER_NO_CREATE_TOPICS: expected true or false"),
+        error.starts_with(
+            "HEADWATER_NO_CREATE_TOPICS: invalid value 'maybe' for no-create-topics: expected true or false"
+        ),
         "{error}"
     );
 }
@@ -625,6 +627,30 @@ fn a_check_finds_everything_that_is_wrong_and_says_what_is_set() {
         check(Some(&missing), &Environment::default()).errors.len(),
         1
     );
+}
+
+#[test]
+fn a_command_line_that_is_asked_about_is_told_what_it_may_have_meant() {
+    for (line, expected) in [
+        (
+            "strem",
+            "unrecognized subcommand 'strem'. Did you mean stream?",
+        ),
+        (
+            "stream --tabel x",
+            "unexpected argument '--tabel' found. Did you mean --table?",
+        ),
+        (
+            "stream --toast fech",
+            "invalid value 'fech' for '--toast <TOAST>'. Did you mean fetch?",
+        ),
+    ] {
+        let Err(Refusal::CommandLine(error)) = print(&words(line), &Environment::default(), false)
+        else {
+            panic!("{line} was printed");
+        };
+        assert_eq!(sentence(&command_line::as_error(&error)), expected);
+    }
 }
 
 #[test]
