@@ -84,7 +84,7 @@ BEGIN
                ) AS told (envelope)
                WHERE encoded.line IS NOT NULL
                LIMIT $2) AS shown (line, envelope, reason)', relation,
-        (SELECT CASE c.relkind WHEN 'p' THEN 't.tableoid, t.*' ELSE 't.*' END
+        (SELECT CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'p' THEN 't.tableoid, t.*' ELSE 't.*' END
          FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation))
         USING relation, rows, options,
               pg_catalog.array_cat(options, '{output=lines,envelope=row}'::pg_catalog.text[]),

@@ -90,7 +90,7 @@ impl Limits {
         let columns = if exclude_columns.is_empty() {
             Vec::new()
         } else {
-            parse::list(exclude_columns, column).map_err(of(EXCLUDE_COLUMNS))?
+            parse::list(exclude_columns, PatternOf::Column, column).map_err(of(EXCLUDE_COLUMNS))?
         };
         Ok(Limits { tables, columns })
     }

@@ -73,7 +73,7 @@ pub struct TablePatterns {
 impl TablePatterns {
     /// Parses a comma list of one pattern or more.
     pub fn parse(text: &str) -> Result<Self, TablePatternError> {
-        let patterns = parse::list(text, parse::pattern)?;
+        let patterns = parse::list(text, PatternOf::Table, parse::pattern)?;
         Ok(TablePatterns { patterns })
     }
 

@@ -212,6 +212,75 @@ fn rows_are_read_as_they_were_written_within_a_transaction_and_between() {
     }
 }
 
+/// What changes a table between two rows that one expression encodes.
+const BETWEEN_ROWS: [&str; 7] = [
+    "alter table t alter a type int8 using 4611686018427387900, alter b type int8 using 4611686018427387900",
+    "alter table t rename a to z",
+    "alter table t drop a",
+    "alter table t drop b, add b int default 7",
+    "alter type mood rename value 'sad' to 'blue'",
+    "alter type pair rename attribute x to y",
+    "alter type pair add attribute v int",
+];
+
+fn altered_between_rows(number: usize) -> Session {
+    let sql = postgres().database(&format!("encoded_{number}"));
+    sql.run(
+        "create type mood as enum ('sad'); create type pair as (x int, w text);
+         create table t (a text, b text, m mood, p pair, c text);
+         insert into t values ('x', 'y', 'sad', row(1, 'z'), 'hello')",
+    );
+    sql
+}
+
+/// What an expression of PL/pgSQL keeps lives on over the statements of a transaction.
+#[test]
+fn what_a_function_encodes_are_rows_of_the_table_as_it_is_by_then() {
+    for (number, ddl) in BETWEEN_ROWS.iter().enumerate() {
+        let sql = altered_between_rows(number);
+        let ddl = ddl.replace('\'', "''");
+        sql.run(&format!(
+            "create function f() returns table (encoded text, expected text) language plpgsql as $f$
+             declare r t; begin
+               for i in 1..2 loop
+                 execute 'select * from t' into r;
+                 encoded := split_part(convert_from(headwater.encode(r, 'envelope=row'), 'UTF8'), e'\\t', 2);
+                 expected := row_to_json(r);
+                 return next;
+                 if i = 1 then execute '{ddl}'; end if;
+               end loop;
+             end $f$"
+        ));
+        let rows = sql.rows("select * from f()");
+        assert_eq!(rows.len(), 2, "{ddl}");
+        for row in rows {
+            assert_eq!(row[0], row[1], "{ddl}");
+        }
+    }
+}
+
+/// A query's own functions may alter the table whose rows it has yet to read.
+#[test]
+fn what_a_query_encodes_are_rows_of_the_table_as_it_is_by_then() {
+    for (number, ddl) in BETWEEN_ROWS.iter().enumerate() {
+        let sql = altered_between_rows(100 + number);
+        let ddl = ddl.replace('\'', "''");
+        sql.run(&format!(
+            "create function alter_at(i int) returns int language plpgsql as $f$
+               begin if i = 2 then execute '{ddl}'; end if; return i; end $f$;
+             create function one() returns t language sql volatile as 'select * from t';
+             create function two() returns t language sql volatile as 'select * from t'"
+        ));
+        let encoded = sql.column(
+            "select split_part(convert_from(headwater.encode(\
+               case when alter_at(i) = 1 then one() else two() end, 'envelope=row'), 'UTF8'), e'\\t', 2) \
+             from generate_series(1, 3) i",
+        );
+        let expected = sql.value("select row_to_json(t)::text from t");
+        assert_eq!(encoded[1..], [expected.clone(), expected], "{ddl}");
+    }
+}
+
 /// What the slot has: table, key and row of each change.
 fn read(sql: &Session, slot: &str) -> Vec<String> {
     let get = |options: &str| {

@@ -4,7 +4,7 @@
 use headwater_tests::topic;
 use serde_json::Value;
 
-use crate::world::{World, database_with_slot};
+use crate::world::{World, database_with_slot, postgres};
 
 #[test]
 fn numbers_that_a_float_cannot_hold_can_be_strings() {
@@ -141,5 +141,64 @@ fn the_client_stops_at_a_quarantined_change_and_goes_on_when_told_to() {
             r#"{"id":4,"n":4}"#
         ],
         "the topic keeps what it had of the row"
+    );
+}
+
+/// Anybody may give options, and the memory that they take is not the server's to refuse.
+#[test]
+fn options_without_end_are_refused() {
+    let name = "options_long";
+    let sql = postgres().database(name);
+    sql.run("create table t (id int primary key)");
+    sql.run(&format!(
+        "select pg_create_logical_replication_slot('{name}', 'headwater')"
+    ));
+    let stream = |options: &str| {
+        format!("select data from pg_logical_slot_peek_changes('{name}', null, null, {options})")
+    };
+    for (call, state, message) in [
+        (
+            "select headwater.relation('t', 'tables=' || repeat('a,', 2000000) || 'a')".to_owned(),
+            "54000",
+            "are too long: 1048576 are the most",
+        ),
+        (
+            "select headwater.encode(t.*, variadic array_fill('a=b'::text, '{500000}')) from (values (1)) v, t"
+                .to_owned(),
+            "54000",
+            "are too long",
+        ),
+        (
+            stream("'tables', repeat('a,', 2000000) || 'a'"),
+            "54000",
+            "options of 4000007 bytes are too long",
+        ),
+        (
+            stream("'tables', repeat('a,', 10000) || 'a'"),
+            "22023",
+            "a list of more than 10000 table patterns",
+        ),
+    ] {
+        sql.run("insert into t values (1) on conflict do nothing");
+        let refused = sql.attempt(&call).map(drop).unwrap_err();
+        assert_eq!(refused.state, state, "{refused}");
+        assert!(refused.message.contains(message), "{refused}");
+    }
+    sql.run(&stream("'tables', repeat('a,', 9999) || 'a'"));
+}
+
+#[test]
+fn options_may_differ_from_row_to_row() {
+    let sql = postgres().database("options_by_row");
+    sql.run("create table t (id int primary key); insert into t values (1)");
+    assert_eq!(
+        sql.column(
+            "select convert_from(headwater.encode(t.*, 'envelope=' || e), 'UTF8') \
+             from t, unnest('{row,change,row}'::text[]) with ordinality as v (e, n) order by n"
+        )
+        .iter()
+        .map(|line| line.starts_with("{\"id\":1}\t"))
+        .collect::<Vec<_>>(),
+        [true, false, true]
     );
 }

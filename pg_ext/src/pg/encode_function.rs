@@ -6,6 +6,16 @@
 //! stores them: what is excluded under a partition's own name cannot be told from the row. The query can
 //! say it, with `tableoid`, and what is hidden in that partition is then null, as it is in the
 //! stream. Whatever OID is said, it only narrows: what the table itself may not show is in no plan.
+//!
+//! # What the calls of one expression share
+//!
+//! A plan and a descriptor are kept from row to row, for as long as the expression lives: that of a
+//! statement in PL/pgSQL lives on over other statements of the transaction, and a function that a query
+//! calls can alter the table of the rows to come. A row that is read by the descriptor of another shape
+//! is read as whatever its bytes are not: lengths and pointers among them. So what is kept is made
+//! anew whenever the server has reported any change of its catalogs, of whatever relation, and whenever
+//! the row's type or the options are others. A row that was built before its table was altered is
+//! the server's to refuse, here as in every function of its own that takes rows.
 
 #![allow(unreachable_pub, reason = "the server finds the symbols by name")]
 
@@ -14,13 +24,15 @@ use std::collections::HashMap;
 use headwater_protocol::avro::Fingerprint;
 use headwater_protocol::frame::Op;
 use headwater_protocol::limits::Limits;
-use headwater_protocol::options::{Output, PluginOptions};
+use headwater_protocol::options::{Format, Output, PluginOptions};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
 use super::functions::{
     EncodeOptions, argument, compile, null, oid, open, options_argument, varlena_datum, version_1,
+    with_varlena,
 };
+use super::invalidation;
 use super::limits::{current_limits, limits_generation};
 use super::memory::give_to;
 use super::panics::{Place, panic_point};
@@ -91,7 +103,7 @@ unsafe fn call(
         } else {
             query
         };
-        if (*query).row_type != row_type || (*query).limits_generation != limits_generation() {
+        if !(*query).is_of(row_type, options) {
             *query = EncodeQuery::new(row_type, options);
         }
         panic_point(Place::Function);
@@ -126,10 +138,17 @@ impl RowType {
     }
 }
 
+/// Of how many partitions it is kept what they hide. Callers name them, and there are as many OIDs
+/// as numbers; a query of more partitions looks again at some.
+const PARTS: usize = 4096;
+
 /// What one query's calls share.
 struct EncodeQuery {
     row_type: RowType,
     limits_generation: u64,
+    catalog_generation: u64,
+    /// The array as it came.
+    given: Vec<u8>,
     /// A copy in the function's memory: no reference is held, so none can leak.
     descriptor: pg_sys::TupleDesc,
     plan: RelationPlan,
@@ -148,8 +167,17 @@ impl EncodeQuery {
     ///
     /// `options` is a text array or null. The current `fn_mcxt` outlives the result.
     unsafe fn new(row_type: RowType, options: Option<pg_sys::Datum>) -> Self {
-        // SAFETY: catalog lookups.
+        // SAFETY: the caller's, and catalog lookups.
         unsafe {
+            let parsed = options_argument(options, &[]);
+            invalidation::listen();
+            if parsed.options.format == Format::Avro {
+                invalidation::listen_to_types();
+            }
+            // What is reported while the catalogs are looked up counts as later.
+            let (limits_generation, catalog_generation) =
+                (limits_generation(), invalidation::generation());
+            let given = with_varlena(options, <[u8]>::to_vec);
             let relation = pg_sys::get_typ_typrelid(row_type.oid);
             if row_type.oid == pg_sys::RECORDOID || relation == pg_sys::InvalidOid {
                 refuse(
@@ -162,7 +190,7 @@ impl EncodeQuery {
                 options,
                 lsn,
                 schemas,
-            } = options_argument(options, &[]);
+            } = parsed;
             let encoding = DatabaseEncoding::current(options.encoding);
             let values = ValueEncoder::new(encoding, OutputSettings::call(), &options);
             let encoder = Encoder::new(&options, &encoding.database_name(), values);
@@ -176,7 +204,9 @@ impl EncodeQuery {
             });
             EncodeQuery {
                 row_type,
-                limits_generation: limits_generation(),
+                limits_generation,
+                catalog_generation,
+                given,
                 descriptor,
                 plan,
                 options,
@@ -193,6 +223,19 @@ impl EncodeQuery {
                 bytes: Vec::new(),
             }
         }
+    }
+
+    /// Whether it would be made as it is.
+    ///
+    /// # Safety
+    ///
+    /// As of [`EncodeQuery::new`].
+    unsafe fn is_of(&self, row_type: RowType, options: Option<pg_sys::Datum>) -> bool {
+        self.row_type == row_type
+            && self.limits_generation == limits_generation()
+            && self.catalog_generation == invalidation::generation()
+            // SAFETY: the caller's.
+            && unsafe { with_varlena(options, |given| *given == *self.given) }
     }
 
     /// The row; none if nothing may be sent of what `stored_in` stores.
@@ -212,6 +255,9 @@ impl EncodeQuery {
                     limits: &self.limits,
                     encoding: DatabaseEncoding::current(self.options.encoding),
                 };
+                if self.hidden.len() >= PARTS && !self.hidden.contains_key(&part) {
+                    self.hidden.clear();
+                }
                 let hidden = self.hidden.entry(part);
                 let hidden = hidden.or_insert_with(|| self.plan.hidden_in(part, scope));
                 hidden.as_deref()?

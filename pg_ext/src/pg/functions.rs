@@ -13,7 +13,7 @@ use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::encoding::DatabaseEncoding;
 use super::limits::current_limits;
-use super::options::{parse_pairs, text};
+use super::options::{parse_pairs, refuse_too_long, text};
 use super::panics::{Place, panic_point};
 use super::partition::ancestors;
 use super::relation::RelationRef;
@@ -234,8 +234,10 @@ unsafe fn texts(array: pg_sys::Datum) -> Vec<String> {
     // SAFETY: the caller's; text is a varlena of alignment `i`. The elements are copied to
     // terminated strings in the current memory context.
     unsafe {
+        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr());
+        refuse_too_long(pgrx::varsize_4b(array));
         pg_sys::deconstruct_array(
-            pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast(),
+            array.cast(),
             pg_sys::TEXTOID,
             -1,
             false,
@@ -252,6 +254,34 @@ unsafe fn texts(array: pg_sys::Datum) -> Vec<String> {
                 ))
             })
             .collect()
+    }
+}
+
+/// Lends the bytes of a value of variable length; none are those of SQL's null.
+///
+/// # Safety
+///
+/// `value` is a varlena.
+pub(super) unsafe fn with_varlena<T>(
+    value: Option<pg_sys::Datum>,
+    read: impl FnOnce(&[u8]) -> T,
+) -> T {
+    let Some(value) = value else {
+        return read(&[]);
+    };
+    // SAFETY: the caller's. What is not plain and whole is copied, and freed again.
+    unsafe {
+        let value: *mut pg_sys::varlena = value.cast_mut_ptr();
+        let bytes = |plain: *mut pg_sys::varlena| {
+            std::slice::from_raw_parts(plain.cast::<u8>(), pgrx::varsize_4b(plain))
+        };
+        if pgrx::varatt_is_4b_u(value) {
+            return read(bytes(value));
+        }
+        let plain = pg_sys::pg_detoast_datum(value);
+        let result = read(bytes(plain));
+        pg_sys::pfree(plain.cast());
+        result
     }
 }
 

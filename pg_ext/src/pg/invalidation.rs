@@ -29,6 +29,7 @@ use super::panics::{Place, panic_point};
 const RING: usize = 64;
 
 thread_local! {
+    static GENERATION: Cell<u64> = const { Cell::new(0) };
     // One thread runs all server code; a thread-local needs no lock.
     static NOTES: Notes = const {
         Notes {
@@ -127,6 +128,11 @@ pub(crate) fn is_quiet() -> bool {
     })
 }
 
+/// Goes up whenever anything is heard, for who keeps one plan and makes that anew.
+pub(super) fn generation() -> u64 {
+    GENERATION.get()
+}
+
 /// Registers the callbacks, once per process.
 pub(super) fn listen() {
     if NOTES.with(|notes| notes.registered.replace(true)) {
@@ -185,6 +191,7 @@ unsafe extern "C-unwind" fn names_changed(
 
 /// Takes a note, in a callback that must not fail.
 fn hear(note: impl FnOnce(&Notes)) {
+    GENERATION.set(GENERATION.get().wrapping_add(1));
     NOTES.with(|notes| {
         let noted = catch_unwind(AssertUnwindSafe(|| {
             panic_point(Place::Invalidation);

@@ -9,6 +9,22 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use super::encoding::DatabaseEncoding;
 use super::report::{refuse, refuse_option};
 
+/// The most bytes that options may take, names and values: a hundred times what long lists of tables
+/// do. Everybody may give options, and they are kept outside of the server's memory contexts, where what
+/// cannot be had ends the whole server.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Refuses options of so many bytes, if they are too many.
+pub(super) fn refuse_too_long(bytes: usize) {
+    if bytes > MOST_BYTES {
+        refuse(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("options of {bytes} bytes are too long: {MOST_BYTES} are the most"),
+            Some("Let patterns stand for many tables, with * as wildcard.".to_owned()),
+        );
+    }
+}
+
 /// Parses the options of `START_REPLICATION` or of the SQL interface. Options that are
 /// wrong end the command.
 ///
@@ -25,6 +41,15 @@ pub(super) unsafe fn parse(list: *mut pg_sys::List) -> PluginOptions {
             }
         }
     };
+    // SAFETY: each element is a valid `DefElem` while the list is, with a terminated name.
+    refuse_too_long(elements.iter().fold(0, |sum, cell| unsafe {
+        let element = cell.ptr_value.cast::<pg_sys::DefElem>();
+        let value = match (*element).arg.is_null() {
+            true => 0,
+            false => CStr::from_ptr(pg_sys::defGetString(element)).count_bytes(),
+        };
+        sum + CStr::from_ptr((*element).defname).count_bytes() + value
+    }));
     let pairs: Vec<(String, Option<String>)> = elements
         .iter()
         // SAFETY: each element is a valid `DefElem` while the list is.

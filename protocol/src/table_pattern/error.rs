@@ -42,6 +42,8 @@ pub enum TablePatternErrorKind {
     Unexpected(char),
     /// A name of so many bytes or more, which no name in Postgres has.
     NameTooLong(usize),
+    /// A list of more than this many.
+    TooMany(usize),
 }
 
 impl TablePatternError {
@@ -92,6 +94,9 @@ impl TablePatternError {
             (TablePatternErrorKind::NameTooLong(_), _) => {
                 "Write the name as the catalog has it: Postgres cuts names to 63 bytes."
             }
+            (TablePatternErrorKind::TooMany(_), _) => {
+                "Let one pattern stand for many names, with * for any number of characters."
+            }
         }
     }
 }
@@ -102,6 +107,9 @@ impl fmt::Display for TablePatternError {
         match self.kind {
             TablePatternErrorKind::EmptyName if text.is_empty() => {
                 return write!(f, "a {of} pattern is empty");
+            }
+            TablePatternErrorKind::TooMany(most) => {
+                return write!(f, "a list of more than {most} {of} patterns");
             }
             TablePatternErrorKind::EmptyName => f.write_str("a name is missing")?,
             TablePatternErrorKind::UnclosedQuote => f.write_str("a double quote is not closed")?,

@@ -5,14 +5,23 @@ use super::{
     DEFAULT_SCHEMA, NamePattern, TablePattern, TablePatternError, TablePatternErrorKind, is_letter,
 };
 
+/// The most patterns in a list. Anybody may give the server one, who keeps some 250 bytes of each in
+/// memory that is not the server's to refuse; no list that a person keeps is as long.
+const MOST_PATTERNS: usize = 10_000;
+
 /// Parses a comma list of one pattern or more.
 pub(crate) fn list<P>(
     text: &str,
+    of: PatternOf,
     pattern: fn(&str) -> Result<(P, usize), TablePatternError>,
 ) -> Result<Vec<P>, TablePatternError> {
     let mut patterns = Vec::new();
     let mut rest = text;
     loop {
+        if patterns.len() == MOST_PATTERNS {
+            let kind = TablePatternErrorKind::TooMany(MOST_PATTERNS);
+            return Err(TablePatternError::new(kind, of, String::new()));
+        }
         let (pattern, end) = pattern(rest)?;
         patterns.push(pattern);
         match rest[end..].strip_prefix(',') {

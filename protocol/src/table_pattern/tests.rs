@@ -9,6 +9,21 @@ fn patterns(text: &str) -> TablePatterns {
 }
 
 #[test]
+fn a_list_has_an_end() {
+    let list = |count: usize| vec!["a"; count].join(",");
+    assert_eq!(
+        TablePatterns::parse(&list(10_000)).unwrap().iter().count(),
+        10_000
+    );
+    let refused = TablePatterns::parse(&list(10_001)).unwrap_err();
+    assert_eq!(refused.kind(), TablePatternErrorKind::TooMany(10_000));
+    assert_eq!(
+        refused.to_string(),
+        "a list of more than 10000 table patterns"
+    );
+}
+
+#[test]
 fn a_pattern_matches_the_names_that_sql_would_mean() {
     for (text, schema, table, expected) in [
         ("orders", "public", "orders", true),

@@ -86,6 +86,17 @@ fn a_preview_is_what_would_be_sent() {
         sql.rows("select key, value from headwater.preview('x')"),
         [[some("{\"t\":7}"), some("{\"t\":7}")]]
     );
+    sql.run(
+        "create function trap(\"char\", \"char\") returns boolean language plpgsql
+             as $$ begin raise 'somebody''s code'; end $$;
+         create operator = (leftarg = \"char\", rightarg = \"char\", function = trap);
+         set search_path = public, pg_catalog",
+    );
+    assert_eq!(
+        sql.rows("select key from headwater.preview('x')"),
+        [[some("{\"t\":7}")]]
+    );
+    sql.run("reset search_path; drop operator public.= (\"char\", \"char\")");
     // With the rights of who asks.
     sql.run("create role avro_plugin_reader login");
     sql.run("grant usage on schema headwater to avro_plugin_reader; set role avro_plugin_reader");

@@ -98,3 +98,25 @@ fn the_functions_say_no_more_than_the_stream() {
         "a column that a part has not is one of the table"
     );
 }
+
+/// What an expression of PL/pgSQL keeps lives on over the statements of a transaction.
+#[test]
+fn a_column_that_gets_an_excluded_name_is_left_out_from_then_on() {
+    let sql = database("limits_renamed");
+    sql.run(
+        "insert into open values (1, 'one', 'v_sentinel');
+         alter table open rename c_sentinel to seen;
+         create function f() returns setof text language plpgsql as $f$
+         declare r open; begin
+           for i in 1..2 loop
+             execute 'select * from open' into r;
+             return next convert_from(headwater.encode(r, 'envelope=row'), 'UTF8');
+             if i = 1 then execute 'alter table open rename seen to c_sentinel'; end if;
+           end loop;
+         end $f$",
+    );
+    let lines = sql.column("select * from f()");
+    assert!(lines[0].contains("\"seen\":\"v_sentinel\""), "{}", lines[0]);
+    holds_no_sentinel("after the column was renamed", lines[1].as_bytes());
+    assert!(lines[1].contains("\"name\":\"one\""), "{}", lines[1]);
+}
