@@ -167,7 +167,7 @@ impl Resolved {
 fn property(name: &str, value: &str, source: &'static str, place: Option<String>) -> Shown {
     Shown {
         key: name.to_owned(),
-        value: plain(secret::redacted_property(name, value)),
+        value: plain(&secret::redacted_property(name, value)),
         source,
         place,
     }

@@ -1,5 +1,6 @@
 //! Passwords and tokens: where they may come from, and that nobody gets to see them.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
@@ -58,7 +59,8 @@ pub(crate) fn read(path: &Path) -> Result<String> {
 
 /// The properties of librdkafka 2.12 that hold a secret (its CONFIGURATION.md), and those whose value
 /// may hold one among other things.
-const SECRET_PROPERTIES: [&str; 9] = [
+const SECRET_PROPERTIES: [&str; 10] = [
+    "sasl.kerberos.kinit.cmd",
     "sasl.password",
     "sasl.oauthbearer.assertion.private.key.passphrase",
     "sasl.oauthbearer.assertion.private.key.pem",
@@ -81,11 +83,13 @@ pub(crate) fn secret_properties() -> &'static [&'static str] {
 }
 
 /// A property as it may be shown.
-pub(crate) fn redacted_property<'a>(name: &str, value: &'a str) -> &'a str {
+pub(crate) fn redacted_property<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     if is_secret_property(name) {
-        REDACTED
+        REDACTED.into()
+    } else if name.ends_with(".url") {
+        redacted_url(value).into()
     } else {
-        value
+        value.into()
     }
 }
 
@@ -96,7 +100,14 @@ pub(crate) fn redacted(text: &str) -> String {
     if conninfo::is_uri(text) || (text.contains('=') && !is_url) {
         return redacted_conninfo(text);
     }
-    let urls: Vec<String> = text.split(',').map(redacted_url).collect();
+    // A comma in a query begins no URL.
+    let mut urls: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match urls.last().is_some_and(|url| url.contains('?')) && !part.contains("://") {
+            true => {}
+            false => urls.push(redacted_url(part)),
+        }
+    }
     urls.join(",")
 }
 
@@ -110,12 +121,9 @@ fn redacted_conninfo(text: &str) -> String {
     let Some(parameters) = conninfo::parameters(text) else {
         return REDACTED.to_owned();
     };
-    let is_secret = |keyword: &str| {
-        keyword.contains("password") || keyword.contains("secret") || keyword.starts_with("scram_")
-    };
     if !parameters
         .iter()
-        .any(|parameter| parameter.val.is_some() && is_secret(&parameter.keyword))
+        .any(|parameter| parameter.val.is_some() && conninfo::is_secret(&parameter.keyword))
     {
         return text.to_owned();
     }
@@ -124,13 +132,9 @@ fn redacted_conninfo(text: &str) -> String {
         .filter_map(|parameter| {
             let value = parameter.val?;
             let keyword = parameter.keyword;
-            Some(match is_secret(&keyword) {
+            Some(match conninfo::is_secret(&keyword) {
                 true => format!("{keyword}={REDACTED}"),
-                false if value.is_empty() || value.contains([' ', '\'', '\\']) => {
-                    let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-                    format!("{keyword}='{value}'")
-                }
-                false => format!("{keyword}={value}"),
+                false => conninfo::shown_pair(&keyword, &value),
             })
         })
         .collect();
@@ -138,8 +142,16 @@ fn redacted_conninfo(text: &str) -> String {
 }
 
 /// What stands before the last `@` of a URL's authority is the login; its password goes, and all of
-/// it where it has one part, which is then a token.
+/// it where it has one part, which is then a token. A query goes as a whole.
 fn redacted_url(url: &str) -> String {
+    let without_login = redacted_login(url);
+    match without_login.split_once('?') {
+        Some((head, query)) if !query.is_empty() => format!("{head}?{REDACTED}"),
+        _ => without_login,
+    }
+}
+
+fn redacted_login(url: &str) -> String {
     let Some(scheme) = url.find("://") else {
         return match url.contains('@') {
             true => REDACTED.to_owned(),
@@ -177,6 +189,8 @@ mod tests {
                 "http://ann:***@a:1,http://b:1/x",
             ),
             ("http://token@a:1", "http://***@a:1"),
+            ("http://ann:s@a:1/x?token=t,u", "http://ann:***@a:1/x?***"),
+            ("http://a:1?t=u,http://b:1", "http://a:1?***,http://b:1"),
             ("https://ann:s/cret@a:1", "https://***@a:1"),
             ("host=db password='s e' dbname=shop", "host=db dbname=shop"),
         ] {
@@ -203,6 +217,21 @@ mod tests {
         assert_eq!(redacted("postgres://u:hun@ter2@h/d"), REDACTED);
         assert_eq!(redacted("password='never closed"), REDACTED);
         assert_eq!(redacted("host=a\0password=x"), REDACTED);
+    }
+
+    #[test]
+    fn urls_among_the_properties_are_shown_without_logins_and_queries() {
+        let name = "sasl.oauthbearer.token.endpoint.url";
+        for (value, shown) in [
+            ("https://id.example/token", "https://id.example/token"),
+            (
+                "https://u:s@id.example/token?k=q",
+                "https://u:***@id.example/token?***",
+            ),
+        ] {
+            assert_eq!(redacted_property(name, value), shown);
+        }
+        assert_eq!(redacted_property("acks", "all"), "all");
     }
 
     #[test]

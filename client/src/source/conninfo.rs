@@ -52,6 +52,30 @@ impl Conninfo {
     }
 }
 
+impl Conninfo {
+    /// What is said here without secrets, to be shown: with another database of the same server, if
+    /// one is named. Where nothing but a database is said, its name alone; empty where nothing is, or
+    /// libpq cannot read it.
+    pub(crate) fn shown(&self, database: Option<&str>) -> String {
+        let other = database.map(|name| ("dbname", name));
+        let whole = self.complete(&[], other.as_slice());
+        let parameters = parameters(&whole).unwrap_or_default();
+        let given = |parameter: &Info| Some((parameter.keyword.clone(), parameter.val.clone()?));
+        let mut given: Vec<(String, String)> = parameters.iter().filter_map(given).collect();
+        given.retain(|(keyword, _)| !is_secret(keyword));
+        match &given[..] {
+            [] => database.unwrap_or_default().to_owned(),
+            [(keyword, name)] if keyword == "dbname" && !is_uri(name) && !name.contains('=') => {
+                name.clone()
+            }
+            given => {
+                let pairs: Vec<String> = given.iter().map(|(k, v)| shown_pair(k, v)).collect();
+                pairs.join(" ")
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Conninfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conninfo")
@@ -88,6 +112,20 @@ fn has_stray_at(uri: &str) -> bool {
 
 pub(crate) fn is_uri(text: &str) -> bool {
     text.starts_with("postgresql://") || text.starts_with("postgres://")
+}
+
+/// Whether the value of a libpq keyword is a secret.
+pub(crate) fn is_secret(keyword: &str) -> bool {
+    keyword.contains("password") || keyword.contains("secret") || keyword.starts_with("scram_")
+}
+
+/// A pair as people write it: quoted where it has to be.
+pub(crate) fn shown_pair(keyword: &str, value: &str) -> String {
+    if value.is_empty() || value.contains([' ', '\'', '\\']) {
+        pair(keyword, value)
+    } else {
+        format!("{keyword}={value}")
+    }
 }
 
 fn complete_pairs(defaults: &[(&str, &str)], own: &str, overrides: &[(&str, &str)]) -> String {
@@ -233,6 +271,41 @@ mod tests {
         };
         let shown = format!("{conninfo:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn the_way_to_another_database_is_shown_without_secrets() {
+        for (dbname, expected) in [
+            (None, "port=5433 dbname=other"),
+            (Some("shop"), "port=5433 dbname=other"),
+            (
+                Some("host=db user=ann password=hunter2 sslmode=require dbname=shop"),
+                "sslmode=require user=ann host=db port=5433 dbname=other",
+            ),
+            (
+                Some("postgres://ann:hunter2@db/shop"),
+                "user=ann host=db port=5433 dbname=other",
+            ),
+            (Some("postgres://ann:hun@ter2@db/shop"), "other"),
+        ] {
+            let conninfo = Conninfo {
+                dbname: dbname.map(str::to_owned),
+                port: Some("5433".to_owned()),
+                password: "hunter3".parse().ok(),
+                ..Conninfo::default()
+            };
+            let shown = conninfo.shown(Some("other"));
+            let mut pairs: Vec<&str> = shown.split(' ').collect();
+            let mut expected: Vec<&str> = expected.split(' ').collect();
+            pairs.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(pairs, expected, "{dbname:?}");
+        }
+        let bare = Conninfo::default();
+        assert_eq!(bare.shown(Some("shop")), "shop");
+        assert_eq!(bare.shown(Some("a=b c")), "dbname='a=b c'");
+        assert_eq!(bare.shown(Some("a=b")), "dbname=a=b");
+        assert_eq!(bare.shown(None), "");
     }
 
     #[test]
