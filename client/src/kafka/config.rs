@@ -224,7 +224,8 @@ impl KafkaOptions {
 }
 
 /// The properties that the promise of no lost and no reordered record rests on.
-const DECIDED: [&str; 4] = [
+const DECIDED: [&str; 5] = [
+    "allow.auto.create.topics",
     "enable.idempotence",
     "acks",
     "partitioner",
@@ -234,7 +235,12 @@ const DECIDED: [&str; 4] = [
 /// What a value of one of [`DECIDED`] would do to that promise.
 fn weakness(name: &str, value: &str) -> Option<&'static str> {
     match (name, value) {
-        ("enable.idempotence", "true") | ("acks", "all" | "-1") => None,
+        ("enable.idempotence", "true")
+        | ("acks", "all" | "-1")
+        | ("allow.auto.create.topics", "false") => None,
+        ("allow.auto.create.topics", _) => {
+            Some("would let a broker make topics that delete records by age")
+        }
         ("enable.idempotence", _) => Some("would let a retry write records twice or out of order"),
         ("acks", _) => Some("would report records as delivered that a broker can still lose"),
         ("partitioner", "random") => {
@@ -409,6 +415,7 @@ mod tests {
             ("request.required.acks", "1"),
             ("partitioner", "random"),
             ("transactional.id", "mine"),
+            ("allow.auto.create.topics", "true"),
         ] {
             let error = options(&[(name, value)]).producer_config().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{name}={value}");

@@ -133,8 +133,9 @@ struct Refused {
 #[derive(Default, Deserialize)]
 struct Claims {
     sub: Option<String>,
-    /// Seconds since 1970.
+    /// Seconds since 1970, as are those below.
     exp: Option<f64>,
+    iat: Option<f64>,
 }
 
 /// The grants of this process: all its clients of one cluster log in alike.
@@ -288,8 +289,13 @@ impl Grant {
         let asked_s = asked
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |time| time.as_secs_f64());
-        // Who gives it knows its own clock.
-        let life_s = seconds(given.expires_in.as_ref()).or(claims.exp.map(|end| end - asked_s));
+        // Who gives it knows its own clock, and brokers go by what the token says.
+        let told_s = seconds(given.expires_in.as_ref());
+        let claimed_s = claims.exp.zip(claims.iat).map(|(end, begin)| end - begin);
+        let life_s = match told_s.into_iter().chain(claimed_s).reduce(f64::min) {
+            None => claims.exp.map(|end| end - asked_s),
+            known => known,
+        };
         let life_s = life_s
             .ok_or_else(|| self.useless("its token does not say when it ends"))?
             .min(LONGEST_S);
@@ -531,6 +537,9 @@ mod tests {
             (token.principal.as_str(), token.ends_ms),
             ("orders", 1_600_500)
         );
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"sub":"orders","iat":5000,"exp":5040}"#);
+        let shorter = read(Some(60), &format!("e30.{claims}.c2ln")).unwrap();
+        assert_eq!(shorter.ends_ms, 1_040_000, "the broker goes by the token");
         let opaque = read(Some(60), "opaque").unwrap();
         assert_eq!(
             (opaque.principal.as_str(), opaque.ends_ms),
