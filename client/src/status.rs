@@ -266,7 +266,7 @@ impl Sources {
             client,
             brokers,
             wanted,
-            cures: Commands::new(&options.kafka),
+            cures: Commands::new(options.connection.conninfo(), &options.kafka),
             history: History::default(),
             added: [0; 3],
         })

@@ -7,6 +7,7 @@ use super::check::Check;
 use super::examination::Examination;
 use super::finding::{Cure, Finding};
 use super::oids::Oids;
+use super::words;
 use crate::cli::{SnapshotMode, StreamOptions, ToastMode};
 use crate::error::Result;
 use crate::source::connection::{Connection, Rows};
@@ -135,7 +136,10 @@ fn select(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     let role = sql::identifier(&facts.user);
     let count = unreadable.tables.len() + unreadable.schemas.len();
     if count == 0 {
-        let found = format!("role {role} may read all {} captured tables", oids.len());
+        let found = format!(
+            "role {role} may read {}",
+            words::count(oids.len(), "captured table", "captured tables")
+        );
         return Ok(vec![Finding::ok(found)]);
     }
     let found = match unreadable.tables.len() {

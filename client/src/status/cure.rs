@@ -5,17 +5,19 @@ use headwater_protocol::table_pattern::TablePattern;
 use super::stream::Stream;
 use crate::cli::KafkaArguments;
 use crate::shell::quoted;
+use crate::source::conninfo::Conninfo;
 
-/// Commands for the streams of one cluster. How to connect to the database, beside its name, is
-/// left to whoever pastes them: it may hold a password.
+/// Commands for the streams of one cluster. A password is left to whoever pastes them.
 #[derive(Clone, Debug)]
 pub(super) struct Commands {
+    conninfo: Conninfo,
     brokers: String,
 }
 
 impl Commands {
-    pub(super) fn new(kafka: &KafkaArguments) -> Self {
+    pub(super) fn new(conninfo: Conninfo, kafka: &KafkaArguments) -> Self {
         Commands {
+            conninfo,
             brokers: kafka.brokers.clone(),
         }
     }
@@ -52,7 +54,11 @@ impl Commands {
 
     /// Says what a stream needs.
     pub(super) fn doctor(&self) -> String {
-        format!("headwater doctor -b {}", quoted(&self.brokers))
+        let database = match self.conninfo.shown(None) {
+            said if said.is_empty() => String::new(),
+            said => format!(" -d {}", quoted(&said)),
+        };
+        format!("headwater doctor{database} -b {}", quoted(&self.brokers))
     }
 
     fn of(&self, command: &str, stream: &Stream) -> String {
@@ -62,7 +68,7 @@ impl Commands {
         };
         format!(
             "headwater {command} -d {} -S {}{prefix} -b {}",
-            quoted(&stream.slot.database),
+            quoted(&self.conninfo.shown(Some(&stream.slot.database))),
             quoted(&stream.slot.name),
             quoted(&self.brokers)
         )
