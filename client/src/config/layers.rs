@@ -72,7 +72,7 @@ impl fmt::Display for Origin {
 }
 
 /// What an option is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Words {
     /// That it is there, or not.
     Flag(bool),
@@ -83,7 +83,7 @@ pub(crate) enum Words {
 }
 
 /// An option and what it is given.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Assignment {
     pub(crate) setting: Setting,
     pub(crate) words: Words,
@@ -91,7 +91,7 @@ pub(crate) struct Assignment {
 }
 
 /// A property of librdkafka and what it is given.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Property {
     pub(crate) name: String,
     pub(crate) value: OsString,

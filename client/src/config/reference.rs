@@ -105,7 +105,7 @@ The command line wins over the environment, the environment over the file, the f
 file is named by `--config FILE` or `HEADWATER_CONFIG`; none is looked for elsewhere.
 [headwater.example.toml](../headwater.example.toml) has every key, commented out.
 
-An option that is there or not can be taken back where one of less weight says that it is there: by
+A setting that is there or not can be taken back where one of less weight says that it is there: by
 `--take-over=false`, `HEADWATER_TAKE_OVER=false` or, in the table of a command, `take-over = false`. The value
 is true or false, 1 or 0, yes or no, on or off; in the file it is `true` or `false`.
 

@@ -100,15 +100,30 @@ pub(crate) fn redacted(text: &str) -> String {
     if conninfo::is_uri(text) || (text.contains('=') && !is_url) {
         return redacted_conninfo(text);
     }
-    // A comma in a query begins no URL.
-    let mut urls: Vec<String> = Vec::new();
-    for part in text.split(',') {
-        match urls.last().is_some_and(|url| url.contains('?')) && !part.contains("://") {
-            true => {}
-            false => urls.push(redacted_url(part)),
-        }
+    if !is_url && text.contains(['@', '?']) {
+        return REDACTED.to_owned();
     }
-    urls.join(",")
+    urls(text).map(redacted_url).collect::<Vec<_>>().join(",")
+}
+
+/// The URLs of a list. A comma that no URL stands behind is part of the one before it: of its password,
+/// or its query.
+fn urls(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let list = rest?;
+        let ends = list.match_indices(',').map(|(comma, _)| comma);
+        let mut ends = ends.filter(|comma| {
+            let behind = list[comma + 1..].trim_start();
+            behind.starts_with("http://") || behind.starts_with("https://")
+        });
+        let (url, more) = match ends.next() {
+            Some(comma) => (&list[..comma], Some(&list[comma + 1..])),
+            None => (list, None),
+        };
+        rest = more;
+        Some(url)
+    })
 }
 
 /// Whether there is a secret in a connection string or a list of URLs.
@@ -191,6 +206,13 @@ mod tests {
             ("http://token@a:1", "http://***@a:1"),
             ("http://ann:s@a:1/x?token=t,u", "http://ann:***@a:1/x?***"),
             ("http://a:1?t=u,http://b:1", "http://a:1?***,http://b:1"),
+            ("http://ann:hunter2,xyz@a:1", "http://ann:***@a:1"),
+            (
+                "http://a:1,http://ann:h,2@b:1",
+                "http://a:1,http://ann:***@b:1",
+            ),
+            ("a:1,b:2", "a:1,b:2"),
+            ("ann:hunter2,xyz@a:1", "***"),
             ("https://ann:s/cret@a:1", "https://***@a:1"),
             ("host=db password='s e' dbname=shop", "host=db dbname=shop"),
         ] {
