@@ -114,21 +114,27 @@ pub fn decide(
     slot: Option<&Slot>,
     system: &System,
 ) -> Result<Start> {
-    match judge(asked, recorded, slot, system) {
-        Ok(start) => Ok(start),
-        Err(Refusal::Other(error)) => Err(error),
-        Err(Refusal::Gap(_)) if asked.resnapshot => Ok(Start::Anew),
-        Err(Refusal::Gap(Gap {
-            lost_after: Some(lost_after),
-            ..
-        })) if asked.accept_gap == Some(lost_after) => Ok(Start::BehindGap {
+    let gap = match judge(asked, recorded, slot, system) {
+        Ok(start) => return Ok(start),
+        Err(Refusal::Other(error)) => return Err(error),
+        Err(Refusal::Gap(gap)) => gap,
+    };
+    let way_on = match gap.lost_after {
+        _ if asked.resnapshot => Start::Anew,
+        Some(lost_after) if asked.accept_gap == Some(lost_after) => Start::BehindGap {
             lost_after,
             slot: slot
                 .filter(|slot| !slot.has_lost_wal)
                 .map(|slot| slot.confirmed_flush),
-        }),
-        Err(Refusal::Gap(gap)) => Err(gap.into_error()),
+        },
+        _ => return Err(gap.into_error()),
+    };
+    // A command that was pasted without the stream's own options would go on in its topics in another
+    // form.
+    if let Recorded::State(state) = recorded {
+        check_shape(&state.shape, asked)?;
     }
+    Ok(way_on)
 }
 
 fn judge(
@@ -223,7 +229,8 @@ impl From<Gap> for Refusal {
     }
 }
 
-/// Only where the stream goes on: a snapshot sends every row in the form that is asked for.
+/// Where topics have records of the stream: the first snapshot sends all rows in whatever form is asked
+/// for.
 fn check_shape(shape: &Shape, asked: &Asked<'_>) -> Result<()> {
     let Some(Difference {
         recorded,

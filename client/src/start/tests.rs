@@ -284,6 +284,22 @@ fn another_shape_is_refused_with_both_values_and_both_cures() {
 }
 
 #[test]
+fn no_way_on_behind_a_gap_leads_to_another_shape() {
+    let known = state(Phase::Streaming, 150);
+    let shape = numbers("string");
+    for (resnapshot, accept_gap) in [(true, None), (false, Some(Lsn(150)))] {
+        let asked = Asked {
+            resnapshot,
+            accept_gap,
+            ..asked(SnapshotMode::Initial, &shape)
+        };
+        let decided = decide(&asked, Recorded::State(&known), Some(&slot(151)), &system());
+        let error = decided.expect_err("topics would be split").to_string();
+        assert!(error.contains("asks for --numbers string"), "{error}");
+    }
+}
+
+#[test]
 fn a_snapshot_and_a_record_that_tells_none_take_any_shape() {
     let shape = numbers("string");
     let asked = asked(SnapshotMode::Initial, &shape);
