@@ -119,8 +119,8 @@ fn unrecorded(error: Error) -> Error {
     }
     let message = format!("stopped, and the last position is not on record: {error}");
     Error::new(error.kind(), message).with_hint(
-        "Nothing is lost: the next start goes on from the position that the slot has confirmed, and \
-         sends again what came after it.",
+        "Nothing is lost: the next start goes on from the last position on record, and sends again \
+         what came after it.",
     )
 }
 
