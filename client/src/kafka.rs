@@ -16,7 +16,7 @@ pub use config::parse_property;
 pub(crate) use config::{
     Limit, Reading, RecordLimit, check_property, creation_error, in_flight_limit, record_limit,
 };
-pub(crate) use connection::{Connection, Watch, first_contact, producer};
+pub(crate) use connection::{Connection, Patience, Watch, first_contact, producer};
 pub(crate) use principal::Principal;
 pub use property::Property;
 pub(crate) use read::{Pace, Reader};

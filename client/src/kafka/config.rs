@@ -85,7 +85,8 @@ const READER_DEFAULTS: [(&str, &str); 6] = [
 ];
 
 /// What a reader needs whatever the user says.
-const READER_NEEDS: [(&str, &str); 4] = [
+const READER_NEEDS: [(&str, &str); 5] = [
+    ("allow.auto.create.topics", "false"),
     ("enable.partition.eof", "true"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -154,7 +155,9 @@ impl KafkaOptions {
 
     /// A client that only asks and administers.
     pub(crate) fn admin_config(&self) -> ClientConfig {
-        self.config(&[("allow.auto.create.topics", "false")])
+        let mut config = self.config(&[]);
+        config.set("allow.auto.create.topics", "false");
+        config
     }
 
     /// A producer that loses and reorders nothing.

@@ -6,9 +6,6 @@
 //! ever. The high watermark that was taken at the start bounds the reading from the other side,
 //! where a writer is faster than the reader.
 //!
-//! A caller's `tick` is called at least once a second, and every two and a half where brokers take
-//! that long to answer a question.
-//!
 //! Partitions are read one after the other. That keeps what a caller must remember to one
 //! partition, and it tells which partition has ended: the event says no topic.
 
@@ -68,7 +65,7 @@ impl Reader {
         })
     }
 
-    /// The numbers of the topic's partitions. `tick` is called at least once a second.
+    /// The numbers of the topic's partitions. `tick` is called at least every 2.5 seconds.
     ///
     /// # Errors
     /// The topic does not exist or may not be read, Kafka does not answer for 20
@@ -109,7 +106,7 @@ impl Reader {
     }
 
     /// How many offsets the topic holds, its records and what compaction and transactions left of
-    /// others; none where there is no such topic. `tick` is called at least once a second.
+    /// others; none where there is no such topic. `tick` is called at least every 2.5 seconds.
     ///
     /// # Errors
     /// As [`Self::partitions`].
@@ -131,7 +128,7 @@ impl Reader {
 
     /// Calls `each` with every message of the partition, oldest first, up to the end or to
     /// the high watermark of this moment, whichever comes first. Waits through outages;
-    /// `tick` is called at least once a second, and its error ends the reading.
+    /// `tick` is called at least every 2.5 seconds, and its error ends the reading.
     ///
     /// # Errors
     /// The topic is gone or may not be read, or what `tick` and `each` return.

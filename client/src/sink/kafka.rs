@@ -55,8 +55,8 @@ use self::in_flight::InFlight;
 use self::size::{Fit, OpenTopic};
 use crate::error::{Error, Result};
 use crate::kafka::{
-    Connection, KafkaOptions, Purpose, RecordLimit, TopicMaker, in_flight_limit, producer,
-    record_limit,
+    Connection, KafkaOptions, Patience, Purpose, RecordLimit, TopicMaker, in_flight_limit,
+    producer, record_limit,
 };
 use crate::sink::{
     DeadLetter, Delivered, GhostSearch, Ghosts, Headers, Keying, Load, Record, SendError, Sink,
@@ -441,6 +441,7 @@ fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool
     let mut taken = 0;
     let mut progressed = Instant::now();
     let mut probed = Instant::now();
+    let mut patience = Patience::new();
     while !stop.load(Ordering::Relaxed) {
         // First, since it can take a while in which reports come.
         reports.connection.login().keep(producer.client());
@@ -453,7 +454,9 @@ fn serve(producer: &BaseProducer<Reports>, maker: &TopicMaker, stop: &AtomicBool
             // No report will tell that an outage is over where nothing waits for one.
             let is_idle = reports.in_flight.records() == 0;
             if is_idle && !reports.connection.answers() && probed.elapsed() > PROBE {
-                reports.connection.probe(producer.client(), STATE_TOPIC);
+                reports
+                    .connection
+                    .probe(producer.client(), STATE_TOPIC, &mut patience);
                 probed = Instant::now();
             }
         } else if progressed.elapsed() > STALL {

@@ -239,7 +239,7 @@ pub trait Sink: Send + Sync {
     /// Accepts a record for which [`Sink::send`] returned [`SendError::Large`], once everything
     /// sent before it is delivered, and returns when it is delivered or its topic has
     /// refused it. Nothing is accepted meanwhile, so that a refusal concerns this record alone.
-    /// `tick` is called at least once a second; its error ends the wait, and the record may
+    /// `tick` is called at least every 2.5 seconds; its error ends the wait, and the record may
     /// then be delivered nevertheless. A sink that never returns `Large` is never asked.
     fn send_alone(
         &self,

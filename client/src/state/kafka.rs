@@ -208,7 +208,7 @@ impl StateStore for KafkaState {
 }
 
 /// The newest state under `key`, none if nothing was ever stored or it was cleared, or if
-/// there is no such topic. Nothing is made or written. `tick` is called at least once a second.
+/// there is no such topic. Nothing is made or written. `tick` is called at least every 2.5 seconds.
 ///
 /// # Errors
 /// Kafka does not answer, the topic may not be read, the record is of a newer release, or what

@@ -74,7 +74,7 @@ impl Newest {
 }
 
 /// The newest state of every stream in the topic, in the order of their keys, or why one cannot
-/// be read. Nothing is made or written. `tick` is called at least once a second.
+/// be read. Nothing is made or written. `tick` is called at least every 2.5 seconds.
 ///
 /// # Errors
 /// Kafka does not answer, the topic may not be read, or what `tick` returns.
