@@ -8,6 +8,8 @@ if command -v promtool; then
 fi
 setup=$(cd "$(dirname "$0")" && pwd)
 tools=${CARGO_TARGET_DIR:-$(dirname "$setup")/target}/tools
+mkdir -p "$tools"
+tools=$(cd "$tools" && pwd)
 program=$tools/promtool
 
 if [ ! -x "$program" ]; then
@@ -16,9 +18,9 @@ if [ ! -x "$program" ]; then
         exit 1
     fi
     echo "setup: fetching promtool" >&2
-    fetched=$tools/fetched-promtool
-    rm -rf "$fetched"
-    mkdir -p "$fetched"
+    # A folder of its own, and a move within one file system: two may fetch at once.
+    fetched=$(mktemp -d "$tools/fetched-promtool.XXXXXX")
+    trap 'rm -rf "$fetched"' EXIT
     # As whoever runs this: the folder need not be open to apt's own user.
     apt() { apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=3 "$@"; }
     cd "$fetched"
@@ -29,6 +31,5 @@ if [ ! -x "$program" ]; then
     fi
     dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
     mv usr/bin/promtool "$program"
-    rm -rf "$fetched"
 fi
 echo "$program"
