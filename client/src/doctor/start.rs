@@ -8,9 +8,9 @@ use super::examination::Examination;
 use super::finding::{Cure, Finding};
 pub(super) use super::sample::Sample;
 use super::sample::{SlotSize, Transaction};
-use crate::cli::SinkKind;
-use crate::error::{ErrorKind, Result};
-use crate::source::slot::raised_keep_size;
+use crate::cli::{SinkKind, StreamOptions};
+use crate::error::Result;
+use crate::source::slot::{Slot, System, raised_keep_size};
 use crate::source::sql;
 use crate::start::{Recorded, Start};
 use crate::state::{self, StateKey};
@@ -100,17 +100,35 @@ fn slot(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
         Some(None) => Recorded::Nothing,
         Some(Some(state)) => Recorded::State(state),
     };
-    let decided = stream::decide_by(options, recorded, slot.as_ref(), system);
-    Ok(vec![match decided {
-        Ok(start) => Finding::ok(would(&start, name)),
-        Err(error) if error.kind() == ErrorKind::Gap => {
-            let hint = error.hint().unwrap_or_default().to_owned();
-            Finding::refusal(&error)
-                .cured_by(Cure::option("--resnapshot"))
-                .with_hint(hint)
-        }
-        Err(error) => Finding::refusal(&error),
-    }])
+    Ok(vec![decided(options, recorded, slot.as_ref(), system)])
+}
+
+/// What a start does, or why it refuses. `--resnapshot` is the cure of what is lost, where it does
+/// not contradict another option, and none of options that do not fit to those on record.
+fn decided(
+    options: &StreamOptions,
+    recorded: Recorded<'_>,
+    slot: Option<&Slot>,
+    system: &System,
+) -> Finding {
+    let error = match stream::decide_by(options, recorded, slot, system) {
+        Ok(start) => return Finding::ok(would(&start, &options.slot)),
+        Err(error) => error,
+    };
+    let anew = StreamOptions {
+        resnapshot: true,
+        ..options.clone()
+    };
+    let would_begin = stream::check_options(&anew)
+        .and_then(|()| stream::decide_by(&anew, recorded, slot, system))
+        .is_ok();
+    let finding = Finding::refusal(&error);
+    match would_begin {
+        true => finding
+            .cured_by(Cure::option("--resnapshot"))
+            .with_hint(error.hint().unwrap_or_default()),
+        false => finding,
+    }
 }
 
 fn would(start: &Start, name: &str) -> String {
@@ -260,8 +278,14 @@ fn dropping(slot: &str) -> Cure {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+    use headwater_protocol::Lsn;
+
     use super::*;
+    use crate::cli::{Cli, Command};
     use crate::doctor::finding::Severity;
+    use crate::state::{Phase, Runs, Shape, StaleTables, State};
 
     const GB: u64 = 1 << 30;
 
@@ -273,6 +297,59 @@ mod tests {
             retained,
             left,
             segment: 16 << 20,
+        }
+    }
+
+    fn options(arguments: &[&str]) -> StreamOptions {
+        let line = ["headwater", "stream", "-b", "one:9092"];
+        let line = line.iter().chain(arguments);
+        let Command::Stream(options) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not the stream command");
+        };
+        *options
+    }
+
+    #[test]
+    fn to_begin_anew_is_the_cure_of_what_is_lost_alone() {
+        let system = System {
+            identifier: "7".to_owned(),
+            timeline: 1,
+        };
+        let state = State {
+            system_identifier: "7".to_owned(),
+            timeline: 1,
+            phase: Phase::Streaming,
+            consistent_point: Lsn(100),
+            position: Lsn(150),
+            restart_lsn: None,
+            shape: Shape::asked(&options(&[])),
+            stale: StaleTables::default(),
+            runs: Runs::default(),
+        };
+        let slot = Slot {
+            active_pid: None,
+            confirmed_flush: Lsn(150),
+            restart_lsn: None,
+            retained_wal_bytes: 0,
+            safe_wal_bytes: None,
+            has_lost_wal: false,
+            wal_end: Some(Lsn(1000)),
+        };
+        let avro = &["--format", "avro", "--registry", "http://one:8081"][..];
+        let never = &["--snapshot", "never"][..];
+        for (arguments, slot, cure, says) in [
+            (&[][..], None, Some("--resnapshot"), "--accept-gap 0/96"),
+            (avro, None, Some("--resnapshot"), "--accept-gap 0/96"),
+            (avro, Some(&slot), None, "Start with --format json"),
+            (never, None, None, "--accept-gap 0/96"),
+        ] {
+            let recorded = Recorded::State(&state);
+            let finding = decided(&options(arguments), recorded, slot, &system);
+            assert_eq!(finding.severity, Severity::Fail, "{arguments:?}");
+            let text = finding.cure.map(|cure| cure.text);
+            assert_eq!(text.as_deref(), cure, "{arguments:?}");
+            let hint = finding.hint.unwrap_or_default();
+            assert!(hint.contains(says), "{hint}");
         }
     }
 
