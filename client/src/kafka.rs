@@ -42,6 +42,21 @@ pub struct KafkaOptions {
     pub headers: bool,
 }
 
+#[cfg(test)]
+impl KafkaOptions {
+    /// Those of a test: of these brokers and with these properties, all else as it is by default.
+    pub(crate) fn of(brokers: &str, properties: &[(&str, &str)]) -> Self {
+        KafkaOptions {
+            brokers: brokers.to_owned(),
+            properties: properties.iter().map(Property::from).collect(),
+            partitions: None,
+            replication: None,
+            create_topics: true,
+            headers: true,
+        }
+    }
+}
+
 /// What may be shown of properties: some of their values are secrets.
 pub(crate) fn property_names(properties: &[Property]) -> Vec<&str> {
     properties.iter().map(|property| &*property.name).collect()

@@ -142,7 +142,13 @@ impl KafkaOptions {
         self.given(canonical).map(|property| &*property.value)
     }
 
-    /// The same, with the name and the place that it was given by.
+    /// Whether a property has this value, in upper or lower case.
+    pub(crate) fn is(&self, canonical: &str, value: &str) -> bool {
+        self.property(canonical)
+            .is_some_and(|own| own.eq_ignore_ascii_case(value))
+    }
+
+    /// The same as [`Self::property`], with the name and the place that it was given by.
     pub(crate) fn given(&self, canonical: &str) -> Option<&Property> {
         let mut properties = self.properties.iter().rev();
         properties.find(|property| resolve_alias(&property.name) == canonical)
@@ -373,14 +379,7 @@ mod tests {
     use crate::cli::KafkaArguments;
 
     fn options(properties: &[(&str, &str)]) -> KafkaOptions {
-        KafkaOptions {
-            brokers: "one:9092".to_owned(),
-            properties: properties.iter().map(Property::from).collect(),
-            partitions: None,
-            replication: None,
-            create_topics: true,
-            headers: true,
-        }
+        KafkaOptions::of("one:9092", properties)
     }
 
     #[test]

@@ -361,12 +361,10 @@ impl Transport {
     /// # Errors
     /// Of kind `Usage` where a file cannot be read: OpenSSL would say so in words about itself.
     fn of(options: &KafkaOptions) -> Result<Self> {
-        let is = |name, value: &str| {
-            options
-                .property(name)
-                .is_some_and(|own| own.eq_ignore_ascii_case(value))
-        };
-        if !is("security.protocol", "SSL") && !is("security.protocol", "SASL_SSL") {
+        if !["SSL", "SASL_SSL"]
+            .iter()
+            .any(|protocol| options.is("security.protocol", protocol))
+        {
             return Ok(Transport::Clear);
         }
         let given = |name| {
@@ -379,7 +377,7 @@ impl Transport {
                 Error::new(ErrorKind::Usage, text).with_source(error)
             })?;
         }
-        if is("enable.ssl.certificate.verification", "false") {
+        if options.is("enable.ssl.certificate.verification", "false") {
             return Ok(Transport::Unverified);
         }
         let place = given("ssl.ca.location").map(|it| PathBuf::from(&it.value));
@@ -389,7 +387,7 @@ impl Transport {
             (None, Some(place)) => Authorities::File(place),
             (None, None) => Authorities::System,
         };
-        let checks_host = !is("ssl.endpoint.identification.algorithm", "none");
+        let checks_host = !options.is("ssl.endpoint.identification.algorithm", "none");
         Ok(Transport::Verified(Trust {
             authorities,
             checks_host,

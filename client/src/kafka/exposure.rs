@@ -18,15 +18,11 @@ impl KafkaOptions {
     }
 
     fn exposed_to_brokers(&self) -> Option<Error> {
-        let is = |name, value: &str| {
-            self.property(name)
-                .is_some_and(|own| own.eq_ignore_ascii_case(value))
-        };
         let what = ["PLAIN", "OAUTHBEARER"]
             .into_iter()
             .zip(["password", "token"])
-            .find(|(mechanism, _)| is("sasl.mechanisms", mechanism));
-        let (mechanism, what) = what.filter(|_| is("security.protocol", "SASL_PLAINTEXT"))?;
+            .find(|(mechanism, _)| self.is("sasl.mechanisms", mechanism));
+        let (mechanism, what) = what.filter(|_| self.is("security.protocol", "SASL_PLAINTEXT"))?;
         let elsewhere = self
             .brokers
             .split(',')
@@ -62,18 +58,9 @@ fn host(broker: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::Property;
 
     fn exposed(brokers: &str, properties: &[(&str, &str)]) -> Vec<String> {
-        let options = KafkaOptions {
-            brokers: brokers.to_owned(),
-            properties: properties.iter().map(Property::from).collect(),
-            partitions: None,
-            replication: None,
-            create_topics: true,
-            headers: true,
-        };
-        let warnings = options.exposed_logins();
+        let warnings = KafkaOptions::of(brokers, properties).exposed_logins();
         for warning in &warnings {
             assert!(warning.hint().is_some(), "{warning} has no cure");
             assert!(!warning.to_string().contains("hunter2"), "{warning}");

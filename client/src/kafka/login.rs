@@ -154,12 +154,7 @@ pub(super) fn is_ours_alone(options: &KafkaOptions, name: &str) -> bool {
 }
 
 fn is_ours(options: &KafkaOptions) -> bool {
-    let is = |name, value: &str| {
-        options
-            .property(name)
-            .is_some_and(|own| own.eq_ignore_ascii_case(value))
-    };
-    is("sasl.mechanisms", "OAUTHBEARER") && is("sasl.oauthbearer.method", "oidc")
+    options.is("sasl.mechanisms", "OAUTHBEARER") && options.is("sasl.oauthbearer.method", "oidc")
 }
 
 const CHOOSE_MECHANISM: &str =
@@ -209,14 +204,7 @@ mod tests {
     use super::*;
 
     fn login(properties: &[(&str, &str)]) -> Result<Login> {
-        Login::of(&KafkaOptions {
-            brokers: "one:9092".to_owned(),
-            properties: properties.iter().map(Property::from).collect(),
-            partitions: None,
-            replication: None,
-            create_topics: true,
-            headers: true,
-        })
+        Login::of(&KafkaOptions::of("one:9092", properties))
     }
 
     #[test]

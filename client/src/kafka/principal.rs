@@ -60,17 +60,9 @@ impl Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::Property;
 
     fn principal(properties: &[(&str, &str)], of_token: Option<&str>) -> Principal {
-        let options = KafkaOptions {
-            brokers: "one:9092".to_owned(),
-            properties: properties.iter().map(Property::from).collect(),
-            partitions: None,
-            replication: None,
-            create_topics: true,
-            headers: true,
-        };
+        let options = KafkaOptions::of("one:9092", properties);
         Principal::by(&options, || of_token.map(str::to_owned))
     }
 

@@ -485,12 +485,10 @@ mod tests {
 
     fn maker(partitions: Option<i32>, replication: Option<i32>) -> TopicMaker {
         TopicMaker::new(&KafkaOptions {
-            brokers: "one:9092".to_owned(),
-            properties: Vec::new(),
             partitions,
             replication,
             create_topics: false,
-            headers: true,
+            ..KafkaOptions::of("one:9092", &[])
         })
     }
 

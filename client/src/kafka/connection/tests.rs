@@ -1,16 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::kafka::Property;
 
 fn options(brokers: &str) -> KafkaOptions {
-    KafkaOptions {
-        brokers: brokers.to_owned(),
-        properties: Vec::new(),
-        partitions: None,
-        replication: None,
-        create_topics: true,
-        headers: true,
-    }
+    KafkaOptions::of(brokers, &[])
 }
 
 fn herald(brokers: &str) -> Connection {
@@ -100,10 +92,7 @@ fn a_file_that_cannot_be_read_is_named() {
         ("security.protocol", "SSL"),
         ("ssl.key.location", "/nowhere/client.key"),
     ];
-    let error = Transport::of(&KafkaOptions {
-        properties: properties.iter().map(Property::from).collect(),
-        ..options("one:9092")
-    });
+    let error = Transport::of(&KafkaOptions::of("one:9092", &properties));
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("/nowhere/client.key"), "{error}");

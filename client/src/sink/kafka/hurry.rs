@@ -137,14 +137,7 @@ mod tests {
 
     #[test]
     fn a_sink_that_cannot_reach_its_brokers_ends_all_the_same() {
-        let options = crate::kafka::KafkaOptions {
-            brokers: "127.0.0.1:1".to_owned(),
-            properties: Vec::new(),
-            partitions: None,
-            replication: None,
-            create_topics: false,
-            headers: true,
-        };
+        let options = crate::kafka::KafkaOptions::of("127.0.0.1:1", &[]);
         let reports = Reports {
             connection: crate::kafka::Connection::herald(&options).unwrap(),
             in_flight: super::super::InFlight::new(
