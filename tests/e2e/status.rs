@@ -12,6 +12,7 @@ use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Postgres, Terminal, port};
 use serde_json::Value;
 
+use crate::doctor::printed;
 use crate::poison::UNPRINTABLE;
 use crate::world::{World, kafka};
 
@@ -124,12 +125,9 @@ fn a_status_is_redrawn_in_place_until_ctrl_c() {
     // What it names as the cure is one.
     let (report, _) = world.status_json(&dead_letters);
     let cure = report["streams"][0]["stale"][0]["cure"].as_str().unwrap();
-    let mut words: Vec<&str> = cure.split(' ').collect();
-    assert_eq!(words.remove(0), "headwater");
-    let database = words.iter().position(|word| *word == "-d").unwrap();
-    let conninfo = world.postgres.conninfo(words[database + 1]);
-    words[database + 1] = &conninfo;
-    Client::run(words).expect(0, &["copied: the topics are what the tables hold"]);
+    let words = printed::words(cure);
+    assert_eq!(words[0], "headwater");
+    Client::run(&words[1..]).expect(0, &["copied: the topics are what the tables hold"]);
     let (report, exit) = world.status_until(&dead_letters, |report| levels(report).is_empty());
     assert_eq!(report["level"], "ok");
     assert_eq!(exit, Exit::Code(0));

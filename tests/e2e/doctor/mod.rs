@@ -4,7 +4,7 @@ mod acls;
 mod first_run;
 mod installed;
 mod kafka;
-mod printed;
+pub(crate) mod printed;
 mod role;
 mod server;
 mod tables;
