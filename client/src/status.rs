@@ -229,10 +229,11 @@ impl Sources {
                 let is_copying = Arc::clone(&is_copying);
                 let who = Who {
                     name: format!("Kafka at {brokers}"),
-                    hint: "Its brokers take connections, and answer no request: their logs say why.",
+                    hint: "It did when it was connected to. A broker hangs since then, which its log \
+                           explains, or another one that has the partitions cannot be reached from here.",
                 };
-                Some(Source::ask(who, interval, stop, move || {
-                    let records = questions.look()?;
+                Some(Source::ask(who, interval, stop, move |asked| {
+                    let records = questions.look(asked)?;
                     is_copying.store(!run_counts(&records).is_empty(), Ordering::Relaxed);
                     Ok(records)
                 })?)
@@ -242,11 +243,10 @@ impl Sources {
         let mut questions = server::Questions::new(connector, options.slot.clone());
         let who = Who {
             name: "Postgres".to_owned(),
-            hint: "pg_stat_activity says what its sessions wait for, a lock maybe. Of several \
-                   hosts each has ten seconds, or what connect_timeout says.",
+            hint: "It takes connections; pg_stat_activity says what its sessions wait for, a lock maybe.",
         };
-        let server = Source::ask(who, interval, stop, move || {
-            questions.look(is_copying.load(Ordering::Relaxed))
+        let server = Source::ask(who, interval, stop, move |asked| {
+            questions.look(is_copying.load(Ordering::Relaxed), asked)
         })?;
         let client = match &options.metrics {
             None => None,
@@ -256,7 +256,7 @@ impl Sources {
                     name: format!("the client at {address}"),
                     hint: "Its log has more.",
                 };
-                let source = Source::ask(who, interval, stop, move || questions.look())?;
+                let source = Source::ask(who, interval, stop, move |_| questions.look())?;
                 Some((address.to_string(), source))
             }
         };

@@ -72,15 +72,28 @@ impl Connector {
 
     /// Opens an ordinary session.
     pub fn connect(&self) -> Result<Connection, SqlError> {
-        self.open(&[("client_encoding", "UTF8")])
+        self.connect_telling(|| {})
+    }
+
+    /// The same; `connected` is called when the server has let the session in, which has taken no
+    /// longer than `connect_timeout` for each address, and before its first statement.
+    pub fn connect_telling(&self, connected: impl FnOnce()) -> Result<Connection, SqlError> {
+        self.open(&[("client_encoding", "UTF8")], connected)
     }
 
     /// Opens a session that knows the replication commands as well as SQL.
     pub fn connect_replication(&self) -> Result<Connection, SqlError> {
-        self.open(&[("client_encoding", "UTF8"), ("replication", "database")])
+        self.open(
+            &[("client_encoding", "UTF8"), ("replication", "database")],
+            || {},
+        )
     }
 
-    fn open(&self, overrides: &[(&str, &str)]) -> Result<Connection, SqlError> {
+    fn open(
+        &self,
+        overrides: &[(&str, &str)],
+        connected: impl FnOnce(),
+    ) -> Result<Connection, SqlError> {
         if self.stop.is_set() {
             return Err(SqlError::Interrupted);
         }
@@ -102,6 +115,7 @@ impl Connector {
             pq,
             stop: self.stop.clone(),
         };
+        connected();
         connection.query(SESSION_SETTINGS)?;
         Ok(connection)
     }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::source::Asked;
 use crate::error::Result;
 use crate::kafka::{Connection, KafkaOptions, Reader, Reading};
 use crate::state::{self, STATE_TOPIC, State, StateKey};
@@ -75,17 +76,22 @@ impl Questions {
     ///
     /// # Errors
     /// Kafka does not answer, or a topic may not be read.
-    pub(super) fn look(&mut self) -> Result<Records> {
+    pub(super) fn look(&mut self, asked: &Asked) -> Result<Records> {
         let mut tick = || self.stop.check();
         let reader = match self.reader.take() {
             Some(reader) => reader,
-            None => Reader::connect(
-                &self.options,
-                Reading::Own,
-                Connection::silent,
-                STATE_TOPIC,
-                &mut tick,
-            )?,
+            None => {
+                asked.connecting();
+                let reader = Reader::connect(
+                    &self.options,
+                    Reading::Own,
+                    Connection::silent,
+                    STATE_TOPIC,
+                    &mut tick,
+                )?;
+                asked.connected();
+                reader
+            }
         };
         let streams: Vec<Recorded> = state::read_all(&reader, &self.options, &mut tick)?
             .into_iter()

@@ -8,6 +8,7 @@ use headwater_protocol::Lsn;
 use serde::{Serialize, Serializer};
 
 use super::disk;
+use super::source::Asked;
 use crate::error::Result;
 use crate::source::connection::{Connection, Connector, Rows};
 use crate::source::plugin::PLUGIN;
@@ -150,10 +151,13 @@ impl Questions {
     ///
     /// # Errors
     /// The server does not answer, or not as it should.
-    pub(super) fn look(&mut self, with_tables: bool) -> Result<Server> {
+    pub(super) fn look(&mut self, with_tables: bool, asked: &Asked) -> Result<Server> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.connector.connect()?,
+            None => {
+                asked.connecting();
+                self.connector.connect_telling(|| asked.connected())?
+            }
         };
         let server = look(&connection, self.slot.as_deref(), with_tables)?;
         self.connection = Some(connection);

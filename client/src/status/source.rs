@@ -2,9 +2,9 @@
 //!
 //! Whoever asks gives up where he can: a host that is not there, a request to the client. A
 //! statement that waits for a lock and a broker that froze between two answers have no end of
-//! their own, and a panic ends the thread. So each question has [`PATIENCE`], kept by those who
-//! read the answers, and a thread that panics says so. Either is an answer, too: why there is
-//! none.
+//! their own, and a panic ends the thread. So each question has [`PATIENCE`] once there is a
+//! connection, kept by those who read the answers, and a thread that panics says so. Either is an
+//! answer, too: why there is none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::stop::Stop;
 use crate::terminal;
 
-/// How long an answer may take. A host of Postgres and the first contact with Kafka have ten
-/// seconds, and say better why they are given up; what is asked then takes milliseconds.
+/// How long an answer may take, which takes milliseconds where all is well. Connecting is not in
+/// it: each address of Postgres, and Kafka's login and first answer have an end of their own, and
+/// say better why they are given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Between two looks whether to stop.
@@ -37,6 +38,21 @@ pub(super) struct Who {
     pub hint: &'static str,
 }
 
+/// What a question tells of itself while it is asked.
+pub(super) struct Asked<'a>(&'a dyn Fn(Option<Instant>));
+
+impl Asked<'_> {
+    /// What it does now has an end of its own.
+    pub(super) fn connecting(&self) {
+        (self.0)(None);
+    }
+
+    /// From now on it waits for the answer.
+    pub(super) fn connected(&self) {
+        (self.0)(Some(Instant::now()));
+    }
+}
+
 /// Somebody who is asked again and again.
 pub(super) struct Source<T> {
     who: Who,
@@ -53,7 +69,8 @@ struct Newest<T> {
     answer: Option<Arc<Answer<T>>>,
     /// How many answers there were.
     count: u64,
-    /// When the question was asked that is open; none between two, and where it was given up.
+    /// Since when the answer to the open question is waited for; none between two, while it
+    /// connects, and where it was given up.
     asked: Option<Instant>,
 }
 
@@ -67,7 +84,7 @@ impl<T: Send + Sync + 'static> Source<T> {
         who: Who,
         interval: Duration,
         stop: &Stop,
-        question: impl FnMut() -> Result<T> + Send + 'static,
+        question: impl FnMut(&Asked) -> Result<T> + Send + 'static,
     ) -> Result<Self> {
         Source::ask_patiently(who, PATIENCE, interval, stop, question)
     }
@@ -77,7 +94,7 @@ impl<T: Send + Sync + 'static> Source<T> {
         patience: Duration,
         interval: Duration,
         stop: &Stop,
-        mut question: impl FnMut() -> Result<T> + Send + 'static,
+        mut question: impl FnMut(&Asked) -> Result<T> + Send + 'static,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             newest: Mutex::new(Newest {
@@ -91,10 +108,13 @@ impl<T: Send + Sync + 'static> Source<T> {
         std::thread::Builder::new()
             .name("status".to_owned())
             .spawn(move || {
+                let since = |at| theirs.lock().asked = at;
+                let asked = Asked(&since);
                 while !stop.is_set() {
-                    theirs.lock().asked = Some(Instant::now());
+                    since(Some(Instant::now()));
                     // What a panic leaves of the question is not asked again.
-                    let Ok(outcome) = catch_unwind(AssertUnwindSafe(&mut question)) else {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| question(&asked)));
+                    let Ok(outcome) = outcome else {
                         return theirs.put(Err(panicked(&name)));
                     };
                     let at = Instant::now();
@@ -203,7 +223,7 @@ mod tests {
     fn who_does_not_answer_is_given_up_and_heard_all_the_same() {
         let (answer, question) = mpsc::channel();
         let stop = Stop::default();
-        let source = Source::ask_patiently(who(), MOMENT, MOMENT, &stop, move || {
+        let source = Source::ask_patiently(who(), MOMENT, MOMENT, &stop, move |_| {
             question.recv().map_err(|_| Error::failed("nobody is left"))
         });
         let source = source.unwrap();
@@ -228,9 +248,37 @@ mod tests {
     }
 
     #[test]
+    fn who_is_being_connected_to_is_not_given_up() {
+        let (step, steps) = mpsc::channel();
+        let stop = Stop::default();
+        let question = move |asked: &Asked| {
+            asked.connecting();
+            steps.recv().unwrap();
+            asked.connected();
+            steps.recv().unwrap();
+            Ok(7)
+        };
+        let none = Duration::ZERO;
+        let source = Source::ask_patiently(who(), none, MOMENT, &stop, question).unwrap();
+        while source.shared.lock().asked.is_some() {
+            std::thread::yield_now();
+        }
+        assert_eq!(source.newest().1, 0, "it connects still");
+        step.send(()).unwrap();
+        let given_up = source.wait(1, &stop).unwrap();
+        assert_eq!(
+            error(&given_up),
+            "Postgres has not answered within 0.0 s",
+            "it has connected, and is asked"
+        );
+        stop.set();
+        step.send(()).unwrap();
+    }
+
+    #[test]
     fn a_question_that_panics_is_answered() {
         let stop = Stop::default();
-        let question = || -> Result<u32> { panic!("of a test") };
+        let question = |_: &Asked| -> Result<u32> { panic!("of a test") };
         let source = Source::ask(who(), MOMENT, &stop, question).unwrap();
         for look in [1, 2] {
             let answer = source.wait(look, &stop).unwrap();
