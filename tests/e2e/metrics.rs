@@ -160,7 +160,8 @@ fn the_metrics_say_what_has_happened() {
 
 #[test]
 fn a_first_snapshot_is_ready_as_soon_as_its_rows_move() {
-    const ROWS: u32 = 5_000;
+    // A minute's, as slowly as they go below: the client is killed before.
+    const ROWS: u32 = 60_000;
     // A server of its own: new slots of others would wait for the open transaction.
     let postgres = Postgres::new();
     let world = World::on(&postgres, kafka(), "metrics_snapshot");
@@ -202,7 +203,11 @@ fn a_first_snapshot_is_ready_as_soon_as_its_rows_move() {
     assert!(snapshot["rows_per_second"].as_f64() > Some(0.0), "{report}");
     let page = metrics.page();
     assert_eq!(page.value("headwater_starts_total"), Some(0.0), "{page}");
+    client.kill();
 
+    let again = [&ANYWHERE[..], &["--take-over"]].concat();
+    let mut client = world.stream(&again);
+    let metrics = Metrics::of(&mut client);
     client.streams();
     let page = comes_to(&metrics, "headwater_phase{phase=\"streaming\"}", |is| {
         is == 1.0
@@ -213,7 +218,7 @@ fn a_first_snapshot_is_ready_as_soon_as_its_rows_move() {
     client.kill();
 
     // The record goes on counting, whoever streams.
-    let mut client = world.stream(&[&ANYWHERE[..], &["--take-over"]].concat());
+    let mut client = world.stream(&again);
     let metrics = Metrics::of(&mut client);
     client.streams();
     comes_to(&metrics, "headwater_starts_total", |starts| starts == 2.0);
