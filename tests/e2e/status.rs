@@ -12,7 +12,7 @@ use headwater_tests::wait::{SOON, check, eventually};
 use headwater_tests::{Client, Postgres, Terminal, port};
 use serde_json::Value;
 
-use crate::doctor::printed;
+use crate::doctor::printed::words;
 use crate::poison::UNPRINTABLE;
 use crate::world::{World, kafka};
 
@@ -125,7 +125,7 @@ fn a_status_is_redrawn_in_place_until_ctrl_c() {
     // What it names as the cure is one.
     let (report, _) = world.status_json(&dead_letters);
     let cure = report["streams"][0]["stale"][0]["cure"].as_str().unwrap();
-    let words = printed::words(cure);
+    let words = words(cure);
     assert_eq!(words[0], "headwater");
     Client::run(&words[1..]).expect(0, &["copied: the topics are what the tables hold"]);
     let (report, exit) = world.status_until(&dead_letters, |report| levels(report).is_empty());
@@ -351,10 +351,11 @@ fn a_slot_that_loses_its_wal_is_told_of_before_it_is_lost_and_behind_that() {
     assert_eq!(start["severity"], "fail", "{start}");
     assert_eq!(start["cure"]["text"], "--resnapshot", "{start}");
 
-    // What status prints mends that, too: only where the server is, is to be added.
-    let cure = trouble["cure"].as_str().unwrap();
-    assert!(cure.ends_with(" --resnapshot"), "{cure}");
-    let mut client = world.stream(&["--resnapshot"]);
+    // What status prints mends that, too.
+    let cure = words(trouble["cure"].as_str().unwrap());
+    assert_eq!(cure[..2], ["headwater", "stream"], "{cure:?}");
+    assert_eq!(cure.last().unwrap(), "--resnapshot", "{cure:?}");
+    let mut client = Client::start(&cure[1..]);
     client.streams();
     let (_, exit) = world.status_until(&letters, |report| levels(report).is_empty());
     assert_eq!(exit, Exit::Code(0));
