@@ -289,7 +289,9 @@ impl Shared {
                     {
                         has_failed = true;
                         ahead_bytes = u64::MAX;
-                        if !std::mem::replace(&mut waits, true) {
+                        if std::mem::replace(&mut waits, true) {
+                            tracing::debug!(%error, "the position is not on record yet");
+                        } else {
                             tracing::warn!(
                                 %error,
                                 "cannot record the position, trying again until it passes"
