@@ -8,6 +8,7 @@ mod login;
 mod principal;
 mod property;
 mod read;
+mod tools;
 mod topics;
 
 use std::fmt;
@@ -20,9 +21,8 @@ pub(crate) use connection::{Connection, Patience, Watch, first_contact, producer
 pub(crate) use principal::Principal;
 pub use property::Property;
 pub(crate) use read::{Pace, Reader};
-pub(crate) use topics::{
-    Existence, Inspection, Misfit, NoCreation, Purpose, TopicMaker, configuring, is_name,
-};
+pub(crate) use tools::ToolCommand;
+pub(crate) use topics::{Existence, Inspection, Misfit, NoCreation, Purpose, TopicMaker, is_name};
 
 /// Which Kafka, and how its topics are made.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! What allows the client more in Kafka.
 
-use super::finding::{Cure, Finding};
-use crate::kafka::Principal;
+use super::finding::Finding;
+use crate::kafka::{KafkaOptions, Principal};
 
 /// What a stream does with a topic.
 pub(super) const NEEDED: &[&str] = &["Create", "Describe", "DescribeConfigs", "Read", "Write"];
@@ -11,7 +11,7 @@ pub(super) const NEEDED: &[&str] = &["Create", "Describe", "DescribeConfigs", "R
 /// everybody.
 pub(super) fn cured(
     finding: Finding,
-    brokers: &str,
+    cluster: &KafkaOptions,
     principal: &Principal,
     topic: &str,
     operations: &[&str],
@@ -22,11 +22,11 @@ pub(super) fn cured(
             .iter()
             .map(|operation| format!("--operation {operation}"))
             .collect();
-        Cure::shell(format!(
-            "kafka-acls.sh --bootstrap-server {brokers} --add --allow-principal {principal} {} --topic \
-             {topic}",
+        let arguments = format!(
+            "--add --allow-principal {principal} {} --topic {topic}",
             operations.join(" ")
-        ))
+        );
+        cluster.tool("kafka-acls.sh", &arguments)
     };
     let ask = |why: &str| {
         format!(
@@ -35,8 +35,8 @@ pub(super) fn cured(
         )
     };
     match principal {
-        Principal::Named(name) => finding.cured_by(allow(name)),
-        Principal::Anonymous => finding.cured_by(allow("ANONYMOUS")).with_hint(
+        Principal::Named(name) => finding.cured_by_tool(&allow(name)),
+        Principal::Anonymous => finding.cured_by_tool(&allow("ANONYMOUS")).and_hint(
             "ANONYMOUS is everybody who does not log in. Or give the client a login, with -X \
              security.protocol and what belongs to it.",
         ),
@@ -56,7 +56,8 @@ mod tests {
     fn a_right_is_given_by_name_or_not_at_all() {
         let cured = |principal| {
             let finding = Finding::fail("forbidden");
-            cured(finding, "one:9092", &principal, "shop.items", &["Write"])
+            let cluster = KafkaOptions::of("one:9092", &[]);
+            cured(finding, &cluster, &principal, "shop.items", &["Write"])
         };
         for (principal, user) in [
             (Principal::Named("a shop".to_owned()), "'User:a shop'"),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
+use crate::kafka::ToolCommand;
 
 /// How bad it is, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -109,6 +110,16 @@ impl Finding {
         self.cure = Some(cure);
         self.hint = None;
         self
+    }
+
+    /// The same with what mends it by one of Kafka's tools.
+    #[must_use]
+    pub(super) fn cured_by_tool(self, command: &ToolCommand) -> Self {
+        let finding = self.cured_by(Cure::shell(command.line()));
+        match command.note() {
+            Some(note) => finding.with_hint(format!("{note}.")),
+            None => finding,
+        }
     }
 
     /// The same with a sentence more.

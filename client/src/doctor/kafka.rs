@@ -19,7 +19,7 @@ use crate::cli::{ErrorMode, SinkKind};
 use crate::error::{Error, Result};
 use crate::kafka::{
     Connection, Inspection, KafkaOptions, Misfit, NoCreation, Principal, Purpose, TopicMaker,
-    Watch, configuring, producer, record_limit,
+    Watch, producer, record_limit,
 };
 use crate::sink::Keying;
 use crate::state::STATE_TOPIC;
@@ -74,9 +74,6 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// The file of properties that Kafka's tools are given where not everybody is let in.
-const ADMINISTRATOR: &str = "admin.properties";
-
 /// A cluster that answers.
 pub(super) struct Cluster {
     options: KafkaOptions,
@@ -104,35 +101,14 @@ impl Cluster {
 
     /// The finding with what gives a topic a setting.
     fn configured(&self, finding: Finding, topic: &str, setting: &str, value: &str) -> Finding {
-        let command = configuring(self.options.brokers(), topic, setting, value);
-        self.administered(finding.cured_by(Cure::shell(command)))
+        finding.cured_by_tool(&self.options.configuring(topic, setting, value))
     }
 
     /// The finding with what lets the client do this with a topic.
     fn allowing(&self, finding: Finding, topic: &str, operations: &[&str]) -> Finding {
         let connection = &self.producer.context().0;
         let principal = Principal::of(&self.options, connection.login());
-        let brokers = self.options.brokers();
-        let finding = acl::cured(finding, brokers, &principal, topic, operations);
-        self.administered(finding)
-    }
-
-    /// The finding with a cure by Kafka's tools. Where clients log in, or come by TLS, so does whoever
-    /// administers the cluster, and the tools have from a file how.
-    fn administered(&self, mut finding: Finding) -> Finding {
-        let protocol = self.options.property("security.protocol");
-        if protocol.is_none_or(|protocol| protocol.eq_ignore_ascii_case("plaintext")) {
-            return finding;
-        }
-        let Some(cure) = &mut finding.cure else {
-            return finding;
-        };
-        let reached = format!("--bootstrap-server {}", self.options.brokers());
-        let logged_in = format!("{reached} --command-config {ADMINISTRATOR}");
-        cure.text = cure.text.replace(&reached, &logged_in);
-        finding.and_hint(&format!(
-            "{ADMINISTRATOR} says how somebody logs in who administers the cluster."
-        ))
+        acl::cured(finding, &self.options, &principal, topic, operations)
     }
 
     /// Why not all of the topics' configuration was seen.
@@ -294,10 +270,7 @@ fn not_to_be_made(cluster: &Cluster, topic: &Inspection, no: &NoCreation) -> Fin
         ) => return cluster.allowing(finding, &topic.name, acl::NEEDED),
         // Whoever asks, the cluster's policy says no.
         Some(RDKafkaErrorCode::PolicyViolation) => return finding,
-        None | Some(_) => {
-            let cure = Cure::shell(topic.command.clone());
-            return cluster.administered(finding.cured_by(cure));
-        }
+        None | Some(_) => return finding.cured_by_tool(&topic.command),
     };
     finding.cured_by(cure)
 }
@@ -531,7 +504,7 @@ mod tests {
             purpose: Purpose::State,
             partitions: exists.then(Vec::new),
             settings: None,
-            command: String::new(),
+            command: KafkaOptions::of("one:9092", &[]).tool("kafka-topics.sh", "--create"),
         };
         assert_eq!(without_settings(&[topic("new", false)]), None);
         let why = without_settings(&[topic("new", false), topic("old", true)]);

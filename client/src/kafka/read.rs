@@ -20,7 +20,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connection::{EVENTS, Patience};
-use super::{Connection, KafkaOptions, Reading, Watch, creation_error, first_contact};
+use super::{Connection, KafkaOptions, Reading, ToolCommand, Watch, creation_error, first_contact};
 use crate::error::{Error, ErrorKind, Remedy, Result, kafka};
 
 /// How long a reader waits for a message before it looks up.
@@ -33,6 +33,8 @@ const DESCRIBE: Duration = Duration::from_secs(20);
 pub(crate) struct Reader {
     consumer: BaseConsumer<Watch>,
     connection: Arc<Connection>,
+    /// What names the topics that there are.
+    listing: ToolCommand,
 }
 
 impl Reader {
@@ -62,6 +64,7 @@ impl Reader {
         Ok(Reader {
             consumer,
             connection,
+            listing: options.tool("kafka-topics.sh", "--list"),
         })
     }
 
@@ -313,12 +316,10 @@ impl Reader {
         match code {
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition => Error::failed(format!(
-                "{name} does not exist in Kafka at {brokers}"
-            ))
-            .with_hint(format!(
-                "List what there is: kafka-topics.sh --bootstrap-server {brokers} --list"
-            )),
+            | RDKafkaErrorCode::UnknownPartition => {
+                Error::failed(format!("{name} does not exist in Kafka at {brokers}"))
+                    .with_hint(format!("List what there is: {}", self.listing))
+            }
             RDKafkaErrorCode::TopicAuthorizationFailed => {
                 Error::failed(format!("{name} may not be read"))
                     .with_source(code)

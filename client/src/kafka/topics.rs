@@ -19,7 +19,7 @@ use headwater_protocol::topic::MAX_NAME_BYTES;
 use self::inspect::Settings;
 pub(crate) use self::inspect::{Inspection, NoCreation};
 use super::login::Login;
-use super::{KafkaOptions, creation_error};
+use super::{KafkaOptions, ToolCommand, creation_error};
 use crate::error::{Error, ErrorKind, Result, kafka};
 use crate::sink::Keying;
 
@@ -95,14 +95,6 @@ impl Misfit {
             Misfit::Expires => "compact",
         }
     }
-}
-
-/// The command that gives a topic a setting. The value may go on with `,` and another setting.
-pub(crate) fn configuring(brokers: &str, topic: &str, setting: &str, value: &str) -> String {
-    format!(
-        "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name \
-         {topic} --add-config {setting}={value}"
-    )
 }
 
 /// Makes sure that topics exist.
@@ -262,8 +254,10 @@ impl TopicMaker {
     /// Warns where the topic expires records: rows that never change would disappear.
     /// Refuses one that is compacted for records without key, which it would refuse.
     fn check_cleanup(&self, name: &str, purpose: Purpose, policy: &str) -> Result<()> {
-        let brokers = self.options.brokers();
-        let set = |misfit: Misfit| configuring(brokers, name, "cleanup.policy", misfit.cure());
+        let set = |misfit: Misfit| {
+            let policy = misfit.cure();
+            self.options.configuring(name, "cleanup.policy", policy)
+        };
         match purpose.misfit(policy) {
             None => {}
             Some(misfit @ Misfit::RefusesUnkeyed) => {
@@ -341,24 +335,21 @@ impl TopicMaker {
     }
 
     /// The command by which a person makes the topic as it should be.
-    fn command(&self, name: &str, purpose: Purpose) -> String {
-        let mut command = format!(
-            "kafka-topics.sh --bootstrap-server {} --create --topic {name}",
-            self.options.brokers()
-        );
+    fn command(&self, name: &str, purpose: Purpose) -> ToolCommand {
+        let mut arguments = format!("--create --topic {name}");
         let (partitions, replication) = self.layout(purpose);
         for (option, number) in [
             ("partitions", partitions),
             ("replication-factor", replication),
         ] {
             if let Some(number) = number {
-                command.push_str(&format!(" --{option} {number}"));
+                arguments.push_str(&format!(" --{option} {number}"));
             }
         }
         for (key, value) in settings(purpose) {
-            command.push_str(&format!(" --config {key}={value}"));
+            arguments.push_str(&format!(" --config {key}={value}"));
         }
-        command
+        self.options.tool("kafka-topics.sh", &arguments)
     }
 
     fn unanswered(&self, topic: &str, error: &KafkaError) -> Error {
@@ -508,12 +499,16 @@ mod tests {
     #[test]
     fn the_command_makes_the_topic_that_headwater_would_make() {
         assert_eq!(
-            maker(None, None).command("test", Purpose::Records(Keying::Keyed)),
+            maker(None, None)
+                .command("test", Purpose::Records(Keying::Keyed))
+                .line(),
             "kafka-topics.sh --bootstrap-server one:9092 --create --topic test \
              --config cleanup.policy=compact"
         );
         assert_eq!(
-            maker(Some(6), Some(3)).command("__headwater.state", Purpose::State),
+            maker(Some(6), Some(3))
+                .command("__headwater.state", Purpose::State)
+                .line(),
             "kafka-topics.sh --bootstrap-server one:9092 --create --topic __headwater.state \
              --partitions 1 --replication-factor 3 --config cleanup.policy=compact \
              --config segment.ms=3600000 --config min.cleanable.dirty.ratio=0.1"

@@ -270,7 +270,7 @@ impl KafkaSink {
             ))
             .with_hint(format!(
                 "Make batches smaller with -X batch.size={limit}, or raise the topic's limit: {}",
-                size::raise(self.options.brokers(), name, batch)
+                self.options.raising(name, batch)
             ))),
         }
     }
@@ -283,16 +283,15 @@ impl KafkaSink {
     }
 
     fn error(&self, failure: &Failure) -> Error {
-        let brokers = self.options.brokers();
         if let Some((code, reason)) = self.producer.client().fatal_error()
             && failure.wants_reason()
         {
-            return Failure::Producer { code, reason }.to_error(brokers, None);
+            return Failure::Producer { code, reason }.to_error(&self.options, None);
         }
         let limit = failure
             .over_the_limit_of()
             .and_then(|topic| self.maker.max_message_bytes(topic));
-        failure.to_error(brokers, limit)
+        failure.to_error(&self.options, limit)
     }
 }
 

@@ -9,6 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Purpose, REQUEST_TIMEOUT, TopicMaker};
 use crate::error::{Error, Result};
+use crate::kafka::ToolCommand;
 
 /// What was seen of one topic.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) struct Inspection {
     /// What its configuration says; none where it does not exist or may not be described.
     pub(crate) settings: Option<Settings>,
     /// The command by which a person makes it.
-    pub(crate) command: String,
+    pub(crate) command: ToolCommand,
 }
 
 /// Why a stream could not make a topic.

@@ -77,7 +77,7 @@ fn too_large(sink: &KafkaSink, topic: &OpenTopic, bytes: u64) -> Verdict {
         let cure = format!("Raise the producer's limit: -X message.max.bytes={bytes}.");
         (Some(producers), cure)
     } else {
-        let command = size::raise(sink.options.brokers(), &topic.name, bytes);
+        let command = sink.options.raising(&topic.name, bytes);
         (topic.limit(), format!("Raise the topic's limit: {command}"))
     };
     Verdict::TooLarge(TooLarge {

@@ -4,6 +4,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::size;
 use crate::error::{Error, ErrorKind, Remedy, kafka};
+use crate::kafka::KafkaOptions;
 
 /// The first thing that failed for good. The sink is of no use afterwards, so its error is
 /// never one that trying again within this process could help.
@@ -39,13 +40,14 @@ impl Failure {
 
     /// The error that says so. `limit` is what [`Self::over_the_limit_of`] takes now, if that may
     /// be read.
-    pub(super) fn to_error(&self, brokers: &str, limit: Option<u64>) -> Error {
+    pub(super) fn to_error(&self, options: &KafkaOptions, limit: Option<u64>) -> Error {
         match self {
             Failure::Record { topic, code, bytes } => {
-                record_error(brokers, topic, *code, *bytes, limit)
+                record_error(options, topic, *code, *bytes, limit)
             }
             Failure::Producer { code, reason } => Error::failed(format!(
-                "the producer for Kafka at {brokers} had to stop: {reason}"
+                "the producer for Kafka at {} had to stop: {reason}",
+                options.brokers()
             ))
             .with_hint(kafka::cure(*code).unwrap_or(START_AGAIN)),
         }
@@ -67,7 +69,7 @@ impl Failure {
 const START_AGAIN: &str = "Start again: everything that Kafka has not acknowledged is sent again.";
 
 fn record_error(
-    brokers: &str,
+    options: &KafkaOptions,
     topic: &str,
     code: RDKafkaErrorCode,
     bytes: usize,
@@ -87,7 +89,7 @@ fn record_error(
                 "Nobody may read what the topic takes: allow the user DescribeConfigs on it \
                  (kafka-acls.sh), make batches smaller than its max.message.bytes with \
                  -X batch.size=N, or raise that: {}",
-                size::raise(brokers, topic, size::ASSUMED)
+                options.raising(topic, size::ASSUMED)
             ),
         },
         RDKafkaErrorCode::MessageTimedOut => {
@@ -118,7 +120,7 @@ mod tests {
                 code,
                 bytes: 1,
             };
-            let error = failure.to_error("one:9092", None);
+            let error = failure.to_error(&KafkaOptions::of("one:9092", &[]), None);
             assert_eq!(error.kind(), ErrorKind::Failed, "{code:?}");
         }
     }
@@ -130,7 +132,7 @@ mod tests {
             code: RDKafkaErrorCode::MessageSizeTooLarge,
             bytes: 2_000_000,
         };
-        let error = failure.to_error("one:9092", None);
+        let error = failure.to_error(&KafkaOptions::of("one:9092", &[]), None);
         let text = error.to_string();
         assert!(
             text.starts_with("a record of 2000000 bytes for topic \"test\" was not delivered: "),
@@ -145,7 +147,7 @@ mod tests {
             "{hint}"
         );
         assert_eq!(failure.over_the_limit_of(), Some("test"));
-        let error = failure.to_error("one:9092", Some(1000));
+        let error = failure.to_error(&KafkaOptions::of("one:9092", &[]), Some(1000));
         let hint = error.hint().unwrap_or_default();
         assert!(hint.starts_with("The topic takes 1000 bytes now"), "{hint}");
     }

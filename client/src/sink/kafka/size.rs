@@ -107,14 +107,6 @@ pub(super) fn is_surely_within(limit: u64, key: usize, value: usize, unchanged: 
     (key + value + unchanged) as u64 + AROUND <= limit
 }
 
-/// The command with which a topic takes records of `bytes`.
-pub(super) fn raise(brokers: &str, topic: &str, bytes: u64) -> String {
-    format!(
-        "kafka-configs.sh --bootstrap-server {brokers} --alter --entity-type topics --entity-name \
-         {topic} --add-config max.message.bytes={bytes}"
-    )
-}
-
 /// The batch that a record makes alone, uncompressed. `headers` are the names and lengths of its
 /// headers' values.
 pub(super) fn alone<'h>(
