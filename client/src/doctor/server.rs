@@ -248,29 +248,34 @@ fn extension(exam: &mut Examination<'_>) -> Result<Vec<Finding>> {
     let rows = exam.connection()?.query(&format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extension_versions v \
            WHERE v.name = {plugin} AND v.version = {version}), \
-         EXISTS (SELECT FROM pg_catalog.pg_available_extensions v WHERE v.name = {plugin})",
+         (SELECT v.default_version FROM pg_catalog.pg_available_extensions v WHERE v.name = {plugin})",
         plugin = sql::literal(PLUGIN),
         version = sql::literal(VERSION)
     ))?;
-    let (has_release, has_any) = (rows.flag(0, 0)?, rows.flag(0, 1)?);
+    let (has_release, default) = (rows.flag(0, 0)?, rows.optional(0, 1)?);
+    let create = match default {
+        Some(VERSION) => "CREATE EXTENSION headwater;".to_owned(),
+        // Beside another release, whose control file came last.
+        _ => format!("CREATE EXTENSION headwater VERSION '{VERSION}';"),
+    };
     let cured =
         |statements: &str| Finding::refusal(&error).cured_by(Cure::sql_in(database, statements));
     let found = match (has_release, &facts.extension) {
-        (true, None) => cured("CREATE EXTENSION headwater;"),
+        (true, None) => cured(&create),
         (true, Some(installed)) if has_update(exam.connection()?, installed)? => {
             cured(&format!("ALTER EXTENSION headwater UPDATE TO '{VERSION}';"))
         }
-        (true, Some(installed)) => cured("DROP EXTENSION headwater;\nCREATE EXTENSION headwater;")
+        (true, Some(installed)) => cured(&format!("DROP EXTENSION headwater;\n{create}"))
             .with_hint(format!(
                 "No update leads from {installed} to {VERSION}. Slots stay; what was granted on schema \
                  headwater is to be granted again."
             )),
         (false, _) => {
-            let what = match has_any {
-                true => {
+            let what = match default {
+                Some(_) => {
                     format!("the server has another release of extension headwater than {VERSION}")
                 }
-                false => "extension headwater is not installed on the server".to_owned(),
+                None => "extension headwater is not installed on the server".to_owned(),
             };
             install(exam.connection()?, Finding::fail(what))
         }

@@ -55,10 +55,25 @@ impl Own {
         self.folder("--pkglibdir").join("headwater.so")
     }
 
+    fn control(&self) -> PathBuf {
+        self.folder("--sharedir")
+            .join("extension/headwater.control")
+    }
+
     /// The script that makes a release, or leads to it from another.
     fn script(&self, release: &str) -> PathBuf {
         let extensions = self.folder("--sharedir").join("extension");
         extensions.join(format!("headwater--{release}.sql"))
+    }
+
+    /// A control file with another release, as one that was installed later brings.
+    fn has_default(&self, release: &str) {
+        let control = self.control();
+        let text = std::fs::read_to_string(&control).unwrap();
+        let setting = |release| format!("default_version = '{release}'");
+        let other = text.replace(&setting(RELEASE), &setting(release));
+        assert_ne!(other, text);
+        std::fs::write(&control, other).unwrap();
     }
 
     fn has_earlier(&self) {
@@ -90,6 +105,13 @@ fn an_extension_of_another_release_is_updated_or_made_anew() {
     sql.run(&made);
     user.hears_and_mends("extension", "fail", EARLIER);
     user.is_well("library");
+
+    // The earlier release is what CREATE EXTENSION makes unless it is told.
+    own.has_default(EARLIER);
+    sql.run(&made);
+    user.hears_and_mends("extension", "fail", EARLIER);
+    sql.run("drop extension headwater");
+    user.hears_and_mends("extension", "fail", "\"outdated\"");
     assert_eq!(user.asks().exit_code, 0);
 }
 
@@ -108,7 +130,7 @@ fn what_is_not_installed_is_built_and_installed() {
 
     // Nothing of it.
     remove(&own.script(RELEASE));
-    remove(&own.folder("--sharedir").join("extension/headwater.control"));
+    remove(&own.control());
     remove(&own.library());
     let found = user.hears("extension", "fail");
     assert!(found[0].found.contains("is not installed"), "{found:?}");
