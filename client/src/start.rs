@@ -119,22 +119,21 @@ pub fn decide(
         Err(Refusal::Other(error)) => return Err(error),
         Err(Refusal::Gap(gap)) => gap,
     };
-    let way_on = match gap.lost_after {
-        _ if asked.resnapshot => Start::Anew,
-        Some(lost_after) if asked.accept_gap == Some(lost_after) => Start::BehindGap {
+    // First, since no way on leads to another form: a command that was pasted without the stream's own
+    // options would split its topics.
+    if let Recorded::State(state) = recorded {
+        check_shape(&state.shape, asked)?;
+    }
+    match gap.lost_after {
+        _ if asked.resnapshot => Ok(Start::Anew),
+        Some(lost_after) if asked.accept_gap == Some(lost_after) => Ok(Start::BehindGap {
             lost_after,
             slot: slot
                 .filter(|slot| !slot.has_lost_wal)
                 .map(|slot| slot.confirmed_flush),
-        },
-        _ => return Err(gap.into_error()),
-    };
-    // A command that was pasted without the stream's own options would go on in its topics in another
-    // form.
-    if let Recorded::State(state) = recorded {
-        check_shape(&state.shape, asked)?;
+        }),
+        _ => Err(gap.into_error()),
     }
-    Ok(way_on)
 }
 
 fn judge(

@@ -339,7 +339,7 @@ mod tests {
         let never = &["--snapshot", "never"][..];
         for (arguments, slot, cure, says) in [
             (&[][..], None, Some("--resnapshot"), "--accept-gap 0/96"),
-            (avro, None, Some("--resnapshot"), "--accept-gap 0/96"),
+            (avro, None, None, "Start with --format json"),
             (avro, Some(&slot), None, "Start with --format json"),
             (never, None, None, "--accept-gap 0/96"),
         ] {

@@ -241,7 +241,7 @@ fn a_gap_is_left_behind_by_either_of_its_ways_on() {
         let another = decided(false, Some(Lsn(149))).map_err(|error| error.kind());
         assert_eq!(another, Err(ErrorKind::Gap), "{slot:?}: another gap");
     }
-    for (resnapshot, accept_gap) in [(true, None), (false, Some(Lsn(150)))] {
+    for (resnapshot, accept_gap) in [(false, None), (true, None), (false, Some(Lsn(150)))] {
         let asked = Asked {
             resnapshot,
             accept_gap,
@@ -284,7 +284,7 @@ fn another_shape_is_refused_with_both_values_and_both_cures() {
 }
 
 #[test]
-fn no_way_on_behind_a_gap_leads_to_another_shape() {
+fn another_shape_is_told_before_a_gap_whose_ways_on_do_not_lead_to_it() {
     let known = state(Phase::Streaming, 150);
     let shape = numbers("string");
     for (resnapshot, accept_gap) in [(true, None), (false, Some(Lsn(150)))] {
