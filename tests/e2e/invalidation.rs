@@ -2,6 +2,7 @@
 //! writes of one transaction and between transactions, read by a session that knew the table
 //! before and by one that comes late.
 
+use headwater_tests::altered;
 use headwater_tests::session::Session;
 use serde_json::Value;
 
@@ -237,25 +238,7 @@ fn altered_between_rows(number: usize) -> Session {
 #[test]
 fn what_a_function_encodes_are_rows_of_the_table_as_it_is_by_then() {
     for (number, ddl) in BETWEEN_ROWS.iter().enumerate() {
-        let sql = altered_between_rows(number);
-        let ddl = ddl.replace('\'', "''");
-        sql.run(&format!(
-            "create function f() returns table (encoded text, expected text) language plpgsql as $f$
-             declare r t; begin
-               for i in 1..2 loop
-                 execute 'select * from t' into r;
-                 encoded := split_part(convert_from(headwater.encode(r, 'envelope=row'), 'UTF8'), e'\\t', 2);
-                 expected := row_to_json(r);
-                 return next;
-                 if i = 1 then execute '{ddl}'; end if;
-               end loop;
-             end $f$"
-        ));
-        let rows = sql.rows("select * from f()");
-        assert_eq!(rows.len(), 2, "{ddl}");
-        for row in rows {
-            assert_eq!(row[0], row[1], "{ddl}");
-        }
+        altered::each_row_is_encoded_as_it_is(&altered_between_rows(number), ddl);
     }
 }
 

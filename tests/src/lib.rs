@@ -11,6 +11,7 @@
 //! The harness panics where it cannot go on, with a sentence that says what failed and
 //! with what message: its callers have nothing better to do.
 
+pub mod altered;
 pub mod avro;
 pub mod certificates;
 pub mod client;

@@ -9,10 +9,12 @@ mod reader;
 
 use std::sync::LazyLock;
 
-use headwater_tests::Postgres;
 use headwater_tests::session::{Session, SqlError};
 use headwater_tests::types::bytes;
 use headwater_tests::wait::{SOON, check, eventually};
+use headwater_tests::{Postgres, topic};
+
+use crate::world::World;
 
 /// A server with limits in `postgresql.conf`.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| {
@@ -102,4 +104,19 @@ fn holds_no_sentinel(what: &str, bytes: &[u8]) {
         let excerpt = &text.as_bytes()[at.saturating_sub(80)..(at + 80).min(text.len())];
         panic!("{what}: {}", String::from_utf8_lossy(excerpt));
     }
+}
+
+/// That a table's topic comes to hold these rows, in the order of their keys' text, some of them
+/// fetched, and no record of it a sentinel.
+#[track_caller]
+fn has_fetched_rows_of(world: &World<'_>, table: &str, rows: &str) {
+    let records = topic::read(world.kafka, &world.topic(table));
+    let text = format!("{records:?}");
+    holds_no_sentinel("the topic", text.as_bytes());
+    assert!(text.contains("hw.fetched"), "{text}");
+    let rows = format!("select row_to_json(t)::text from ({rows}) t");
+    assert_eq!(
+        topic::fold(&records).into_values().collect::<Vec<_>>(),
+        world.sql.column(&rows)
+    );
 }
